@@ -1,0 +1,70 @@
+"""netreduce: quantize, lump and prune trained neural networks, and compare what it costs.
+
+Every technique is a function from a `Network` to a `Network`.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# Public name → module that holds it. Loaded on first use, so that `import netreduce` stays quick.
+_PUBLIC = {
+    **dict.fromkeys(
+        (
+            "NetreduceError",
+            "ModelFileError",
+            "UnsupportedLayerError",
+            "ShapeError",
+            "ParameterError",
+            "SampleError",
+            "DataError",
+            "VerificationError",
+        ),
+        "errors",
+    ),
+    **dict.fromkeys(
+        (
+            "Layer",
+            "Quantization",
+            "Dense",
+            "Conv2D",
+            "DepthwiseConv2D",
+            "BatchNormalization",
+            "MaxPooling2D",
+            "AveragePooling2D",
+            "GlobalAveragePooling2D",
+            "Flatten",
+            "Dropout",
+            "Activation",
+            "Add",
+            "Concatenate",
+        ),
+        "layers",
+    ),
+    "Network": "network",
+    "load": "io",
+    "save": "io",
+    "quantize": "quantization",
+    "quantize_many": "quantization",
+    "lump": "lumping",
+    "Lumping": "lumping",
+    "lump_neural_network": "lumping.dictionary",
+    "prune": "pruning",
+    "fold_batch_norm": "batch_norm",
+    "cost": "costs",
+    "evaluate": "evaluation",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'netreduce' has no attribute {name!r}")
+    value = getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted([*globals(), *_PUBLIC])
