@@ -1,0 +1,22 @@
+import pytest
+
+from netreduce.cli import main
+from netreduce.errors import DataError
+
+
+def test_an_error_of_ours_is_one_message_and_status_1():
+    def fail():
+        raise DataError("images.gz: truncated")
+
+    with pytest.raises(SystemExit) as exit_:
+        main(fail)
+    assert exit_.value.code == "error: images.gz: truncated"  # the interpreter prints a text to stderr and exits with 1
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        main(lambda: 1 / 0)
+
+
+def test_success_returns():
+    assert main(lambda: None) is None
