@@ -1,0 +1,212 @@
+import ast
+import json
+import re
+import sys
+from itertools import product
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+validate(config, "../workflow/schemas/config.schema.yaml")
+
+sys.path.insert(0, str(Path(workflow.basedir) / "src"))
+
+from netreduce import techniques  # noqa: E402
+from netreduce.errors import NetreduceError  # noqa: E402
+
+SEED_SUFFIX = re.compile(r"(?P<base>.+)-seed(?P<seed>\d+)")
+
+
+def imported_files(file):
+    """Project files that a Python file imports: modules of netreduce, and modules beside it.
+
+    The table of names in netreduce/__init__.py computes nothing, so it does not count.
+    """
+    candidates = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            candidates += [(0, alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            candidates.append(
+                (node.level, node.module or "", [alias.name for alias in node.names])
+            )
+    for level, module, names in candidates:
+        if level:
+            base = file.parents[level - 1]
+        elif module.split(".")[0] == "netreduce":
+            base = Path("src")
+        else:
+            base = file.parent
+        path = base.joinpath(*module.split(".")) if module else base
+        for part in (path, *path.parents, *(path / name for name in names)):
+            for found in (part.with_suffix(".py"), part / "__init__.py"):
+                if found.is_file() and found != Path("src/netreduce/__init__.py"):
+                    yield found
+
+
+def code(script, *modules):
+    """A script (and modules by name) with all project code that it imports, as inputs of a rule.
+
+    So a result is stale exactly when the content of the code that made it has changed.
+    """
+    found = set()
+    waiting = [Path(script)]
+    for module in modules:
+        base = Path("src", *module.split("."))
+        waiting.append(
+            base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+        )
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += imported_files(file)
+    return sorted(map(str, found - {Path(script)}))
+
+
+def text(number):
+    """A number as it stands in paths: 4, 1.58, 0.05."""
+    return f"{number:g}"
+
+
+def model(name):
+    """The configuration of a network; <model>-seed<k> is <model> trained from seed k."""
+    base, seed = name, None
+    if name not in config["models"] and (match := SEED_SUFFIX.fullmatch(name)):
+        base, seed = match["base"], int(match["seed"])
+    if base not in config["models"]:
+        raise WorkflowError(
+            f"unknown model {name!r}; the config has: {', '.join(config['models'])}"
+        )
+    entry = config["models"][base]
+    if seed is not None and "weights" in entry:
+        raise WorkflowError(
+            f"model {base!r} is trained elsewhere (weights: {entry['weights']}), so {name!r} cannot be trained from another seed"
+        )
+    fallback = entry.get("seed", config["seed"])
+    return {**entry, "seed": fallback if seed is None else seed}
+
+
+def replicate(name, seed):
+    """Name of a model trained from a seed: the model itself for its own seed."""
+    return (
+        name
+        if "weights" in config["models"][name] or model(name)["seed"] == seed
+        else f"{name}-seed{seed}"
+    )
+
+
+def matching(condition):
+    """Wildcard constraint: the models (and, if trained here, their replicates) for which the condition holds."""
+    names = [
+        re.escape(name) + ("" if "weights" in entry else r"(?:-seed\d+)?")
+        for name, entry in config["models"].items()
+        if condition(entry)
+    ]
+    return "|".join(names) or r"(?!)"
+
+
+def setting(key):
+    """Params function: a value of the model's configuration, as JSON."""
+    return lambda wildcards: json.dumps(model(wildcards.model).get(key))
+
+
+def dataset(wildcards):
+    return f"results/data/{model(wildcards.model)['dataset']}.npz"
+
+
+def samples(wildcards):
+    return model(wildcards.model).get("samples", config["sweep"]["samples"])
+
+
+def seed(wildcards):
+    return model(wildcards.model)["seed"]
+
+
+MODELS = list(config["models"])
+BITS = [text(bits) for bits in config["sweep"]["bits"]]
+METHODS = config["sweep"]["methods"]
+SCALARS = [text(scalar) for scalar in config["sweep"]["alphabet_scalars"]]
+TRAINED_IN_TORCH = matching(
+    lambda entry: "weights" not in entry and entry["framework"] == "torch"
+)
+TRAINED_IN_KERAS = matching(
+    lambda entry: "weights" not in entry and entry["framework"] == "keras"
+)
+IMPORTED = matching(lambda entry: "weights" in entry)
+
+
+def last_step(wildcards):
+    """The step that makes a network of a chain; raises for a path that is no chain."""
+    try:
+        return techniques.parse_path(wildcards.chain)[-1]
+    except NetreduceError as error:
+        raise WorkflowError(
+            f"results/chains/{wildcards.model}/{wildcards.chain}: {error}"
+        ) from None
+
+
+def chain_parent(wildcards):
+    """The network that the chain's last step takes: the chain without it, or the analog network."""
+    if "/" in wildcards.chain:
+        return f"results/chains/{wildcards.model}/{wildcards.chain.rpartition('/')[0]}/network.h5"
+    return f"results/keras/{wildcards.model}.h5"
+
+
+def chains():
+    """The chains of the comparison as (path, steps); refuses a bad one before any job runs."""
+    try:
+        return {
+            "/".join(map(str, steps)): steps
+            for steps in map(techniques.parse_chain, config["comparison"]["chains"])
+        }
+    except NetreduceError as error:
+        raise WorkflowError(f"config, comparison: chains: {error}") from None
+
+
+def compared():
+    """Every row of the comparison as (model, seed, chain); a model trained elsewhere has no other seed."""
+    rows = []
+    for name in config["comparison"]["models"]:
+        if name not in config["models"]:
+            raise WorkflowError(
+                f"config, comparison: models: unknown model {name!r}; the config has: {', '.join(MODELS)}"
+            )
+        trained_elsewhere = "weights" in config["models"][name]
+        seeds = (
+            [model(name)["seed"]]
+            if trained_elsewhere
+            else config["comparison"]["seeds"]
+        )
+        rows += product([name], seeds, ["analog", *CHAINS])
+    return rows
+
+
+CHAINS = chains()
+COMPARED = compared()
+
+
+def check_targets():
+    """A target that names no model, or bits that make no alphabet, is an error of its own, not a missing rule."""
+    pattern = re.compile(
+        r"results/(?:trained|txt|keras|quantized|lumped)/(?P<model>[^/]+?)(?:_(?P<bits>[^/_]*)bit)?[.]\w+"
+    )
+    for target in workflow.dag_settings.targets or ():
+        if match := pattern.fullmatch(target):
+            model(match["model"])
+            if match["bits"] is not None and not re.fullmatch(
+                r"1\.58|[2-8]", match["bits"]
+            ):
+                raise WorkflowError(
+                    f"{target}: {match['bits']!r} bits make no alphabet; allowed: 1.58 (ternary), 2, 3, ..., 8"
+                )
+
+
+check_targets()
+
+
+wildcard_constraints:
+    dataset="mnist|fashion_mnist|digits|cifar10",
+    model=matching(lambda entry: True),
+    bits=r"1\.58|[2-8]",

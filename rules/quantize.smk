@@ -1,0 +1,93 @@
+rule sweep:
+    input:
+        network="results/keras/{model}.h5",
+        data=dataset,
+        script="workflow/scripts/sweep.py",
+        code=code("workflow/scripts/sweep.py"),
+    output:
+        networks=expand(
+            "results/sweep/{{model}}/{method}_{{bits}}bit_{scalar}.h5",
+            method=METHODS,
+            scalar=SCALARS,
+        ),
+        table="results/sweep/{model}/{bits}bit.csv",
+        timings="results/timings/sweep/{model}_{bits}bit.csv",
+    log:
+        "logs/sweep/{model}_{bits}bit.log",
+    benchmark:
+        "results/timings/jobs/sweep/{model}_{bits}bit.tsv"
+    conda:
+        "../envs/quantize.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        methods=METHODS,
+        scalars=SCALARS,
+        samples=samples,
+        conv=lookup("sweep/conv", within=config),
+        seed=seed,
+    message:
+        "quantize {wildcards.model} to {wildcards.bits} bits: every method and alphabet scalar"
+    shell:
+        "python {input.script} --network {input.network} --data {input.data} --bits {wildcards.bits}"
+        " --methods {params.methods} --alphabet-scalars {params.scalars} --samples {params.samples} --conv {params.conv}"
+        " --seed {params.seed} --networks {output.networks} --table {output.table} --timings {output.timings} > {log} 2>&1"
+
+
+rule select_setting:
+    input:
+        networks=rules.sweep.output.networks,
+        table=rules.sweep.output.table,
+        script="workflow/scripts/select_setting.py",
+        code=code("workflow/scripts/select_setting.py"),
+    output:
+        network="results/quantized/{model}_{bits}bit.h5",
+        best=expand("results/best/{{model}}/{method}_{{bits}}bit.h5", method=METHODS),
+        setting="results/metrics/quantized/{model}_{bits}bit.json",
+    log:
+        "logs/select_setting/{model}_{bits}bit.log",
+    benchmark:
+        "results/timings/jobs/select_setting/{model}_{bits}bit.tsv"
+    conda:
+        "../envs/quantize.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        methods=METHODS,
+        scalars=SCALARS,
+    message:
+        "best {wildcards.bits}-bit {wildcards.model} on validation"
+    shell:
+        "python {input.script} --networks {input.networks} --table {input.table} --methods {params.methods}"
+        " --alphabet-scalars {params.scalars} --network {output.network} --best {output.best} --setting {output.setting} > {log} 2>&1"
+
+
+rule layers:
+    input:
+        analog="results/keras/{model}.h5",
+        quantized=expand(
+            "results/best/{{model}}/{method}_{bits}bit.h5", method=METHODS, bits=BITS
+        ),
+        data=dataset,
+        script="workflow/scripts/layers.py",
+        code=code("workflow/scripts/layers.py"),
+    output:
+        "results/metrics/layers/{model}.csv",
+    log:
+        "logs/layers/{model}.log",
+    benchmark:
+        "results/timings/jobs/layers/{model}.tsv"
+    conda:
+        "../envs/quantize.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    message:
+        "accuracy of {wildcards.model} layer by layer"
+    shell:
+        "python {input.script} --analog {input.analog} --quantized {input.quantized} --data {input.data} --output {output} > {log} 2>&1"

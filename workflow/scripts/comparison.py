@@ -1,0 +1,26 @@
+"""Gather the measures of all chains in one table."""
+
+import argparse
+import json
+from pathlib import Path
+
+from netreduce import cli
+from netreduce.files import write_table
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", nargs="+", required=True, help="model,seed,chain of every row")
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="their measures (.json)")
+    parser.add_argument("--output", type=Path, required=True, help="where the table goes (.csv)")
+    arguments = parser.parse_args()
+
+    rows = []
+    for row, path in zip(arguments.rows, arguments.metrics, strict=True):
+        model, seed, chain = row.split(",", 2)
+        rows.append({"model": model, "seed": seed, "chain": chain, **json.loads(path.read_text())})
+    write_table(arguments.output, rows)
+
+
+if __name__ == "__main__":
+    cli.main(main)

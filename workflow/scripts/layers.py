@@ -1,0 +1,42 @@
+"""Accuracy of a network as its layers are quantized one after the other, and with each layer quantized alone."""
+
+import argparse
+import re
+from pathlib import Path
+
+from netreduce import cli
+from netreduce.datasets import read
+from netreduce.evaluation import accuracy
+from netreduce.files import write_table
+from netreduce.io import load
+
+QUANTIZED = re.compile(r"(?P<method>\w+)_(?P<bits>[\d.]+)bit")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--analog", type=Path, required=True, help="analog network (.h5)")
+    parser.add_argument("--quantized", type=Path, nargs="+", required=True, help="its quantized networks, <method>_<bits>bit.h5")
+    parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
+    parser.add_argument("--output", type=Path, required=True, help="where the accuracies go (.csv)")
+    arguments = parser.parse_args()
+
+    analog = load(arguments.analog)
+    data = read(arguments.data)
+    images, labels = data.images("test"), data.test_labels
+    rows = []
+    for path in arguments.quantized:
+        key = QUANTIZED.fullmatch(path.stem).groupdict()
+        quantized = load(path)
+        indices = [i for i, layer in enumerate(quantized.layers) if getattr(layer, "quantization", None) is not None]
+        for position, index in enumerate(indices, start=1):
+            for kind, taken in (("cumulative", indices[:position]), ("single", [index])):
+                network = analog.replace({i: quantized.layers[i] for i in taken})
+                rows.append(
+                    {**key, "kind": kind, "layer": analog.names[index], "position": position, "test_accuracy": accuracy(network, images, labels)}
+                )
+    write_table(arguments.output, rows)
+
+
+if __name__ == "__main__":
+    cli.main(main)

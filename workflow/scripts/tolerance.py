@@ -1,0 +1,76 @@
+"""What approximate lumping keeps and costs over its tolerance: alone, before quantization and after it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from netreduce import cli
+from netreduce.datasets import read
+from netreduce.evaluation import evaluate
+from netreduce.files import write_table
+from netreduce.io import load
+from netreduce.lumping import lump
+from netreduce.quantization import quantize
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--analog", type=Path, required=True, help="analog network (.h5)")
+    parser.add_argument("--bits", nargs="+", required=True)
+    parser.add_argument("--quantized", type=Path, nargs="+", required=True, help="its quantized networks, one for each bit width")
+    parser.add_argument("--settings", type=Path, nargs="+", required=True, help="how they were quantized (.json)")
+    parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
+    parser.add_argument("--tolerances", type=float, nargs="+", required=True)
+    parser.add_argument("--input-range", type=float, nargs=2, required=True)
+    parser.add_argument("--samples", type=int, required=True, help="training images for quantization after lumping")
+    parser.add_argument("--conv", choices=["channel", "joint"], required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="where the table goes (.csv)")
+    arguments = parser.parse_args()
+
+    analog = load(arguments.analog)
+    data = read(arguments.data)
+    images, labels = data.images("test"), data.test_labels
+    samples = data.images("train", arguments.samples)
+    settings = {bits: json.loads(path.read_text()) for bits, path in zip(arguments.bits, arguments.settings, strict=True)}
+    quantized = {bits: load(path) for bits, path in zip(arguments.bits, arguments.quantized, strict=True)}
+
+    def row(name, order, tolerance, lumping, network, reference):
+        layers = lumping.record()["layers"].values()
+        measured = evaluate(network, images, labels, reference=reference)
+        return {
+            "network": name,
+            "order": order,
+            "tolerance": tolerance,
+            "neurons": sum(layer["neurons_before"] for layer in layers),
+            "neurons_kept": sum(layer["neurons_after"] for layer in layers),
+            "test_accuracy": measured.accuracy,
+            "agreement": measured.agreement,
+            "bound": float(lumping.bound.max()),
+            "certified_share": lumping.certified(images),
+        }
+
+    rows = []
+    for tolerance in arguments.tolerances:
+        lumping = lump(analog, tolerance, tuple(arguments.input_range))
+        rows.append(row("analog", "lump", tolerance, lumping, lumping.network, analog))
+        for bits, network in quantized.items():
+            after = lump(network, tolerance, tuple(arguments.input_range))
+            rows.append(row(bits, "quantize-lump", tolerance, after, after.network, network))
+            setting = settings[bits]
+            before = quantize(
+                lumping.network,
+                samples,
+                method=setting["method"],
+                bits=setting["bits"],
+                alphabet_scalar=setting["alphabet_scalar"],
+                conv=arguments.conv,
+                seed=arguments.seed,
+            )
+            rows.append(row(bits, "lump-quantize", tolerance, lumping, before, network))
+    rows.sort(key=lambda r: (r["network"] != "analog", r["network"], r["order"], r["tolerance"]))
+    write_table(arguments.output, rows)
+
+
+if __name__ == "__main__":
+    cli.main(main)
