@@ -1,0 +1,73 @@
+"""The quick configuration, run once in a copy of the project; tests look at what it made and at what a change would rerun."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("Snakefile", "config.yaml", "config", "rules", "workflow", "profiles", "envs", "src", "report", "requirements.txt")
+
+
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.part*"))
+            else:
+                shutil.copy2(source, folder / part)
+
+    def __truediv__(self, path):
+        return self.folder / path
+
+    def snakemake(self, *arguments, check=True):
+        """Run Snakemake there on the quick configuration (unless told another one); returns what it printed."""
+        if "--configfile" not in arguments:
+            arguments = ("--configfile", "config/quick.yaml", *arguments)
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(
+            ["snakemake", *arguments, "--cores", "2"],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout
+        else:
+            assert done.returncode != 0, done.stdout
+        return done.stdout
+
+    def stale(self, *arguments):
+        """Rules that would run now, by name, with the number of their jobs."""
+        printed = self.snakemake("all", "--dry-run", "--quiet", "host", *arguments)
+        table = re.search(r"^job +count\n[- ]+\n(.*?)\n(?:total|\n)", printed, re.M | re.S)
+        return {name: int(count) for name, count in (line.split() for line in table[1].splitlines())} if table else {}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project in which the quick configuration has run to its end. Tests must leave it as it is."""
+    project = Project(tmp_path_factory.mktemp("quick"))
+    project.snakemake()
+    return project
+
+
+@pytest.fixture
+def changed(finished, tmp_path):
+    """A copy of the finished project, to be changed."""
+    copy = tmp_path / "project"
+    shutil.copytree(finished.folder, copy, symlinks=True)
+    project = Project.__new__(Project)
+    project.folder = copy
+    return project

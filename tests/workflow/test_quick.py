@@ -1,0 +1,183 @@
+"""The workflow end to end on the quick configuration."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from netreduce import load
+
+pytestmark = pytest.mark.workflow
+BEFORE_THE_SWEEP = {"data", "train", "text", "rebuild"}
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_thesis_and_every_step_are_there(finished):
+    assert (finished / "results/report/thesis.pdf").read_bytes().startswith(b"%PDF")
+    for path in (
+        "results/data/digits.npz",
+        "results/trained/digits.pth",
+        "results/txt/digits.txt",
+        "results/keras/digits.h5",
+        "results/sweep/digits/msq_2bit_3.h5",
+        "results/quantized/digits_1.58bit.h5",
+        "results/lumped/digits_4bit.h5",
+        "results/lumped/digits_4bit.json",
+    ):
+        assert (finished / path).stat().st_size > 0
+
+
+def test_conversion_is_exact(finished):
+    metrics = json.loads((finished / "results/metrics/conversion/digits.json").read_text())
+    assert metrics["text_bit_for_bit"] is True
+    assert 0 < metrics["max_logit_difference"] <= 1e-4
+    assert metrics["equal_predictions"] == metrics["test_images"] > 0
+
+
+def test_quantized_network_is_the_best_on_validation(finished):
+    for bits in ("1.58", "2", "4"):
+        sweep = rows(finished / f"results/sweep/digits/{bits}bit.csv")
+        assert len(sweep) == 2 * 3
+        chosen = json.loads((finished / f"results/metrics/quantized/digits_{bits}bit.json").read_text())
+        assert chosen["validation_accuracy"] == max(float(row["validation_accuracy"]) for row in sweep)
+        selected = load(finished / f"results/quantized/digits_{bits}bit.h5")
+        same = load(finished / f"results/sweep/digits/{chosen['method']}_{bits}bit_{chosen['alphabet_scalar']:g}.h5")
+        levels = {"1.58": 3, "2": 4, "4": 16}[bits]
+        for layer, other in zip(selected.layers, same.layers, strict=True):
+            if layer.arrays():
+                np.testing.assert_array_equal(layer.kernel, other.kernel)
+                assert len(np.unique(layer.codes)) <= levels + 1  # and the zero of dead inputs
+
+
+def test_lumped_network_computes_the_same_function(finished):
+    with np.load(finished / "results/data/digits.npz") as data:
+        images = data["test_images"].astype(np.float32) / 255
+    for bits in ("1.58", "2", "4"):
+        before = load(finished / f"results/quantized/digits_{bits}bit.h5").predict(images)
+        after = load(finished / f"results/lumped/digits_{bits}bit.h5").predict(images)
+        np.testing.assert_allclose(after, before, atol=1e-4)
+
+
+def test_nothing_is_left_to_do(finished):
+    assert finished.stale() == {}
+
+
+def test_touching_any_file_reruns_nothing(changed):
+    for path in changed.folder.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts and "results" not in path.parts:
+            os.utime(path)
+    assert changed.stale() == {}
+
+
+def edit(path, pattern, replacement):
+    text = path.read_text()
+    new = re.sub(pattern, replacement, text, count=1)
+    assert new != text
+    path.write_text(new)
+
+
+def test_an_alphabet_scalar_reruns_the_sweep_and_what_follows(changed):
+    edit(changed / "config/quick.yaml", r"alphabet_scalars: \[2, 3, 4\]", "alphabet_scalars: [2, 3, 5]")
+    stale = changed.stale()
+    assert stale.keys() >= {"sweep", "select_setting", "lump", "tolerance", "evaluate", "thesis"}
+    assert stale["sweep"] == 3
+    assert not stale.keys() & BEFORE_THE_SWEEP
+
+
+def test_the_code_of_lumping_reruns_lumping_and_what_follows(changed):
+    module = changed / "src/netreduce/lumping/__init__.py"
+    module.write_text(module.read_text() + "\n_CHANGED = True\n")
+    stale = changed.stale()
+    assert stale.keys() >= {"lump", "classes", "tolerance", "evaluate", "thesis"}
+    assert not stale.keys() & (BEFORE_THE_SWEEP | {"sweep", "select_setting", "layers"})
+
+
+def test_two_runs_give_the_same_bytes(finished, tmp_path):
+    from conftest import Project
+
+    again = Project(tmp_path / "again")
+    again.snakemake()
+    first, second = digests(finished.folder), digests(again.folder)
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def digests(folder):
+    """A digest of every result: of the bytes, or of the arrays of a network file."""
+    found = {}
+    for path in sorted((folder / "results").rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir() or "timings" in path.parts:
+            continue
+        digest = hashlib.sha256()
+        if path.suffix == ".h5":
+            with h5py.File(path) as file:
+                file.visititems(lambda key, item, digest=digest: digest.update(key.encode() + item[()].tobytes()) if isinstance(item, h5py.Dataset) else None)
+        elif path.suffix == ".pth":
+            continue  # its arrays are those of the text
+        else:
+            digest.update(path.read_bytes())
+        found[name] = digest.hexdigest()
+    return found
+
+
+def test_keras_loads_what_lumping_wrote(finished):
+    keras = pytest.importorskip("keras")
+    network = keras.models.load_model(finished / "results/lumped/digits_4bit.h5", compile=False)
+    images = np.load(finished / "results/data/digits.npz")["test_images"].astype(np.float32) / 255
+    ours = load(finished / "results/lumped/digits_4bit.h5").predict(images)
+    np.testing.assert_allclose(network.predict(images, verbose=0), ours, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("results/lumped/nosuch_4bit.h5", "unknown model 'nosuch'; the config has: digits"),
+        ("results/lumped/digits_0bit.h5", "'0' bits make no alphabet"),
+        ("results/lumped/digits_1bit.h5", "'1' bits make no alphabet"),
+        ("results/quantized/digits_-2bit.h5", "'-2' bits make no alphabet"),
+        ("results/quantized/digits_fourbit.h5", "'four' bits make no alphabet"),
+    ],
+)
+def test_a_bad_target_is_refused(finished, target, message):
+    assert message in finished.snakemake(target, "--dry-run", check=False)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "message"),
+    [
+        ("alphabet_scalars:", "alphabet_scalers:", "alphabet_scalers"),
+        ("seed: 0", "sede: 0", "sede"),
+        (r"bits: \[1.58", "bits: [1", "bits"),
+        (r"bits: \[1.58", "bits: [four", "bits"),
+        (r"alphabet_scalars: \[2", "alphabet_scalars: [-2", "alphabet_scalars"),
+        (r"models: \[digits\]", "models: [nosuch]", "nosuch"),
+        (r"nnrelief: 0.95\]", "nnreleif: 0.95]", "nnreleif"),
+        (r"nnrelief: 0.95\]", "nnrelief: 1.95]", "1.95"),
+        (r"gpfq: \{bits: 4\}\]", "gpfq: {bots: 4}]", "bots"),
+    ],
+)
+def test_a_bad_config_is_refused_before_any_job_runs(changed, pattern, replacement, message):
+    edit(changed / "config/quick.yaml", pattern, replacement)
+    assert message in changed.snakemake("--dry-run", check=False)
+
+
+def test_a_failing_step_leaves_no_file_and_names_the_cause(changed):
+    text = changed / "results/txt/digits.txt"
+    lines = text.read_text().split("\n")
+    lines[1] = lines[1].replace(", ", ", what, ", 1)
+    text.write_text("\n".join(lines))
+    printed = changed.snakemake("results/keras/digits.h5", "--force", check=False)
+    assert re.search(r"error: .*digits\.txt.*line 2.*dense_1\.weight.*'what'", printed)
+    assert not list(Path(changed / "results/keras").glob("*.part*"))
+    assert not (changed / "results/keras/digits.h5").exists()

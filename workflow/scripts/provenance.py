@@ -1,0 +1,43 @@
+"""Record how the results were made: configuration, seed, commit, and the versions of the programs used."""
+
+import argparse
+import json
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+
+from netreduce import cli
+from netreduce.files import write_json
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=json.loads, required=True, help="the whole configuration, as JSON")
+    parser.add_argument("--commit", required=True, help="commit of the project, or 'unknown'")
+    parser.add_argument("--requirements", type=Path, required=True, help="the pinned packages (requirements.in)")
+    parser.add_argument("--output", type=Path, required=True, help="where the record goes (.json)")
+    arguments = parser.parse_args()
+
+    pinned = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", arguments.requirements.read_text(), re.M)
+    write_json(
+        arguments.output,
+        {
+            "commit": arguments.commit,
+            "seed": arguments.config["seed"],
+            "versions": {"python": platform.python_version(), **{name: _version(name, version) for name, version in pinned}},
+            "config": arguments.config,
+        },
+    )
+
+
+def _version(name, pinned):
+    """The installed version; where each step has an environment of its own, the one they are all pinned to."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return pinned
+
+
+if __name__ == "__main__":
+    cli.main(main)
