@@ -1,5 +1,6 @@
 """A network: an immutable sequence of layers, or a small graph of them."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -117,9 +118,8 @@ class Network:
         x = self.check_samples(x)
         out = np.empty((len(x), *self.shapes[-1]), self.dtype)
         for start in range(0, len(x), batch_size):
-            for value in self.activations(x[start : start + batch_size].astype(self.dtype, copy=False)):
-                pass
-            out[start : start + batch_size] = value
+            batch = x[start : start + batch_size].astype(self.dtype, copy=False)
+            out[start : start + batch_size] = deque(self.activations(batch), maxlen=1).pop()
         return out
 
     def check_samples(self, x) -> np.ndarray:
