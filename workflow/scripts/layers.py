@@ -6,7 +6,7 @@ from pathlib import Path
 
 from netreduce import cli
 from netreduce.datasets import read
-from netreduce.evaluation import accuracy
+from netreduce.evaluation import evaluate
 from netreduce.files import write_table
 from netreduce.io import load
 
@@ -33,7 +33,7 @@ def main():
             for kind, taken in (("cumulative", indices[:position]), ("single", [index])):
                 network = analog.replace({i: quantized.layers[i] for i in taken})
                 rows.append(
-                    {**key, "kind": kind, "layer": analog.names[index], "position": position, "test_accuracy": accuracy(network, images, labels)}
+                    {**key, "kind": kind, "layer": analog.names[index], "position": position, "test_accuracy": evaluate(network, images, labels).accuracy}
                 )
     write_table(arguments.output, rows)
 

@@ -1,7 +1,6 @@
 """Measure a network: accuracy with its confidence interval, agreement with a reference network, and cost."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 from netreduce import cli
@@ -12,10 +11,22 @@ from netreduce.files import write_json
 from netreduce.io import load
 
 
+COUNTS = ("parameters", "nonzeros", "neurons", "macs", "nonzero_macs", "levels", "bits_per_weight")
+SIZES = {"bytes_float32": "float_bytes", "bytes_dense": "dense_bytes", "bytes_sparse": "sparse_bytes", "bytes_entropy": "entropy_bytes"}
+
+
 def measure(network, reference, data):
     """Accuracy, agreement and cost of a network on the test images, as one flat dictionary."""
-    images = data.images("test")
-    return {**asdict(evaluate(network, images, data.test_labels, reference=reference)), **asdict(cost(network))}
+    quality = evaluate(network, data.images("test"), data.test_labels, reference=reference)
+    costs = cost(network)
+    return {
+        "accuracy": quality.accuracy,
+        "accuracy_low": quality.low,
+        "accuracy_high": quality.high,
+        "agreement": quality.agreement,
+        **{name: getattr(costs, name) for name in COUNTS},
+        **{name: getattr(costs, field) for name, field in SIZES.items()},
+    }
 
 
 def main():

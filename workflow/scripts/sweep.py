@@ -6,7 +6,7 @@ from pathlib import Path
 
 from netreduce import cli
 from netreduce.datasets import read
-from netreduce.evaluation import accuracy
+from netreduce.evaluation import evaluate
 from netreduce.files import write_table
 from netreduce.io import load, save
 from netreduce.quantization import dead_weights, quantize_many
@@ -30,7 +30,7 @@ def main():
     analog = load(arguments.network)
     data = read(arguments.data)
     splits = {split: (data.images(split), getattr(data, f"{split}_labels")) for split in ("validation", "test")}
-    analog_accuracy = {split: accuracy(analog, *pair) for split, pair in splits.items()}
+    analog_accuracy = {split: evaluate(analog, *pair).accuracy for split, pair in splits.items()}
     settings = [
         {"method": method, "bits": arguments.bits, "alphabet_scalar": scalar, "conv": arguments.conv, "seed": arguments.seed}
         for method, scalar in product(arguments.methods, arguments.alphabet_scalars)
@@ -40,7 +40,7 @@ def main():
     for path, (setting, network, seconds) in zip(arguments.networks, quantize_many(analog, samples, settings), strict=True):
         save(network, path)
         key = {name: setting[name] for name in ("method", "bits", "alphabet_scalar")}
-        accuracies = {split: accuracy(network, *pair) for split, pair in splits.items()}
+        accuracies = {split: evaluate(network, *pair).accuracy for split, pair in splits.items()}
         table.append(
             {
                 **key,
