@@ -154,13 +154,18 @@ class _Convolution(_Weighted):
     def output_shape(self, shape):
         if len(shape) != 3 or shape[2] != self.kernel.shape[2]:
             raise ShapeError(
-                f"{type(self).__name__} with a kernel of shape {self.kernel.shape} expects inputs of shape (height, width, {self.kernel.shape[2]}), found {shape}"
+                f"{type(self).__name__} with a kernel of shape {self.kernel.shape} "
+                f"expects inputs of shape (height, width, {self.kernel.shape[2]}), found {shape}"
             )
         return (*window_counts(shape[:2], self.kernel.shape[:2], self.strides, self.padding, self.dilation), self.outputs)
 
     def patches(self, x: np.ndarray) -> np.ndarray:
         """The windows the kernel sees: a view of the padded input, shape (batch, rows, columns, kernel rows, kernel columns, channels)."""
-        return patches(x, self.kernel.shape[:2], self.strides, self.padding, self.dilation)
+        return windows(self.padded(x), self.kernel.shape[:2], self.strides, self.dilation)
+
+    def padded(self, x: np.ndarray) -> np.ndarray:
+        """The input with its padding."""
+        return pad(x, self.kernel.shape[:2], self.strides, self.padding, self.dilation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,13 +173,13 @@ class Conv2D(_Convolution):
     """2-D convolution, kernel of shape (kernel rows, kernel columns, input channels, output channels)."""
 
     def linear(self, x):
-        windows = self.patches(x)
-        batch, rows, columns = windows.shape[:3]
+        patches = self.patches(x)
+        batch, rows, columns = patches.shape[:3]
         matrix = self.kernel.reshape(-1, self.outputs)
         out = np.empty((batch, rows * columns, self.outputs), np.result_type(x, matrix))
         step = max(1, PATCH_BYTES // (rows * columns * matrix.shape[0] * x.itemsize))
         for start in range(0, batch, step):
-            block = windows[start : start + step]
+            block = patches[start : start + step]
             out[start : start + step] = (block.reshape(-1, matrix.shape[0]) @ matrix).reshape(len(block), rows * columns, -1)
         out += self.bias
         return out.reshape(batch, rows, columns, self.outputs)
@@ -189,10 +194,10 @@ class DepthwiseConv2D(_Convolution):
         return kernel.shape[2] * kernel.shape[3]
 
     def linear(self, x):
-        windows = self.patches(x)
-        out = np.zeros((*windows.shape[:3], *self.kernel.shape[2:]), np.result_type(x, self.kernel))
+        patches = self.patches(x)
+        out = np.zeros((*patches.shape[:3], *self.kernel.shape[2:]), np.result_type(x, self.kernel))
         for i, j in np.ndindex(self.kernel.shape[:2]):
-            out += windows[:, :, :, i, j, :, None] * self.kernel[i, j]
+            out += patches[:, :, :, i, j, :, None] * self.kernel[i, j]
         return out.reshape(*out.shape[:3], -1) + self.bias
 
 
@@ -250,8 +255,8 @@ class _Pooling2D(Layer):
         return (*window_counts(shape[:2], self.pool_size, self.strides, self.padding), shape[2])
 
     def _windows(self, x, fill):
-        windows = patches(x, self.pool_size, self.strides, self.padding, fill=fill)
-        return [windows[:, :, :, i, j] for i, j in np.ndindex(self.pool_size)]
+        view = windows(pad(x, self.pool_size, self.strides, self.padding, fill=fill), self.pool_size, self.strides)
+        return [view[:, :, :, i, j] for i, j in np.ndindex(self.pool_size)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,29 +353,30 @@ class Concatenate(Layer):
         return np.concatenate(inputs, axis=-1)
 
 
-def patches(x, kernel_size, strides, padding, dilation=(1, 1), fill=0) -> np.ndarray:
-    """The windows of an image batch, as a view of its padded copy.
+def pad(x, kernel_size, strides, padding, dilation=(1, 1), fill=0) -> np.ndarray:
+    """An image batch with the padding that windows of that size need."""
+    if padding == "same":
+        widths = [_same_padding(*axis) for axis in zip(x.shape[1:3], kernel_size, strides, dilation, strict=True)]
+        if any(map(any, widths)):
+            return np.pad(x, [(0, 0), *widths, (0, 0)], constant_values=fill)
+    return x
+
+
+def windows(x, kernel_size, strides, dilation=(1, 1)) -> np.ndarray:
+    """The windows of a padded image batch, as a view.
 
     Parameters
     ----------
     x : ndarray, shape (batch, height, width, channels)
     kernel_size, strides, dilation : pair of int
-    padding : {"valid", "same"}
-    fill : float
-        Value of the padding.
 
     Returns
     -------
     ndarray, shape (batch, rows, columns, kernel rows, kernel columns, channels)
     """
-    if padding == "same":
-        widths = [_same_padding(*axis) for axis in zip(x.shape[1:3], kernel_size, strides, dilation, strict=True)]
-        if any(map(any, widths)):
-            x = np.pad(x, [(0, 0), *widths, (0, 0)], constant_values=fill)
     spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel_size, dilation, strict=True))
-    windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=(1, 2))
-    windows = windows[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]]
-    return windows.transpose(0, 1, 2, 4, 5, 3)
+    view = np.lib.stride_tricks.sliding_window_view(x, spans, axis=(1, 2))
+    return view[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]].transpose(0, 1, 2, 4, 5, 3)
 
 
 def window_counts(size, kernel_size, strides, padding, dilation=(1, 1)) -> tuple[int, int]:

@@ -1,0 +1,71 @@
+"""GPTQ: rounding one weight after the other, the others making up for the error.
+
+E. Frantar, S. Ashkboos, T. Hoefler and D. Alistarh, GPTQ (OPTQ): accurate post-training quantization for generative pre-trained
+transformers, ICLR 2023.
+
+The paper rounds w_t and moves the later weights by −(w_t − q_t) / U[t, t] · U[t, t+1:], where H⁻¹ = Uᵀ U. Unrolled, the weight that
+step t rounds is w_t + Σ_{j<t} F[t, j] (w_j − q_j), with the original w and H = Fᵀ D F, F lower triangular with a unit diagonal: a walk,
+which needs one Cholesky factorization and no inverse, and whose slabs of neurons do what the paper's lazy blocks do for the cache.
+"""
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky
+
+from ..errors import ParameterError
+from .gpfq import dead_inputs
+from .walk import walk
+
+DAMPING = 0.01  # of the mean diagonal entry of H, as in the paper
+SINGULAR = 1e-13  # least squared pivot of a regular H, as a fraction of the diagonal entry
+
+
+def gptq(weights, H, alphabet, damping=DAMPING):
+    """Codes by GPTQ, in the order of the inputs; weights of dead inputs get code 0.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (groups, inputs, neurons), float64
+    H : ndarray, shape (groups, inputs, inputs), float64
+        X̃ᵀX̃ of the layer's inputs in the quantized network.
+    alphabet : Alphabet
+    damping : float
+        What is added to the diagonal of H, as a fraction of its mean.
+
+    Returns
+    -------
+    ndarray, shape (groups, inputs, neurons)
+    """
+    F = np.stack([feedback(cholesky_upper(damped(h, damping), damping)) for h in H])
+    return walk(weights, F, F, alphabet, dead_inputs(H))
+
+
+def damped(H, damping) -> np.ndarray:
+    """H (inputs × inputs) with damping · (mean diagonal entry of the live inputs) added to the diagonal, and 1 for dead inputs."""
+    dead = dead_inputs(H[None])[0]
+    live = np.diagonal(H)[~dead]
+    return H + np.diag(np.where(dead, 1.0, damping * live.mean() if len(live) else 0.0))
+
+
+def cholesky_upper(H, damping) -> np.ndarray:
+    """The upper triangular R of H = R Rᵀ.
+
+    Raises
+    ------
+    ParameterError
+        When H is singular to working precision; the message says which damping it had.
+    """
+    try:
+        R = cholesky(H[::-1, ::-1], lower=True)[::-1, ::-1]
+        singular = (np.diagonal(R) ** 2 < SINGULAR * np.diagonal(H)).any()
+    except LinAlgError:
+        singular = True
+    if singular:
+        raise ParameterError(
+            f"H = X̃ᵀX̃ with damping {damping:g} is singular (inputs depend linearly on each other, or are more than the samples): use a larger damping"
+        )
+    return R
+
+
+def feedback(R) -> np.ndarray:
+    """The F of H = Fᵀ D F, lower triangular with a unit diagonal, from H = R Rᵀ."""
+    return np.ascontiguousarray((R / np.diagonal(R)).T)

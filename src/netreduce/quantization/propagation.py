@@ -1,0 +1,103 @@
+"""The samples on their way through the analog and the quantized network, from one quantized layer to the next."""
+
+from ..network import INPUT
+from .gram import accumulate
+from .samples import Budget, Chunks, Samples
+
+
+class Propagation:
+    """Gram matrices of layer inputs; every layer output is computed once and kept for the layers that still read it.
+
+    An output is named (layer, quantized): the one of the analog or of the quantized network. Where no layer before it is
+    quantized both agree, and only (layer, False) exists.
+
+    Parameters
+    ----------
+    network : Network
+    samples : array or iterable
+    memory : int
+        Bytes of outputs held in memory; the others are in temporary files.
+    keep : bool
+        Whether what does not depend on quantized layers (analog outputs, Gram matrices) is kept for the next `start`.
+    """
+
+    def __init__(self, network, samples, memory, keep):
+        self.network, self.keep = network, keep
+        self.samples, self.budget = Samples(network, samples), Budget(memory)
+        self.outputs, self.grams = {}, {}
+        self.cheap = {INPUT}  # recomputed from the samples rather than kept
+        for index, layer in enumerate(network.layers):
+            if not layer.arrays() and self.cheap.issuperset(network.sources[index]):
+                self.cheap.add(index)
+
+    def start(self, selected, with_analog):
+        """Begin with the analog network, to quantize the layers `selected`; `with_analog` says whether G is wanted."""
+        self.layers, self.selected, self.with_analog = list(self.network.layers), selected, with_analog
+        self.touched = set()  # layers whose outputs differ between the two networks
+        self._drop(lambda output: output[1])
+
+    def exchange(self, index, layer):
+        """Put a quantized layer into the quantized network."""
+        self.layers[index] = layer
+        for i, sources in enumerate(self.network.sources):
+            if i == index or not self.touched.isdisjoint(sources):
+                self.touched.add(i)
+
+    def gram(self, index, conv, constant):
+        """G and H of the inputs of layer `index`, as `accumulate` gives them."""
+        (source,) = self.network.sources[index]
+        inputs = self._output(source, True), self._output(source, False) if self.with_analog else None
+        key = (index, conv, constant)
+        known = None if source in self.touched else self.grams.get(key)
+
+        live = {s for sources in self.network.sources[index:] for s in sources if s < index} - self.cheap
+        kept = {self._output(s, True) for s in live} | ({self._output(s, False) for s in live} if self.with_analog else set())
+        last = index == self.selected[-1]
+        new = {output for output in kept - self.outputs.keys() if not last or (self.keep and not output[1])}
+        if known is None or new:
+            pairs = self._pass(inputs, new)
+            G_H = accumulate(self.network.layers[index], conv, pairs, constant) if known is None else [None for _ in pairs]
+            known = G_H if known is None else known
+            if self.keep and source not in self.touched:
+                self.grams[key] = known
+        self._drop(lambda output: output not in kept and (output[1] or not self.keep))
+        return known
+
+    def _output(self, layer, quantized):
+        return layer, quantized and layer in self.touched
+
+    def _pass(self, inputs, new):
+        """Yields the outputs named in `inputs`, chunk after chunk, and keeps the `new` ones."""
+        plan = self._plan({*inputs, *new} - {None})
+        self.outputs.update((output, Chunks(self.budget)) for output in new)
+        for number, chunk in enumerate(self.samples if (INPUT, False) in plan else [None] * self.samples.chunk_count):
+            values = {(INPUT, False): chunk}
+
+            def value(output, number=number, values=values):
+                if output not in values:
+                    values[output] = self.outputs[output][number]
+                return values[output]
+
+            for index, quantized in plan:
+                if index != INPUT:
+                    layer = (self.layers if quantized else self.network.layers)[index]
+                    values[index, quantized] = layer(*(value(self._output(s, quantized)) for s in self.network.sources[index]))
+            for output in new:
+                self.outputs[output].append(values[output])
+            yield tuple(None if output is None else value(output) for output in inputs)
+
+    def _plan(self, wanted):
+        """Outputs to compute, in order, so as to have the wanted ones."""
+        plan, waiting = set(), set(wanted)
+        while waiting:
+            output = waiting.pop()
+            if output not in self.outputs and output not in plan:
+                plan.add(output)
+                index, quantized = output
+                if index != INPUT:
+                    waiting |= {self._output(s, quantized) for s in self.network.sources[index]}
+        return sorted(plan)
+
+    def _drop(self, unwanted):
+        for output in [output for output in self.outputs if unwanted(output)]:
+            self.outputs.pop(output).close()

@@ -1,0 +1,55 @@
+"""Qronos: one step that corrects for the quantized inputs, then GPTQ's steps.
+
+S. Zhang, H. Zhang, I. Colbert and R. Saab, Qronos: correcting the past by shaping the future in post-training quantization (2025).
+
+Step t rounds the w_t that is best for ‖Xw − Σ_{j<t} q_j X̃_j − w_t X̃_t − Σ_{j>t} w_j X̃_j‖ with all others held, and then replaces the
+later weights by the least-squares solution. From the second step on the residual is orthogonal to the inputs that remain, so that these
+are GPTQ's steps on the replaced weights (the paper's efficient form).
+"""
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from .gpfq import dead_inputs
+from .gptq import cholesky_upper, damped, feedback
+from .walk import walk
+
+DAMPING = 1e-3
+
+
+def qronos(weights, G, H, alphabet, damping=DAMPING):
+    """Codes by Qronos, in the order of the inputs; weights of dead inputs get code 0.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (groups, inputs, neurons), float64
+    G, H : ndarray, shape (groups, inputs, inputs), float64
+        X̃ᵀX and X̃ᵀX̃ of the inputs X of the analog and X̃ of the quantized network.
+    alphabet : Alphabet
+    damping : float
+        The least-squares problem gets the penalty λ ‖v − w‖², λ = damping · (mean diagonal entry of H), w the analog weights.
+
+    Returns
+    -------
+    ndarray, shape (groups, inputs, neurons)
+    """
+    codes = np.zeros(weights.shape)
+    for group, dead in enumerate(dead_inputs(H)):
+        live = np.flatnonzero(~dead)
+        if len(live):
+            here = np.ix_(live, live)
+            codes[group, live] = _group(weights[group, live], G[group][here], H[group][here], alphabet.group(group), damping)
+    return codes
+
+
+def _group(w, G, H, alphabet, damping):
+    H_damped = damped(H, damping)
+    target = G @ w + (H_damped - H) @ w  # X̃ᵀX w and the pull of the penalty
+    first = alphabet.nearest((target[:1] - H_damped[:1, 1:] @ w[1:]) / H_damped[0, 0])
+    if len(w) == 1:
+        return first
+    R = cholesky_upper(H_damped[1:, 1:], damping)
+    missing = target[1:] - H_damped[1:, :1] * (alphabet.scale * first)
+    rest = solve_triangular(R, solve_triangular(R, missing), trans="T")
+    F = feedback(R)[None]
+    return np.concatenate([first, walk(rest[None], F, F, alphabet)[0]])

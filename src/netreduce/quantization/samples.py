@@ -1,0 +1,126 @@
+"""Samples in chunks of a fixed size, and layer outputs kept for the next layer: in memory up to a budget, then on disk."""
+
+import tempfile
+
+import numpy as np
+
+from ..errors import SampleError
+
+CHUNK_BYTES = 1 << 23  # a chunk's largest layer output is about this big
+
+
+class Samples:
+    """The samples of a network in chunks that do not depend on how they arrive.
+
+    Parameters
+    ----------
+    network : Network
+    samples : ndarray, shape (samples, *network.input_shape), or iterable of such arrays
+        An iterable is iterated several times.
+    """
+
+    def __init__(self, network, samples):
+        if samples is None:
+            raise SampleError("this method learns from samples: an array, or mini-batches that can be iterated again and again; found None")
+        if not hasattr(samples, "__array__"):
+            try:
+                one_shot = iter(samples) is samples
+            except TypeError:
+                raise SampleError(f"samples must be an array or an iterable of mini-batches, found {type(samples).__name__}") from None
+            if one_shot:
+                raise SampleError(
+                    f"samples are iterated several times, but this {type(samples).__name__} can be iterated just once: "
+                    "pass an array, a list of mini-batches, or an object whose __iter__ starts anew"
+                )
+        self.network, self.samples = network, samples
+        largest = max(int(np.prod(shape)) for shape in (network.input_shape, *network.shapes)) * network.dtype.itemsize
+        self.chunk_size = int(np.clip(CHUNK_BYTES // largest, 1, 2048))
+        self.count = None
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunks, known after the first iteration."""
+        return -(-self.count // self.chunk_size)
+
+    def __iter__(self):
+        count = 0
+        for chunk in self._chunks():
+            yield self.network.check_samples(chunk).astype(self.network.dtype, copy=False)
+            count += len(chunk)
+        if count == 0:
+            raise SampleError("there are no samples")
+        if self.count not in (None, count):
+            raise SampleError(f"the samples gave {self.count} on one iteration and {count} on another: they must be the same every time")
+        self.count = count
+
+    def _chunks(self):
+        if hasattr(self.samples, "__array__"):
+            array = self.samples if isinstance(self.samples, np.ndarray) else np.asarray(self.samples)
+            if array.ndim == 0:
+                self.network.check_samples(array)
+            for start in range(0, len(array), self.chunk_size):
+                yield array[start : start + self.chunk_size]
+            return
+        waiting, size = [], 0
+        for batch in self.samples:
+            if not hasattr(batch, "__array__"):
+                raise SampleError(f"a mini-batch must be an array of samples, found {type(batch).__name__}: leave out labels")
+            batch = self.network.check_samples(batch)
+            while len(batch):
+                part, batch = np.split(batch, [self.chunk_size - size])
+                waiting.append(part)
+                size += len(part)
+                if size == self.chunk_size:
+                    yield np.concatenate(waiting)
+                    waiting, size = [], 0
+        if waiting:
+            yield np.concatenate(waiting)
+
+
+class Budget:
+    """Bytes of layer outputs that may be held in memory."""
+
+    def __init__(self, size):
+        self.left = size
+
+    def take(self, size) -> bool:
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+
+class Chunks:
+    """Chunks of one layer's output, readable by number: in memory while the budget lasts, then in a temporary file."""
+
+    def __init__(self, budget):
+        self.budget, self.held, self.places, self.file = budget, 0, [], None
+
+    def append(self, chunk):
+        if self.budget.take(chunk.nbytes):
+            self.held += chunk.nbytes
+            self.places.append(chunk)
+            return
+        if self.file is None:
+            self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open until `close`
+        self.places.append((self.file.seek(0, 2), chunk.shape, chunk.dtype))
+        self.file.write(np.ascontiguousarray(chunk).data)
+
+    def __getitem__(self, number) -> np.ndarray:
+        place = self.places[number]
+        if isinstance(place, np.ndarray):
+            return place
+        start, shape, dtype = place
+        chunk = np.empty(shape, dtype)
+        self.file.seek(start)
+        self.file.readinto(chunk.reshape(-1).data.cast("B"))
+        return chunk
+
+    def __len__(self):
+        return len(self.places)
+
+    def close(self):
+        self.budget.left += self.held
+        self.places = []
+        if self.file is not None:
+            self.file.close()

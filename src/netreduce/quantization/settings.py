@@ -1,0 +1,79 @@
+"""What can be asked of `quantize`: the methods and their arguments."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+
+from ..errors import ParameterError
+from .gpfq import gpfq, gpfq_hard, gpfq_soft
+from .gptq import gptq
+from .msq import msq
+from .qronos import qronos
+from .spfq import spfq
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method is called: function(weights, those of G and H that it needs, alphabet, its own options)."""
+
+    function: Callable
+    needs: str = "GH"
+    options: tuple[str, ...] = ()
+
+
+METHODS = {
+    "gpfq": Method(gpfq),
+    "gpfq-soft": Method(gpfq_soft, options=("threshold",)),
+    "gpfq-hard": Method(gpfq_hard, options=("threshold",)),
+    "spfq": Method(spfq, options=("seed",)),
+    "msq": Method(msq, needs=""),
+    "gptq": Method(gptq, needs="H", options=("damping",)),
+    "qronos": Method(qronos, options=("damping",)),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The arguments of `quantize` that say what to do; it documents them."""
+
+    method: str = "gpfq"
+    bits: float = 4
+    alphabet_scalar: float = 2.0
+    conv: str = "channel"
+    radius: str = "median"
+    per_channel: bool = False
+    quantize_bias: bool = False
+    layers: tuple | None = None
+    activation_order: bool = False
+    seed: int = 0
+    threshold: float | None = None
+    damping: float | None = None
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ParameterError(f"method must be one of {', '.join(METHODS)}, found {self.method!r}")
+        if self.conv not in ("channel", "joint"):
+            raise ParameterError(f"conv must be 'channel' or 'joint', found {self.conv!r}")
+        for name in ("threshold", "damping"):
+            value = getattr(self, name)
+            if value is not None and name not in METHODS[self.method].options:
+                raise ParameterError(f"method {self.method!r} has no {name}")
+            if value is not None and not (isinstance(value, Real) and np.isfinite(value) and value >= 0):
+                raise ParameterError(f"{name} must be a number not below 0, found {value!r}")
+
+    def run(self, weights, G, H, alphabet):
+        """Codes by the method, of weights in groups (see `gram`)."""
+        method = METHODS[self.method]
+        options = {name: getattr(self, name) for name in method.options if getattr(self, name) is not None}
+        if "seed" in options:
+            options["rng"] = np.random.default_rng(options.pop("seed"))
+        matrices = [{"G": G, "H": H}[letter] for letter in method.needs]
+        if not (self.activation_order and matrices):
+            return method.function(weights, *matrices, alphabet, **options)
+        order = np.argsort(-np.diagonal(H, axis1=1, axis2=2), axis=1, kind="stable")[:, :, None]
+        ordered = [np.take_along_axis(np.take_along_axis(matrix, order, 1), order.transpose(0, 2, 1), 2) for matrix in matrices]
+        codes = np.empty(weights.shape)
+        np.put_along_axis(codes, order, method.function(np.take_along_axis(weights, order, 1), *ordered, alphabet, **options), 1)
+        return codes
