@@ -1,0 +1,33 @@
+"""Accuracy over the bit width for every quantization method, each at the alphabet scalar that is best on validation."""
+
+import style
+
+
+def main():
+    arguments = style.arguments(__doc__, ("sweep", "sweep tables of one model (.csv)"))
+    table = style.read(arguments.sweep)
+    best = table.loc[table.groupby(["method", "bits"], sort=False).validation_accuracy.idxmax()]
+    widths = sorted(best.bits.unique())
+    methods = list(best.method.unique())
+    analog = 100 * table.analog_test_accuracy.iloc[0]
+
+    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 3.1))
+    ends = []
+    for method in methods:
+        rows = best[best.method == method].sort_values("bits")
+        accuracy = 100 * rows.test_accuracy.to_numpy()
+        axes.plot([widths.index(bits) for bits in rows.bits], accuracy, **style.method_style(method))
+        ends.append((0, accuracy[0], style.method_name(method), style.method_style(method)["color"]))
+    axes.hlines(analog, 0, len(widths) - 1, color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)))
+    ends.append((0, analog, "analog", style.INK))
+    axes.set_xlim(-0.45, len(widths) - 1 + 0.12)
+    axes.set_xticks(range(len(widths)), [style.bits_name(bits) for bits in widths])
+    axes.set_xlabel("alphabet")
+    axes.set_ylabel("test accuracy (%)")
+    style.accuracy_axis(axes, [*(100 * best.test_accuracy), analog])
+    style.label_lines(axes, ends, side="left")
+    style.save(figure, arguments.output)
+
+
+if __name__ == "__main__":
+    style.run(main)

@@ -1,0 +1,33 @@
+"""Accuracy as the layers are quantized one after the other, a panel for each bit width."""
+
+import style
+
+
+def main():
+    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"), ("sweep", "sweep tables of the same model (.csv), for the analog accuracy"))
+    table = style.read(arguments.layers).query("kind == 'cumulative'")
+    analog = 100 * style.read(arguments.sweep).analog_test_accuracy.iloc[0]
+    widths = sorted(table.bits.unique())
+    layers = table.drop_duplicates("layer").sort_values("position").layer
+    methods = list(table.method.unique())
+
+    figure, panels = style.panels(len(widths), 2, 2.35, sharex=True, sharey=True)
+    for axes, bits in zip(panels, widths, strict=True):
+        for method in methods:
+            rows = table[(table.bits == bits) & (table.method == method)].sort_values("position")
+            axes.plot([0, *rows.position], [analog, *(100 * rows.test_accuracy)], label=style.method_name(method), **style.method_style(method))
+        axes.axhline(analog, color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)))
+        axes.set_title(style.bits_name(bits), loc="left", fontweight="bold")
+        axes.set_xticks(range(len(layers) + 1), ["none", *(f"+ {style.layer_name(layer)}" for layer in layers)])
+        style.slant(axes, len(layers) > 3)
+    style.accuracy_axis(panels[0], [*(100 * table.test_accuracy), analog])
+    figure.supxlabel("layers quantized", fontsize=9.5)
+    figure.supylabel("test accuracy (%)", fontsize=9.5)
+    handles, labels = panels[0].get_legend_handles_labels()
+    line = style.plt.Line2D([], [], color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)))
+    figure.legend([*handles, line], [*labels, "analog"], loc="outside upper center", ncols=len(labels) + 1, handlelength=2.6)
+    style.save(figure, arguments.output)
+
+
+if __name__ == "__main__":
+    style.run(main)

@@ -1,0 +1,312 @@
+"""One look for all figures: type, colours, names, axes of accuracy, labels that do not overlap.
+
+Colours are Okabe and Ito's, safe for the colour-blind; every series also has a marker and a line style of its own, so that a grey print reads as well.
+"""
+
+import argparse
+import re
+from itertools import count
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from netreduce import cli
+from netreduce.files import replacing
+
+WIDTH = 6.1  # inches: the text width of the thesis, so that type in figures has its nominal size
+INK, MUTED, FAINT = "#1a1a1a", "#6f6f6f", "#d9d9d9"
+BLUE, ORANGE, GREEN, VERMILION, PINK, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+SERIES = [(BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (VERMILION, (0, (1, 1)), "D"), (PINK, (0, (5, 1, 1, 1, 1, 1)), "v"), (SKY, ":", "P")]
+METHODS = ("gpfq", "msq", "gptq", "qronos", "spfq")
+NAMES = {
+    **{"gpfq": "GPFQ", "msq": "MSQ", "gptq": "GPTQ", "qronos": "Qronos", "spfq": "SPFQ"},
+    **{"nnrelief": "NNrelief", "lump": "lumping", "magnitude": "magnitude", "structured": "structured", "lowrank": "low rank", "analog": "analog"},
+}
+
+sns.set_theme(
+    context="paper",
+    style="ticks",
+    rc={
+        "font.family": "STIXGeneral",
+        "mathtext.fontset": "stix",
+        "font.size": 9,
+        "axes.titlesize": 9.5,
+        "axes.labelsize": 9.5,
+        "xtick.labelsize": 8.5,
+        "ytick.labelsize": 8.5,
+        "legend.fontsize": 8.5,
+        "legend.frameon": False,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": MUTED,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 3,
+        "ytick.major.size": 3,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#ececec",
+        "grid.linewidth": 0.6,
+        "lines.linewidth": 1.3,
+        "lines.markersize": 4,
+        "hatch.linewidth": 0.6,
+        "figure.constrained_layout.use": True,
+        "figure.constrained_layout.h_pad": 0.06,
+        "figure.constrained_layout.w_pad": 0.06,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "netreduce",
+    },
+)
+
+
+def arguments(description, *tables, model=False):
+    """Parse the arguments of a figure: its tables, the model where a table holds several, the output."""
+    parser = argparse.ArgumentParser(description=description)
+    for name, text in tables:
+        parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=text)
+    if model:
+        parser.add_argument("--model", required=True, help="the model to draw")
+    parser.add_argument("--output", type=Path, required=True, help="where the figure goes (.svg)")
+    return parser.parse_args()
+
+
+def read(paths):
+    """Tables in one frame; bit widths and names of networks stay text."""
+    return pd.concat([pd.read_csv(path, dtype={"network": str}) for path in paths], ignore_index=True)
+
+
+def over_seeds(table, *measures):
+    """One row for each chain: the mean of every measure over the seeds, and the lowest and highest of the first measure."""
+    groups = table.groupby("chain", sort=False)
+    first = groups[measures[0]]
+    return pd.DataFrame({**{measure: groups[measure].mean() for measure in measures}, "lowest": first.min(), "highest": first.max()}).reset_index()
+
+
+def save(figure, path):
+    """Write a figure as SVG, the same bytes every time."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+
+
+def run(function):
+    """Run a figure's script."""
+    cli.main(function)
+
+
+def method_style(method):
+    """Line style of a quantization method; methods unknown here share the last one."""
+    color, line, marker = SERIES[METHODS.index(method) if method in METHODS else -1]
+    return {"color": color, "linestyle": line, "marker": marker, "markeredgecolor": "white", "markeredgewidth": 0.5}
+
+
+def series_style(index):
+    """Line style of series number `index`."""
+    color, line, marker = SERIES[index % len(SERIES)]
+    return {"color": color, "linestyle": line, "marker": marker, "markeredgecolor": "white", "markeredgewidth": 0.5}
+
+
+def network_styles(names):
+    """Line styles of a network at several bit widths: black for the analog one, darker for more bits."""
+    bits = sorted((name for name in names if name != "analog"), key=float)
+    shades = sns.color_palette("viridis", len(bits) + 1)[:-1][::-1]
+    styles = {"analog": {"color": INK, "linestyle": "-", "marker": "o"}} if "analog" in names else {}
+    for name, shade, (_, line, marker) in zip(bits, shades, (SERIES * len(bits))[1:], strict=False):
+        styles[name] = {"color": shade, "linestyle": line, "marker": marker}
+    return {name: {**style, "markeredgecolor": "white", "markeredgewidth": 0.5} for name, style in styles.items()}
+
+
+def method_name(method):
+    return NAMES.get(method, method)
+
+
+def bits_name(bits):
+    """How a bit width is called: ternary, 2 bits, ..."""
+    return "ternary" if np.isclose(float(bits), 1.58, atol=0.01) else f"{float(bits):g} bits"
+
+
+def network_name(name):
+    return name if name == "analog" else bits_name(name)
+
+
+def layer_name(layer):
+    """dense_1 → dense 1."""
+    return layer.replace("_", " ")
+
+
+def step_name(step):
+    """A step of a chain in words: gpfq-4 → GPFQ 4 bits, lump-0 → lumping, nnrelief-0.95 → NNrelief 0.95."""
+    technique, _, parameter = step.partition("-")
+    name = NAMES.get(technique, technique)
+    if technique in METHODS and re.fullmatch(r"[\d.]+", parameter):
+        return f"{name} {bits_name(parameter)}"
+    if technique == "lump" and re.fullmatch(r"[\d.]+", parameter) and float(parameter) == 0:
+        return "exact lumping"
+    return f"{name} {parameter}".strip()
+
+
+def chain_name(chain):
+    return " → ".join(map(step_name, chain.split("/")))
+
+
+def accuracy_axis(axes, values):
+    """Make y (percent) logarithmic in the error, so that 10 % and 98 % are both legible, with limits that hold all values and round ticks."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    error = np.clip(100 - values, 0.05, 100)
+    low, high = error.min() / 1.25, min(error.max() * 1.2, 100)
+    axes.set_yscale("function", functions=(lambda y: -np.log10(np.clip(100 - y, 1e-3, None)), lambda z: 100 - 10.0 ** (-z)))
+    axes.set_ylim(100 - high, 100 - low)
+    for digits in ((1, 10), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), np.arange(1, 10, 0.5), np.arange(1, 10, 0.1)):
+        ticks = [digit * 10.0**power for power in range(-2, 3) for digit in digits]
+        ticks = sorted({round(100 - tick, 6) for tick in ticks if low <= tick <= high})
+        if 4 <= len(ticks):
+            break
+    ticks = ticks[:: int(np.ceil(len(ticks) / 7))]
+    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+
+
+def integer_axis(axis):
+    axis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+
+
+def log_ticks(axis):
+    """Ticks 1, 2, 5, 10, ... written as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+
+
+def slant(axes, wanted):
+    """Turn the names under x where there are too many to stand side by side."""
+    if wanted:
+        axes.tick_params(axis="x", rotation=35)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+
+
+def panels(number, columns, height, **keywords):
+    """A grid of panels over the text width; cells left over are removed. Returns the figure and the panels in reading order."""
+    columns = min(columns, number)
+    rows = int(np.ceil(number / columns))
+    width = WIDTH if columns > 1 else min(WIDTH, 4.6)
+    figure, grid = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, **keywords)
+    flat = list(grid.flat)
+    for spare in flat[number:]:
+        spare.remove()
+    for above, below in zip(flat, flat[columns:number] + [None] * columns, strict=False):
+        if below is None:
+            above.tick_params(labelbottom=True)
+    return figure, flat[:number]
+
+
+def label_lines(axes, labels, side="right", gap=1.15, shift=6):
+    """Write names at line ends, beside (x, y), moved apart vertically so that none overlaps.
+
+    `labels` are (x, y, text, color) in data coordinates. Call it when the limits of the axes are final.
+    """
+    if not labels:
+        return
+    axes.figure.draw_without_rendering()
+    size = plt.rcParams["legend.fontsize"]
+    step = size * gap * axes.figure.dpi / 72
+    points = sorted(((*axes.transData.transform((x, y)), x, y, text, color) for x, y, text, color in labels), key=lambda point: point[1])
+    heights = spread([point[1] for point in points], step, *axes.bbox.intervaly)
+    for height, (_, at, x, y, text, color) in zip(heights, points, strict=True):
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(shift if side == "right" else -shift, (height - at) * 72 / axes.figure.dpi),
+            textcoords="offset points",
+            va="center",
+            ha="left" if side == "right" else "right",
+            color=color,
+            fontsize=size,
+            annotation_clip=False,
+        )
+
+
+def spread(positions, step, low, high):
+    """Sorted positions moved apart to at least `step`, as little as possible, and kept within [low, high] if they fit."""
+    groups = [[position, [position]] for position in positions]  # centre, wanted positions
+
+    def centre(wanted):
+        width = step * (len(wanted) - 1)
+        middle = float(np.mean(wanted))
+        return min(max(middle, low + width / 2), max(high - width / 2, low + width / 2))
+
+    groups = [[centre(wanted), wanted] for _, wanted in groups]
+    for _ in count():
+        for i in range(len(groups) - 1):
+            (a, first), (b, second) = groups[i], groups[i + 1]
+            if b - a < step * (len(first) + len(second)) / 2 - 1e-9:
+                groups[i : i + 2] = [[centre(first + second), first + second]]
+                break
+        else:
+            break
+    return [middle + step * (i - (len(wanted) - 1) / 2) for middle, wanted in groups for i in range(len(wanted))]
+
+
+def place_labels(axes, labels, lines=(), size=7.5):
+    """Write names beside points where they cover neither one another nor a point, with a thin line to points that end up further away.
+
+    `labels` are (x, y, text, color) in data coordinates, the most important first; `lines` are sequences of (x, y) to keep clear as well.
+    A label for which there is no room is left out; returns the texts left out. Call it when the limits of the axes are final.
+    """
+    figure = axes.figure
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72
+    frame = axes.bbox
+    marks = [axes.transData.transform(label[:2]) for label in labels]
+    taken = [(x - 3 * scale, y - 3 * scale, x + 3 * scale, y + 3 * scale) for x, y in marks]
+    for line in lines:
+        corners = axes.transData.transform(line)
+        for start, end in zip(corners, corners[1:], strict=False):
+            steps = np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / (3 * scale)))[:, None]
+            taken += [(x - scale, y - scale, x + scale, y + scale) for x, y in start + steps * (end - start)]
+    directions = [(1, 0), (1, 1), (1, -1), (0, 1), (0, -1), (-1, 0), (-1, 1), (-1, -1)]
+    omitted = []
+    for (x, y, text, color), (px, py) in zip(labels, marks, strict=False):
+        probe = axes.annotate(text, (x, y), fontsize=size, color=color)
+        box = probe.get_window_extent()
+        width, height = box.width, box.height
+        probe.remove()
+        for radius, (dx, dy) in ((radius, way) for radius in (5, 9, 14, 20, 28, 38, 50, 64, 80) for way in directions):
+            cx = px + dx * (radius * scale + width / 2)
+            cy = py + dy * (radius * scale + height / 2 if dx == 0 else radius * scale)
+            own = (cx - width / 2 - scale, cy - height / 2, cx + width / 2 + scale, cy + height / 2)
+            inside = own[0] >= frame.x0 and own[2] <= frame.x1 and own[1] >= frame.y0 and own[3] <= frame.y1
+            if inside and not any(own[0] < o[2] and own[2] > o[0] and own[1] < o[3] and own[3] > o[1] for o in taken):
+                taken.append(own)
+                arrow = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3} if radius > 9 else None
+                axes.annotate(
+                    text,
+                    (x, y),
+                    xytext=((cx - px) / scale, (cy - py) / scale),
+                    textcoords="offset points",
+                    ha="center",
+                    va="center",
+                    fontsize=size,
+                    color=color,
+                    arrowprops=arrow,
+                )
+                break
+        else:
+            omitted.append(text)
+    return omitted

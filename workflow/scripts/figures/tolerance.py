@@ -1,0 +1,43 @@
+"""What approximate lumping keeps and costs over its tolerance: neurons, test accuracy, certified bound; before and after quantization."""
+
+import style
+
+COLUMNS = {"lump first, then quantize": ("lump", "lump-quantize"), "quantize first, then lump": ("quantize-lump",)}
+ROWS = {"neurons_kept": "neurons kept (%)", "test_accuracy": "test accuracy (%)", "bound": "certified bound"}
+
+
+def main():
+    arguments = style.arguments(__doc__, ("tolerance", "lumping over its tolerance for one model (.csv)"))
+    table = style.read(arguments.tolerance)
+    table = table.assign(neurons_kept=100 * table.neurons_kept / table.neurons, test_accuracy=100 * table.test_accuracy)
+    columns = {title: table[table.order.isin(orders)] for title, orders in COLUMNS.items() if table.order.isin(orders).any()}
+    names = list(dict.fromkeys(table.network))
+    looks = style.network_styles(names)
+
+    figure, grid = style.plt.subplots(3, len(columns), figsize=(style.WIDTH, 5.6), squeeze=False, sharex=True, sharey="row")
+    for column, (title, rows) in enumerate(columns.items()):
+        for axes, measure in zip(grid[:, column], ROWS, strict=True):
+            for name in names:
+                # Neurons kept and bound belong to the lumping, so quantization afterwards does not change them.
+                if measure != "test_accuracy" and name != "analog" and title.startswith("lump"):
+                    continue
+                line = rows[rows.network == name].sort_values("tolerance")
+                if measure == "bound":
+                    line = line[line.bound > 0]
+                axes.plot(line.tolerance, line[measure], label=style.network_name(name), **looks[name])
+        grid[0, column].set_title(title, loc="left", fontweight="bold")
+        grid[-1, column].set_xlabel("tolerance")
+    for axes, text in zip(grid[:, 0], ROWS.values(), strict=True):
+        axes.set_ylabel(text)
+    style.accuracy_axis(grid[1, 0], table.test_accuracy)
+    grid[2, 0].set_yscale("log")
+    grid[2, 0].yaxis.set_minor_locator(style.NullLocator())
+    grid[0, 0].set_ylim(bottom=0)
+    figure.align_ylabels(grid[:, 0])
+    handles, labels = grid[1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), handlelength=2.6)
+    style.save(figure, arguments.output)
+
+
+if __name__ == "__main__":
+    style.run(main)

@@ -1,0 +1,32 @@
+"""Loss and accuracy over the epochs of the training."""
+
+import style
+
+
+def main():
+    arguments = style.arguments(__doc__, ("history", "training history of one model (.csv)"))
+    history = style.read(arguments.history)
+
+    figure, panels = style.panels(2, 2, 2.3)
+    for axes, measure, factor in zip(panels, ("loss", "accuracy"), (1, 100), strict=True):
+        ends = []
+        for index, split in enumerate(("training", "validation")):
+            values = factor * history[f"{split}_{measure}"]
+            look = style.series_style(index)
+            axes.plot(history.epoch, values, **look | {"markersize": 3})
+            ends.append((history.epoch.iloc[-1], values.iloc[-1], split, look["color"]))
+        axes.set_xlabel("epoch")
+        style.integer_axis(axes.xaxis)
+        if measure == "loss":
+            axes.set_ylabel("loss (cross-entropy)")
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(style.FuncFormatter(lambda y, _: f"{y:g}"))
+        else:
+            axes.set_ylabel("accuracy (%)")
+            style.accuracy_axis(axes, 100 * history[["training_accuracy", "validation_accuracy"]].to_numpy().ravel())
+        style.label_lines(axes, ends)
+    style.save(figure, arguments.output)
+
+
+if __name__ == "__main__":
+    style.run(main)
