@@ -25,10 +25,11 @@ include: "rules/quantize.smk"
 include: "rules/lump.smk"
 include: "rules/compare.smk"
 include: "rules/report.smk"
+include: "rules/unknown.smk"
 
 
 rule all:
     default_target: True
     input:
-        "results/report/thesis.pdf",
+        rules.report_figures.input,
     localrule: True

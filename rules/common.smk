@@ -1,6 +1,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 from itertools import product
 from pathlib import Path
@@ -38,9 +39,12 @@ def imported_files(file):
             base = Path("src")
         else:
             base = file.parent
-        path = base.joinpath(*module.split(".")) if module else base
-        for part in (path, *path.parents, *(path / name for name in names)):
-            for found in (part.with_suffix(".py"), part / "__init__.py"):
+        parts = module.split(".") if module else []
+        packages = [
+            base.joinpath(*parts[:length]) for length in range(1, len(parts) + 1)
+        ]
+        for path in [*packages, *(base.joinpath(*parts, name) for name in names)]:
+            for found in (path.with_suffix(".py"), path / "__init__.py"):
                 if found.is_file() and found != Path("src/netreduce/__init__.py"):
                     yield found
 
@@ -63,6 +67,17 @@ def code(script, *modules):
             found.add(file)
             waiting += imported_files(file)
     return sorted(map(str, found - {Path(script)}))
+
+
+def commit():
+    """The commit of the project, or "unknown" where it is not a git checkout."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--exclude=*"],
+        cwd=workflow.basedir,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip() or "unknown"
 
 
 def text(number):
@@ -187,23 +202,13 @@ CHAINS = chains()
 COMPARED = compared()
 
 
-def check_targets():
-    """A target that names no model, or bits that make no alphabet, is an error of its own, not a missing rule."""
-    pattern = re.compile(
-        r"results/(?:trained|txt|keras|quantized|lumped)/(?P<model>[^/]+?)(?:_(?P<bits>[^/_]*)bit)?[.]\w+"
+def refuse(wildcards):
+    """Input function of a rule that matches only what nothing can make: says what is wrong with the target."""
+    name, separator, bits = wildcards.target.rpartition("_")
+    model(name if separator else wildcards.target)
+    raise WorkflowError(
+        f"{bits.removesuffix('bit')!r} bits make no alphabet; allowed: 1.58 (ternary), 2, 3, ..., 8"
     )
-    for target in workflow.dag_settings.targets or ():
-        if match := pattern.fullmatch(target):
-            model(match["model"])
-            if match["bits"] is not None and not re.fullmatch(
-                r"1\.58|[2-8]", match["bits"]
-            ):
-                raise WorkflowError(
-                    f"{target}: {match['bits']!r} bits make no alphabet; allowed: 1.58 (ternary), 2, 3, ..., 8"
-                )
-
-
-check_targets()
 
 
 wildcard_constraints:

@@ -31,7 +31,7 @@ class Project:
     def snakemake(self, *arguments, check=True):
         """Run Snakemake there on the quick configuration (unless told another one); returns what it printed."""
         if "--configfile" not in arguments:
-            arguments = ("--configfile", "config/quick.yaml", *arguments)
+            arguments = (*arguments, "--configfile", "config/quick.yaml")
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         done = subprocess.run(
             ["snakemake", *arguments, "--cores", "2"],
