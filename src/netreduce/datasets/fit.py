@@ -29,7 +29,8 @@ def fit_to_dataset(network: Network, image_shape: tuple[int, ...], classes: int)
         return network
     if network.input_shape != (prod(image_shape),):
         raise ShapeError(
-            f"the dataset has images of shape {image_shape}, so the network must take {image_shape} or ({prod(image_shape)},), found {network.input_shape}"
+            f"the dataset has images of shape {image_shape}, so the network must take {image_shape} or ({prod(image_shape)},), "
+            f"found {network.input_shape}"
         )
     sources = [(-1,), *(tuple(source + 1 for source in sources) for sources in network.sources)]
     return Network([Flatten(), *network.layers], image_shape, sources)

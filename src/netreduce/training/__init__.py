@@ -1,0 +1,1 @@
+"""Training of networks, in PyTorch (`torch`) and in Keras (`keras`)."""
