@@ -1,0 +1,24 @@
+"""Reading untrusted files: every failure becomes an error that names the file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import ModelFileError, NetreduceError, UnsupportedLayerError
+
+MALFORMED = (OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, RecursionError, MemoryError)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Errors of the block name the file; what a malformed file trips over becomes a ModelFileError."""
+    try:
+        yield
+    except UnsupportedLayerError as error:
+        raise UnsupportedLayerError(f"{path}: {error}") from None
+    except NetreduceError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no such file") from None
+    except MALFORMED as error:
+        raise ModelFileError(f"{path}: not a valid network file ({type(error).__name__}: {error})") from error
