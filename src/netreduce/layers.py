@@ -134,7 +134,9 @@ class Dense(_Weighted):
         return (self.outputs,)
 
     def linear(self, x):
-        return x @ self.kernel + self.bias
+        out = x @ self.kernel
+        out += self.bias
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +238,9 @@ class BatchNormalization(Layer):
 
     def __call__(self, x):
         slope, intercept = self.affine()
-        return x * slope.astype(x.dtype) + intercept.astype(x.dtype)
+        out = x * slope.astype(x.dtype)
+        out += intercept.astype(x.dtype)
+        return out
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,9 @@ import numpy as np
 from ..layers import Dense, DepthwiseConv2D
 from .walk import in_threads
 
-BLOCK_BYTES = 1 << 24  # rows of a float64 matrix that are multiplied at a time
+BLOCK_BYTES = 1 << 24  # float64 rows that are multiplied at a time
+MIN_ROWS = 256  # their least number: adding up products of fewer rows costs more than the products
+PANEL = 128  # columns of G at a time when just its lower triangle is wanted
 
 
 def has_one_group(layer, conv) -> bool:
@@ -32,7 +34,7 @@ def from_groups(groups, layer, conv) -> np.ndarray:
     return groups.reshape(shape[2], *shape[:2], shape[3]).transpose(1, 2, 0, 3)
 
 
-def accumulate(layer, conv, pairs, constant=False):
+def accumulate(layer, conv, pairs, constant=False, whole=True):
     """Gram matrices of a layer's inputs.
 
     Parameters
@@ -43,51 +45,61 @@ def accumulate(layer, conv, pairs, constant=False):
         Chunks of the layer's input in both networks. `analog` is None when G is not wanted, and `quantized` itself where both agree.
     constant : bool
         Whether a constant input 1 (that of the bias) comes after the others; one group only.
+    whole : bool
+        Whether all of G is wanted; its lower triangle costs half.
 
     Returns
     -------
     G, H : ndarray, shape (groups, inputs, inputs), float64
         One array twice when every analog chunk was None or `quantized` itself.
     """
-    gram = _Rows(layer, constant) if has_one_group(layer, conv) else _Windows(layer)
+    gram = _Rows(layer, constant, whole) if has_one_group(layer, conv) else _Windows(layer, whole)
     for quantized, analog in pairs:
-        gram.add(quantized, quantized if analog is None else analog)
+        gram.add([quantized] if analog is None or analog is quantized else [quantized, analog])
     return gram.result()
 
 
 class _Rows:
     """One group: the input is a matrix whose rows are samples, or windows of samples."""
 
-    def __init__(self, layer, constant):
-        self.layer, self.inputs = layer, layer.kernel[..., 0].size
-        size = self.inputs + constant
-        self.H, self.G = np.zeros((size, size)), None
-        self.buffers = np.ones((2, max(1, BLOCK_BYTES // (8 * size)), size))
+    def __init__(self, layer, constant, whole):
+        self.layer, self.inputs, self.size, self.whole = layer, layer.kernel[..., 0].size, layer.kernel[..., 0].size + constant, whole
+        self.H, self.G = np.zeros((self.size, self.size)), None
+        self.buffers, self.filled = [], 0
 
-    def add(self, quantized, analog):
-        if isinstance(self.layer, Dense):
-            rows = quantized, analog
-            step = self.buffers.shape[1]
-        else:
-            rows = self.layer.patches(quantized), self.layer.patches(analog)
-            step = max(1, self.buffers.shape[1] // (rows[0].shape[1] * rows[0].shape[2]))
-        for start in range(0, len(quantized), step):
-            X = self._matrix(0, rows[0][start : start + step])
-            self.H += X.T @ X
-            if analog is not quantized:
-                if self.G is None:
-                    self.G = np.zeros_like(self.H)
-                self.G += X.T @ self._matrix(1, rows[1][start : start + step])
+    def add(self, inputs):
+        """Copies rows, as float64 and with the constant input, to a buffer for each network, and multiplies what is full."""
+        if not isinstance(self.layer, Dense):
+            inputs = [self.layer.patches(x) for x in inputs]
+        rows = inputs[0][0].size // self.inputs  # of one sample
+        if not self.buffers:
+            capacity = max(MIN_ROWS, BLOCK_BYTES // (8 * self.size), rows)
+            self.buffers = [np.ones((capacity, self.size)) for _ in inputs]
+        step = len(self.buffers[0]) // rows
+        for start in range(0, len(inputs[0]), step):
+            blocks = [x[start : start + step] for x in inputs]
+            count = len(blocks[0]) * rows
+            if self.filled + count > len(self.buffers[0]):
+                self._multiply()
+            for buffer, block in zip(self.buffers, blocks, strict=True):
+                target = buffer[self.filled : self.filled + count, : self.inputs]
+                np.copyto(target.reshape(block.shape), block)
+            self.filled += count
 
-    def _matrix(self, which, rows):
-        count = rows.size // self.inputs
-        if count > self.buffers.shape[1]:
-            self.buffers = np.ones((2, count, self.buffers.shape[2]))
-        matrix = self.buffers[which, :count]
-        np.copyto(matrix[:, : self.inputs].reshape(rows.shape) if rows.ndim > 2 else matrix[:, : self.inputs], rows)
-        return matrix
+    def _multiply(self):
+        X, *others = (buffer[: self.filled] for buffer in self.buffers)
+        self.H += X.T @ X
+        for X_analog in others:
+            self.G = np.zeros_like(self.H) if self.G is None else self.G
+            panel = self.size if self.whole else PANEL
+            for start in range(0, self.size, panel):
+                stop = min(start + panel, self.size)
+                end = self.size if self.whole else stop
+                self.G[start:stop, :end] += X[:, start:stop].T @ X_analog[:, :end]
+        self.filled = 0
 
     def result(self):
+        self._multiply()
         H = self.H[None]
         return (H if self.G is None else self.G[None]), H
 
@@ -95,43 +107,42 @@ class _Rows:
 class _Windows:
     """One group per channel: the windows of that channel."""
 
-    def __init__(self, layer):
-        self.layer = layer
+    def __init__(self, layer, whole):
+        self.layer, self.whole = layer, whole
         self.H, self.G = 0.0, None
 
-    def add(self, quantized, analog):
-        rows, columns = self.layer.patches(quantized[:1]).shape[1:3]
-        padded = self.layer.padded(quantized.astype(np.float64))
-        self.H = self.H + self._correlate(padded, padded, rows, columns)
-        if analog is not quantized:
-            G = self._correlate(padded, self.layer.padded(analog.astype(np.float64)), rows, columns)
+    def add(self, inputs):
+        rows, columns = self.layer.patches(inputs[0][:1]).shape[1:3]
+        padded = [self.layer.padded(x.astype(np.float64)) for x in inputs]
+        self.H = self.H + self._correlate(padded[0], padded[0], rows, columns, False)
+        if len(padded) == 2:
+            G = self._correlate(*padded, rows, columns, self.whole)
             self.G = G if self.G is None else self.G + G
 
-    def _correlate(self, left, right, rows, columns):
+    def _correlate(self, left, right, rows, columns, whole):
         window = self.layer.kernel.shape[:2]
         size, channels = window[0] * window[1], left.shape[-1]
         sums = np.zeros((len(left), size, size, channels))
-        in_threads(
-            lambda start, stop: _correlate(left, right, rows, columns, *window, *self.layer.strides, *self.layer.dilation, sums, start, stop),
-            len(left),
-        )
+        geometry = (rows, columns, *window, *self.layer.strides, *self.layer.dilation)
+        in_threads(lambda start, stop: _correlate(left, right, geometry, whole, sums, start, stop), len(left))
         return sums.sum(axis=0).transpose(2, 0, 1)
 
     def result(self):
-        H = np.ascontiguousarray(self.H)
+        H = np.tril(self.H) + np.tril(self.H, -1).transpose(0, 2, 1)
         return (H if self.G is None else np.ascontiguousarray(self.G)), H
 
 
 @numba.njit(nogil=True, cache=True)
-def _correlate(left, right, rows, columns, height, width, down, across, gap_down, gap_across, sums, start, stop):
-    """Adds, per sample and channel, the products of all pairs of window entries over all windows."""
+def _correlate(left, right, geometry, whole, sums, start, stop):
+    """Adds, per sample and channel, the products of pairs of window entries over all windows: all pairs, or the lower triangle."""
+    rows, columns, height, width, down, across, gap_down, gap_across = geometry
+    channels = left.shape[3]
     for sample in range(start, stop):
         for y in range(rows):
-            for x in range(columns):
-                for a in range(height * width):
-                    p = left[sample, y * down + a // width * gap_down, x * across + a % width * gap_across]
-                    for b in range(height * width):
-                        r = right[sample, y * down + b // width * gap_down, x * across + b % width * gap_across]
-                        s = sums[sample, a, b]
-                        for c in range(len(s)):
-                            s[c] += p[c] * r[c]
+            for a in range(height * width):
+                y_a, x_a = y * down + a // width * gap_down, a % width * gap_across
+                for b in range(height * width if whole else a + 1):
+                    y_b, x_b = y * down + b // width * gap_down, b % width * gap_across
+                    for x in range(columns):
+                        for c in range(channels):
+                            sums[sample, a, b, c] += left[sample, y_a, x_a + x * across, c] * right[sample, y_b, x_b + x * across, c]

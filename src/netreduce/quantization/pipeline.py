@@ -153,20 +153,20 @@ class _Quantizer:
                     raise ParameterError(f"{name}: {key} has {np.count_nonzero(~np.isfinite(array))} NaN or infinite values")
 
     def __call__(self, setting):
-        needs = METHODS[setting.method].needs
+        method = METHODS[setting.method]
         selected = self._selected(setting.layers)
         alphabets = {index: self._named(index, _alphabet, self.network.layers[index], setting) for index in selected}
-        if needs:
+        if method.needs:
             self.propagation = self.propagation or Propagation(self.network, self.samples, self.memory, self.keep)
-            self.propagation.start(selected, "G" in needs)
+            self.propagation.start(selected, "G" in method.needs, method.whole or setting.activation_order)
         quantized = {}
         for done, index in enumerate(selected):
             self.progress(self.network.names[index], done, len(selected))
             layer = self.network.layers[index]
             with_bias = setting.quantize_bias and has_one_group(layer, setting.conv)
-            G, H = self._named(index, self.propagation.gram, index, setting.conv, with_bias) if needs else (None, None)
+            G, H = self._named(index, self.propagation.gram, index, setting.conv, with_bias) if method.needs else (None, None)
             quantized[index] = self._named(index, _quantize_layer, layer, setting, alphabets[index], G, H)
-            if needs:
+            if method.needs:
                 self.propagation.exchange(index, quantized[index])
         return self.network.replace(quantized)
 

@@ -30,9 +30,9 @@ class Propagation:
             if not layer.arrays() and self.cheap.issuperset(network.sources[index]):
                 self.cheap.add(index)
 
-    def start(self, selected, with_analog):
-        """Begin with the analog network, to quantize the layers `selected`; `with_analog` says whether G is wanted."""
-        self.layers, self.selected, self.with_analog = list(self.network.layers), selected, with_analog
+    def start(self, selected, with_analog, whole):
+        """Begin with the analog network, to quantize the layers `selected`; whether G is wanted, and whether all of it."""
+        self.layers, self.selected, self.with_analog, self.whole = list(self.network.layers), selected, with_analog, whole
         self.touched = set()  # layers whose outputs differ between the two networks
         self._drop(lambda output: output[1])
 
@@ -56,7 +56,7 @@ class Propagation:
         new = {output for output in kept - self.outputs.keys() if not last or (self.keep and not output[1])}
         if known is None or new:
             pairs = self._pass(inputs, new)
-            G_H = accumulate(self.network.layers[index], conv, pairs, constant) if known is None else [None for _ in pairs]
+            G_H = accumulate(self.network.layers[index], conv, pairs, constant, self.whole) if known is None else [None for _ in pairs]
             known = G_H if known is None else known
             if self.keep and source not in self.touched:
                 self.grams[key] = known

@@ -16,11 +16,15 @@ from .spfq import spfq
 
 @dataclass(frozen=True)
 class Method:
-    """How a method is called: function(weights, those of G and H that it needs, alphabet, its own options)."""
+    """How a method is called: function(weights, those of G and H that it needs, alphabet, its own options).
+
+    `whole` says whether it reads all of G, or its lower triangle only.
+    """
 
     function: Callable
     needs: str = "GH"
     options: tuple[str, ...] = ()
+    whole: bool = False
 
 
 METHODS = {
@@ -30,7 +34,7 @@ METHODS = {
     "spfq": Method(spfq, options=("seed",)),
     "msq": Method(msq, needs=""),
     "gptq": Method(gptq, needs="H", options=("damping",)),
-    "qronos": Method(qronos, options=("damping",)),
+    "qronos": Method(qronos, options=("damping",), whole=True),
 }
 
 
