@@ -123,14 +123,18 @@ def _lump_thesis(k, S, W, b, A):
         weights[i], biases[i], activations[i] = {}, {}, {}
         for s in S[i] if i < k - 1 else ():
             if s in range(i + 1):
-                raise ParameterError(f"layer {i}, neuron {s!r}: the published algorithm takes it for layer {s!r}; use convention='exact' or other ids")
+                raise ParameterError(
+                    f"layer {i}, neuron {s!r}: the published algorithm takes it for layer {s!r}; use convention='exact' or other ids"
+                )
         remaining = list(S[i])
         while remaining:
             s = remaining.pop(0)
             group = [s]
             for other in remaining[:]:
                 if b[i][other] == 0:
-                    raise ParameterError(f"layer {i}, neuron {other!r}: the published algorithm divides by its bias, which is zero; use convention='exact'")
+                    raise ParameterError(
+                        f"layer {i}, neuron {other!r}: the published algorithm divides by its bias, which is zero; use convention='exact'"
+                    )
                 ratio = b[i][s] / b[i][other]
                 if all(ratio * sums[C, other] == sums[C, s] for C in before):
                     group.append(other)

@@ -1,0 +1,256 @@
+"""Certificates: how far outputs can move, by interval arithmetic over a box of inputs.
+
+Every layer adds a local error to its output; `output_error` carries all of them to the output. Errors are carried forward as |W| e up to the dense
+layers at the end, and from there by the interval of the backward product W_k D W_{k−1} D ..., where D holds the slopes that the activations can have: that
+keeps signs apart and is up to twice as tight for every layer.
+
+Boxes and rounding errors hold for any evaluation of a network in its own floating type, in any order of summation (the γ_n of Higham, "Accuracy and
+stability of numerical algorithms", section 3.1).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ParameterError
+from ..layers import Activation, Add, AveragePooling2D, BatchNormalization, Concatenate, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten
+from ..layers import GlobalAveragePooling2D as GlobalPooling
+from ..network import INPUT, Network
+from .regions import EPSILON, activation_of
+
+DEFAULT_RANGE = (0.0, 1.0)
+SAFETY = 1 + 1e-9  # covers the rounding of the sums of non-negative terms that make a bound
+LEAST_SMOOTH = -0.3  # below the minima of silu and gelu
+
+
+@dataclass(frozen=True)
+class Box:
+    """Elementwise bounds of a tensor."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def center(self):
+        return (self.low + self.high) / 2
+
+    @property
+    def radius(self):
+        return (self.high - self.low) / 2
+
+    @property
+    def magnitude(self):
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+
+def input_box(network: Network, input_range=None) -> Box:
+    """The box of inputs: (low, high), numbers or arrays of the network's input_shape; [0, 1] by default.
+
+    Raises
+    ------
+    ParameterError
+        When it is not a pair, of another shape, not finite or empty.
+    """
+    expected = f"expected a pair (low, high) of numbers or of arrays of shape {network.input_shape}"
+    try:
+        low, high = (np.asarray(end, np.float64) for end in (DEFAULT_RANGE if input_range is None else input_range))
+    except (TypeError, ValueError):
+        raise ParameterError(f"input_range is not a pair; {expected}") from None
+    for end in (low, high):
+        if end.shape not in ((), network.input_shape):
+            raise ParameterError(f"input_range has an end of shape {end.shape}; {expected}")
+    low, high = (np.broadcast_to(end, network.input_shape) for end in (low, high))
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
+        raise ParameterError(f"input_range must be finite with low ≤ high, found [{low.min()}, {high.max()}]")
+    return Box(low, high)
+
+
+def unit_roundoff(network: Network) -> float:
+    """Relative rounding error of one operation in the network's dtype, and of the certificate's own."""
+    return float(np.finfo(network.dtype).eps) / 2 + EPSILON
+
+
+def propagate(layer, boxes, roundoff) -> tuple[Box, np.ndarray | float]:
+    """The box of a layer's output, and how far rounding can move it."""
+    box = boxes[0]
+    match layer:
+        case Dense() | Conv2D() | DepthwiseConv2D():
+            center = linear(layer, layer.kernel, box.center) + layer.bias
+            size = linear(layer, np.abs(layer.kernel), box.magnitude) + np.abs(layer.bias)
+            rounding = _gamma(fan_in(layer) + 4, roundoff) * size
+            radius = linear(layer, np.abs(layer.kernel), box.radius) + rounding
+            return _activate(layer, Box(center - radius, center + radius), rounding, roundoff)
+        case BatchNormalization():
+            slope, shift = layer.affine()
+            rounding = _gamma(4, roundoff) * (np.abs(slope) * box.magnitude + np.abs(shift))
+            center, radius = slope * box.center + shift, np.abs(slope) * box.radius + rounding
+            return Box(center - radius, center + radius), rounding
+        case Activation():
+            return _activate(layer, box, 0.0, roundoff)
+        case Add():
+            rounding = _gamma(len(boxes), roundoff) * sum(b.magnitude for b in boxes)
+            return Box(sum(b.low for b in boxes) - rounding, sum(b.high for b in boxes) + rounding), rounding
+        case AveragePooling2D() | GlobalPooling():
+            count = math.prod(layer.pool_size) if isinstance(layer, AveragePooling2D) else math.prod(box.low.shape[:2])
+            rounding = _gamma(count + 1, roundoff) * _call(layer, box.magnitude)
+            return Box(_call(layer, box.low) - rounding, _call(layer, box.high) + rounding), rounding
+        case Concatenate():
+            return Box(np.concatenate([b.low for b in boxes], axis=-1), np.concatenate([b.high for b in boxes], axis=-1)), 0.0
+        case _:
+            return Box(_call(layer, box.low), _call(layer, box.high)), 0.0
+
+
+def _activate(layer, box, rounding, roundoff):
+    function, call, (least, greatest) = activation_of(layer)
+    if not function.elementwise:
+        return Box(np.zeros_like(box.low), np.ones_like(box.high)), 16 * roundoff
+    low, high = call(box.low), call(box.high)
+    if function.positively_homogeneous:
+        crosses = (box.low < 0) & (box.high > 0)
+        low, high = np.minimum(low, high), np.maximum(low, high)
+        low, high = np.where(crosses, np.minimum(low, 0), low), np.where(crosses, np.maximum(high, 0), high)
+        own = 0.0 if least in (0.0, 1.0) else roundoff * np.maximum(np.abs(low), np.abs(high))
+    else:
+        if not function.monotone:
+            low, high = np.where(box.low < 0, LEAST_SMOOTH, low), np.maximum(low, high)
+        own = 16 * roundoff * np.maximum(1, np.maximum(np.abs(low), np.abs(high)))
+    return Box(low - own, high + own), max(abs(least), abs(greatest)) * rounding + own
+
+
+def rounding_errors(network: Network, box: Box, first: int) -> dict[int, np.ndarray]:
+    """How far rounding can move the output of each layer from `first` on."""
+    roundoff, last_reader, boxes, local = unit_roundoff(network), _last_readers(network), {INPUT: box}, {}
+    for index, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=True)):
+        boxes[index], rounding = propagate(layer, [boxes[s] for s in sources], roundoff)
+        if index >= first:
+            local[index] = rounding
+        for source in sources:
+            if last_reader[source] == index:
+                boxes.pop(source, None)
+    return local
+
+
+def output_error(network: Network, local) -> np.ndarray:
+    """The error of the outputs that local errors of the layers add up to.
+
+    Parameters
+    ----------
+    network : Network
+    local : mapping of int to ndarray
+        For some layers a bound of the error they add, broadcasting against their output.
+
+    Returns
+    -------
+    ndarray, shape (*shapes[-1],)
+    """
+    start, last_reader = _tail(network), _last_readers(network)
+    errors = {INPUT: np.zeros(network.input_shape)}
+    for index in range(start):
+        sources = network.sources[index]
+        error = _transfer(network.layers[index], [errors[s] for s in sources]) + local.get(index, 0.0)
+        errors[index] = error
+        for source in sources:
+            if last_reader[source] == index:
+                errors.pop(source, None)
+    if start == len(network.layers):
+        return errors[start - 1] * SAFETY
+    low = high = np.eye(network.shapes[-1][0])
+    total = 0.0
+    for index in reversed(range(start, len(network.layers))):
+        if index in local:
+            total = total + np.maximum(-low, high) @ np.broadcast_to(local[index], network.shapes[index])
+        low, high = _pull_back(network.layers[index], low, high)
+    return (total + np.maximum(-low, high) @ errors[start - 1]) * SAFETY
+
+
+def logits(network: Network) -> Network:
+    """The network without a softmax at its end."""
+    last = network.layers[-1]
+    if isinstance(last, Activation) and last.name == "softmax" and len(network.layers) > 1 and network.sources[-1] == (len(network.layers) - 2,):
+        return Network(network.layers[:-1], network.input_shape, network.sources[:-1])
+    if getattr(last, "activation", None) == "softmax":
+        return network.replace({len(network.layers) - 1: last.replace(activation="linear")})
+    return network
+
+
+def softmax_error(error: np.ndarray, roundoff: float) -> np.ndarray:
+    """What an error of the logits does to probabilities: their gradient has an ℓ1 norm of 2p(1 − p) ≤ 1/2."""
+    return np.broadcast_to(np.minimum(error.max(axis=-1, keepdims=True) / 2 + 32 * roundoff, 1), error.shape).copy()
+
+
+def linear(layer, kernel, x):
+    """The linear part of a layer, with another kernel, for one sample."""
+    kernel = kernel.reshape(*layer.kernel.shape[:-1], -1)
+    return layer.replace(kernel=kernel, bias=None, quantization=None).linear(x[None])[0]
+
+
+def fan_in(layer) -> int:
+    """Terms in one pre-activation."""
+    return math.prod(layer.kernel.shape[:2]) if isinstance(layer, DepthwiseConv2D) else math.prod(layer.kernel.shape[:-1])
+
+
+def lipschitz(layer) -> float:
+    return max(map(abs, activation_of(layer)[2]))
+
+
+def _transfer(layer, errors):
+    """The error of a layer's output when its inputs have these."""
+    match layer:
+        case Dense() | Conv2D() | DepthwiseConv2D():
+            return _through_activation(layer, linear(layer, np.abs(layer.kernel), errors[0]))
+        case BatchNormalization():
+            return np.abs(layer.affine()[0]) * errors[0]
+        case Activation():
+            return _through_activation(layer, errors[0])
+        case Add():
+            return sum(errors)
+        case Concatenate():
+            return np.concatenate(errors, axis=-1)
+        case _:
+            return _call(layer, errors[0])
+
+
+def _through_activation(layer, error):
+    return lipschitz(layer) * error if activation_of(layer)[0].elementwise else softmax_error(error, 0.0)
+
+
+def _tail(network):
+    """Index from which the network is a chain of layers of vectors with elementwise activations."""
+    start = len(network.layers)
+    for index in reversed(range(start)):
+        layer = network.layers[index]
+        source = network.sources[index][0]
+        shape = network.input_shape if source == INPUT else network.shapes[source]
+        chained = network.sources[index] == (index - 1,) and len(shape) == 1 and len(network.readers(index)) <= 1
+        if not (chained and isinstance(layer, Dense | BatchNormalization | Activation | Dropout | Flatten) and activation_of(layer)[0].elementwise):
+            break
+        start = index
+    return start
+
+
+def _pull_back(layer, low, high):
+    """Bounds of d output / d input of a layer from those of d output / d its output, shape (outputs, features)."""
+    if isinstance(layer, Dense | Activation):
+        least, greatest = activation_of(layer)[2]
+        products = [slope * end for slope in (least, greatest) for end in (low, high)]
+        low, high = np.minimum.reduce(products), np.maximum.reduce(products)
+    if isinstance(layer, Dense):
+        up, down = np.maximum(layer.kernel, 0).T, np.minimum(layer.kernel, 0).T
+        return low @ up + high @ down, high @ up + low @ down
+    if isinstance(layer, BatchNormalization):
+        slope = layer.affine()[0]
+        return np.minimum(low * slope, high * slope), np.maximum(low * slope, high * slope)
+    return low, high
+
+
+def _last_readers(network):
+    return {source: index for index, sources in enumerate(network.sources) for source in sources}
+
+
+def _gamma(terms, roundoff):
+    return terms * roundoff / (1 - terms * roundoff)
+
+
+def _call(layer, x):
+    return layer(x[None])[0]

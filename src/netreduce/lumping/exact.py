@@ -1,0 +1,221 @@
+"""Exact lumping: channels of one signature, up to the rounding of the parameters, found by sorting random projections."""
+
+import numpy as np
+
+from ..layers import Add, BatchNormalization, Concatenate, Conv2D, Dense, DepthwiseConv2D, Flatten
+from ..network import INPUT
+from .bound import Box, linear, lipschitz, propagate, unit_roundoff
+from .draft import Draft, Step, channels_read
+from .regions import ULPS, Description, describe
+from .transport import take_out
+
+PROJECTIONS = 4  # the first sorts the channels, the others spare comparisons
+NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "softplus", "softmax")
+
+
+def sweep(draft: Draft) -> None:
+    """Take out, from the back to the front, the channels that nobody reads."""
+    for producer in sorted(draft.regions, reverse=True):
+        region = draft.regions[producer]
+        read = channels_read(draft.network, region)
+        if not read.any():
+            read[0] = True  # a layer keeps one channel at least
+        gone = np.flatnonzero(~read)
+        if len(gone):
+            take_out(draft, region, Step(producer, gone, np.full(len(gone), -1), np.zeros(len(gone)), np.full(len(gone), "unread")))
+
+
+def merge(draft: Draft, box: Box, choose) -> None:
+    """Go through the layers from the front and take out of each region what `choose` says.
+
+    Parameters
+    ----------
+    draft : Draft
+    box : Box
+        Of the network's inputs.
+    choose : callable
+        (draft, region, description, box of the producer's input) → Step
+    """
+    boxes, signs = {INPUT: box}, {INPUT: np.zeros(draft.network.input_shape[-1], bool)}
+    roundoff = unit_roundoff(draft.original)
+    for index, sources in enumerate(draft.network.sources):
+        if index in draft.sizes:
+            draft.add_error(index, _rounding_of_sums(draft, index, boxes[sources[0]]))
+        if index in draft.regions:
+            region = draft.regions[index]
+            description = describe(draft, region, signs[sources[0]])
+            step = choose(draft, region, description, boxes[sources[0]])
+            if len(step):
+                take_out(draft, region, step, description, boxes[sources[0]])
+        layer = draft.network.layers[index]
+        boxes[index] = propagate(layer, [boxes[s] for s in sources], roundoff)[0]
+        signs[index] = _never_negative(layer, [signs[s] for s in sources], draft.network.shapes[index])
+
+
+def exact_step(draft: Draft, region, description: Description, box: Box) -> Step:
+    """Constants to fold and multiples to merge, of one region."""
+    quantized = draft.network.layers[region.producer].quantization is not None
+    channels = len(description.pivot)
+    into, kinds = np.full(channels, -1), np.full(channels, "")
+    kinds = kinds.astype("U8")
+    kinds[description.foldable] = "constant"
+    stuck = np.flatnonzero(description.constant & ~description.foldable)
+    if len(stuck):
+        values = np.concatenate([value[:, stuck].swapaxes(1, 2).reshape(-1, len(stuck)) for value in description.values.values()]) != 0
+        heir = values.sum(axis=0).argmax()
+        heard = (values <= values[:, [heir]]).all(axis=0)
+        heard[heir] = False
+        into[stuck[heard]], kinds[stuck[heard]] = stuck[heir], "constant"
+    live = np.flatnonzero(~description.constant)
+    order = live[np.argsort(description.pivot[live], kind="stable")] if quantized else live  # so that ratios of codes are whole numbers
+    leaders = match(description.rays, order)
+    merged = leaders >= 0
+    into[merged], kinds[merged] = leaders[merged], "multiple"
+    gone = np.flatnonzero(kinds != "")
+    if len(gone) == channels:
+        gone = gone[1:]  # a layer keeps one channel at least
+    ratio = np.zeros(len(gone))
+    multiple = kinds[gone] == "multiple"
+    ratio[multiple] = description.ratio(gone[multiple], into[gone[multiple]])
+    return Step(region.producer, gone, into[gone], ratio, kinds[gone])
+
+
+def match(rays, order) -> np.ndarray:
+    """For every channel the first one in `order` that has its signature, or −1 for that one itself and for channels not in `order`.
+
+    A channel is compared in full only with those whose random projections are as near as equal signatures would have them, so the time is
+    O(channels · entries) unless a class is large.
+    """
+    channels = rays[0].parts[0].vectors.shape[-1]
+    leaders = np.full(channels, -1)
+    if len(order) < 2:
+        return leaders
+    parts = [part for ray in rays for part in ray.parts]
+    projections, reach = _project(parts)
+    sorting = order[np.argsort(projections[0][order], kind="stable")]
+    keys = projections[0][sorting]
+    widest = reach[0][order].max()
+    low, high = (np.searchsorted(keys, keys + sign * (reach[0][sorting] + widest), side) for sign, side in ((-1, "left"), (1, "right")))
+    place = np.empty(channels, int)
+    place[sorting] = np.arange(len(sorting))
+    rank = np.full(channels, channels)
+    rank[order] = np.arange(len(order))
+    for leader in order[(high - low)[place[order]] > 1]:
+        if leaders[leader] >= 0:
+            continue
+        others = sorting[low[place[leader]] : high[place[leader]]]
+        others = others[(rank[others] > rank[leader]) & (leaders[others] < 0)]
+        near = (np.abs(projections[:, others] - projections[:, [leader]]) <= reach[:, others] + reach[:, [leader]]).all(axis=0)
+        others = others[near]
+        for part in parts:
+            if len(others):
+                difference = np.abs(part.vectors[..., others] - part.vectors[..., [leader]])
+                others = others[(difference <= part.tolerance * (part.size(others) + part.size([leader]))).all(axis=(0, 1))]
+        leaders[others] = leader
+    return leaders
+
+
+def class_counts(network) -> dict[str, int]:
+    """Number of equivalence classes (1) in every layer whose channels may be merged, outputs and layers beside a sum left out.
+
+    Neurons count as one class when they are multiples of one another, as the lumped layers before see them; all neurons of zeros are one class.
+
+    Parameters
+    ----------
+    network : Network
+
+    Returns
+    -------
+    dict of str to int
+        By layer name.
+    """
+    draft, counts = Draft(network), {}
+
+    def choose(draft, region, description, box):
+        leaders = match(description.rays, np.arange(len(description.pivot)))
+        gone = np.flatnonzero(leaders >= 0)
+        counts[network.names[region.producer]] = len(leaders) - len(gone)
+        return Step(region.producer, gone, leaders[gone], description.ratio(gone, leaders[gone]), np.full(len(gone), "multiple"))
+
+    merge(draft, Box(np.zeros(network.input_shape), np.ones(network.input_shape)), choose)
+    return counts
+
+
+def published_class_counts(network) -> dict[str, int]:
+    """Number of classes as the published program for real networks counts them: for comparison, not right.
+
+    It looks at dense layers only and leaves out the last; takes the ratio ρ = b(s) / b(s') of biases, skips s' where its bias is zero, accepts any sign of ρ, so
+    that a neuron of zeros swallows every later one, and compares unscaled sums over the classes before to a relative 1e-5.
+
+    Parameters
+    ----------
+    network : Network
+
+    Returns
+    -------
+    dict of str to int
+        By layer name.
+    """
+    counts, classes = {}, []
+    dense = [i for i, layer in enumerate(network.layers) if isinstance(layer, Dense)]
+    for index in dense[:-1]:
+        layer = network.layers[index]
+        kernel, bias = layer.kernel.astype(np.float64), layer.bias.astype(np.float64)
+        if sum(map(len, classes)) == len(kernel):
+            kernel = np.stack([kernel[members].sum(axis=0) for members in classes])
+        classes, remaining = [], np.arange(layer.outputs)
+        while len(remaining):
+            first, others = remaining[0], remaining[1:]
+            others = others[bias[others] != 0]
+            for start in range(0, len(kernel), 64):
+                rows = slice(start, start + 64)
+                equal = np.isclose(bias[first] / bias[others] * kernel[rows, others], kernel[rows, [first]], rtol=1e-5, atol=0)
+                others = others[equal.all(axis=0)]
+                if not len(others):
+                    break
+            classes.append([first, *others])
+            remaining = np.setdiff1d(remaining, classes[-1])
+        counts[network.names[index]] = len(classes)
+    return counts
+
+
+def _project(parts):
+    """Random projections of the signatures, shape (PROJECTIONS, channels), and how far rounding can move them."""
+    rng = np.random.default_rng(0)
+    projections, reach = 0.0, 0.0
+    for part in parts:
+        vectors = part.vectors.reshape(-1, part.vectors.shape[-1])
+        directions = rng.standard_normal((PROJECTIONS, len(vectors)))
+        sizes = vectors if part.sizes is None else part.sizes.reshape(vectors.shape)
+        projections = projections + directions @ vectors
+        lengths = np.sqrt(np.einsum("ij,ij->j", sizes, sizes))
+        reach = reach + part.tolerance * np.linalg.norm(directions, axis=1)[:, None] * lengths
+    return projections, reach
+
+
+def _rounding_of_sums(draft, index, box):
+    """What the rounding of merged weights can do to a layer's output."""
+    layer = draft.network.layers[index]
+    weights, biases = draft.sizes[index]
+    return lipschitz(layer) * ULPS * draft.epsilon[index] * (linear(layer, weights, box.magnitude) + biases)
+
+
+def _never_negative(layer, signs, shape):
+    """Which features (channels) of a layer's output are never negative, given those of its inputs."""
+    sign = signs[0]
+    match layer:
+        case Dense() | Conv2D() | DepthwiseConv2D():
+            out = np.zeros(shape[-1], bool)
+        case BatchNormalization():
+            slope, shift = layer.affine()
+            out = (shift >= 0) & ((slope == 0) | (slope > 0) & sign)
+        case Flatten():
+            out = np.tile(sign, shape[0] // len(sign))
+        case Add():
+            out = np.logical_and.reduce(signs)
+        case Concatenate():
+            out = np.concatenate(signs)
+        case _:
+            out = sign
+    name = getattr(layer, "activation", None) or getattr(layer, "name", None)
+    return np.ones(shape[-1], bool) if name in NEVER_NEGATIVE else out

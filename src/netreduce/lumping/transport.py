@@ -1,0 +1,144 @@
+"""Carry "channel j is ratio · channel i + shift" from the layer that computes both to the weights that read them, and what is lost on the way."""
+
+import numpy as np
+
+from ..layers import Activation, BatchNormalization, DepthwiseConv2D
+from .bound import linear, lipschitz, propagate
+from .draft import Draft, Step, reading_weights
+from .regions import EPSILON, activation_of, pads
+
+
+def take_out(draft: Draft, region, step: Step, description=None, box=None) -> None:
+    """Take channels out of a region and note the errors.
+
+    Parameters
+    ----------
+    draft : Draft
+    region : Region
+    step : Step
+        In present indices.
+    description : Description, optional
+        Of the region as it is; without it all channels of the step must be unread.
+    box : Box, optional
+        Of the producer's input.
+    """
+    count = len(step)
+    if description is None:
+        nothing = np.zeros((1, count, 1))
+        shares = {consumer: (nothing, nothing) for consumer in region.consumers}
+    else:
+        shares, errors = transport(draft, region, step, description, box)
+        for index, error in errors.items():
+            draft.add_error(index, error)
+    draft.take_out(region, step, shares)
+
+
+def transport(draft, region, step, description, box):
+    """What each consumer has to do for a step, and the local errors of layers.
+
+    Returns
+    -------
+    shares : dict of int to (ndarray, ndarray)
+        By consumer: ratio and shift, shape (positions or 1, channels, multiplier).
+    errors : dict of int to ndarray
+        By layer: a bound of the error of its output.
+    """
+    network = draft.network
+    gone, multiple = step.neurons, step.kinds == "multiple"
+    into, ratio = np.where(multiple, step.into, gone), np.where(multiple, step.ratio, 1.0)
+    channels = network.layers[region.producer].outputs
+    errors, shares = {}, {}
+
+    def note(index, error, multiplier):
+        """Put the errors of the channels that go, shape (..., channels, multiplier), among zeros for the others."""
+        error = np.where(multiple[:, None], error, 0.0)
+        if error.any():
+            everyone = np.zeros((*error.shape[:-2], channels, multiplier))
+            everyone[..., gone, :] = error
+            shape = network.shapes[index]
+            errors[index] = everyone.reshape(*shape[:-1], -1) if everyone.size == np.prod(shape) else everyone.ravel()
+
+    note(description.close, ray_errors(network, region, description, gone, into, ratio, box)[..., None], 1)
+    states = {description.close: (ratio[None, :, None], np.zeros((1, len(gone), 1)))}
+    boxes = {region.producer: propagate(network.layers[region.producer], [box], EPSILON)[0]} if multiple.any() else {}
+    for node in region.nodes:
+        source, layer = network.sources[node][0], network.layers[node]
+        if boxes:
+            boxes[node] = propagate(layer, [boxes[source]], EPSILON)[0]
+        if source in states:
+            error, states[node] = _through(layer, *states[source], gone, into, channels, boxes.get(source), network.shapes[source])
+            note(node, error, region.multipliers[node])
+    for consumer in region.consumers:
+        source, layer = network.sources[consumer][0], network.layers[consumer]
+        c, d = states[source]
+        values = description.values[consumer][:, gone]
+        constant = (step.kinds == "constant")[:, None]
+        heirs = constant & (step.into >= 0)[:, None]  # before a padded convolution one constant stands for another
+        others = np.where(heirs, description.values[consumer][:, step.into], 1)
+        quotients = np.divide(values, others, out=np.zeros_like(values), where=others != 0)
+        c = np.where(multiple[:, None], c, np.where(heirs, quotients, 0))
+        d = np.where(multiple[:, None], d, np.where(constant & ~heirs, values, 0))
+        if pads(layer, network.shapes[source]):
+            weights = reading_weights(np.abs(layer.kernel), channels, region.multipliers[source])[:, gone]
+            error = (np.where(multiple[:, None], np.abs(d), 0)[..., None] * weights).sum(axis=(0, 1, 2))
+            if error.any():
+                errors[consumer] = lipschitz(layer) * error
+            d = np.zeros_like(d)
+        shares[consumer] = c, d
+    return shares, errors
+
+
+def ray_errors(network, region, description, gone, into, ratio, box) -> np.ndarray:
+    """Bounds of |σ(z_j) − ratio σ(z_i)| over the box, shape (*positions, pairs): σ's Lipschitz constant times the extreme of an affine function."""
+    layer = network.layers[region.producer]
+    weights, intercepts, factor = description.weights, description.intercepts, description.factor
+    difference = weights[:, gone] * factor[gone] - weights[:, into] * (ratio * factor[into])
+    shift = intercepts[gone] * factor[gone] - ratio * (intercepts[into] * factor[into])
+    error = np.abs(linear(layer, difference, box.center) + shift) + linear(layer, np.abs(difference), box.radius)
+    return error * (lipschitz(layer) if description.close == region.producer else 1.0)
+
+
+def _through(layer, c, d, gone, into, channels, box, shape):
+    """The error that a channel-wise layer adds, and ratio and shift behind it."""
+    multiplier = c.shape[2]
+    if isinstance(layer, BatchNormalization):
+        slope, shift = (array.reshape(-1, channels, multiplier) for array in layer.affine())
+        quotient = np.divide(slope[:, gone], slope[:, into], out=np.zeros_like(slope[:, gone]), where=slope[:, into] != 0)
+        ratio = c * quotient
+        return np.zeros_like(d), (ratio, slope[:, gone] * d + shift[:, gone] - ratio * shift[:, into])
+    if isinstance(layer, Activation):
+        error = np.abs(d)
+        if not activation_of(layer)[0].positively_homogeneous:
+            reach = 0.0 if box is None else box.magnitude.reshape(-1, channels, multiplier).max(axis=0, keepdims=True)[:, into]
+            error, c = error + np.abs(c - 1) * reach, np.ones_like(c)
+        return lipschitz(layer) * error, (c, np.zeros_like(d))
+    if isinstance(layer, DepthwiseConv2D):
+        return _through_depthwise(layer, c, d, gone, into, channels, box, shape)
+    return np.zeros_like(d), (c, d)
+
+
+def _through_depthwise(layer, c, d, gone, into, channels, box, shape):
+    rows, columns, _, factor = layer.kernel.shape
+    kernel = layer.kernel.reshape(rows * columns, channels, -1, factor)
+    bias = layer.bias.reshape(channels, -1, factor)
+    mine, theirs = kernel[:, gone], kernel[:, into]
+    ratio = np.ones_like(mine[0])
+    if activation_of(layer)[0].positively_homogeneous:
+        pivot = np.abs(theirs).argmax(axis=0)[None]
+        numerator, denominator = (np.take_along_axis(array, pivot, axis=0)[0] for array in (mine, theirs))
+        ratio = c[0, ..., None] * np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0)
+        ratio = np.where(denominator == 0, 1, ratio)
+    error = 0.0
+    if box is not None:
+        difference = c[0, ..., None] * mine - ratio * theirs
+
+        def convolved(weights, x):
+            x = x.reshape(*shape[:2], channels, -1)[:, :, into].reshape(*shape[:2], -1)
+            return layer.replace(kernel=weights.reshape(rows, columns, -1, factor), bias=None, quantization=None).linear(x[None])[0]
+
+        error = np.abs(
+            convolved(difference, box.center) + convolved(d[0, ..., None] * mine, np.ones(shape)) + (bias[gone] - ratio * bias[into]).ravel()
+        )
+        error = (error + convolved(np.abs(difference), box.radius)).reshape(*error.shape[:2], len(gone), -1)
+    ratio = ratio.reshape(1, len(gone), -1)
+    return lipschitz(layer) * error * np.ones(ratio.shape[1:]), (ratio, np.zeros_like(ratio))
