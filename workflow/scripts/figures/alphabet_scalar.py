@@ -2,6 +2,8 @@
 
 import style
 
+from netreduce import names
+
 
 def main():
     arguments = style.arguments(__doc__, ("sweep", "sweep tables of one model (.csv)"))
@@ -17,16 +19,16 @@ def main():
             rows = table[(table.bits == bits) & (table.method == method)].sort_values("alphabet_scalar")
             axes.plot(rows.alphabet_scalar, 100 * rows.test_accuracy, label=style.method_name(method), **style.method_style(method))
             best = rows.loc[rows.validation_accuracy.idxmax()]
-            axes.plot(best.alphabet_scalar, 100 * best.test_accuracy, "o", markersize=9, markerfacecolor="none", markeredgecolor=style.INK, markeredgewidth=0.8)
-        axes.axhline(analog, color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)))
-        axes.set_title(style.bits_name(bits), loc="left", fontweight="bold")
+            axes.plot(best.alphabet_scalar, 100 * best.test_accuracy, **style.RING)
+        axes.axhline(analog, **style.ANALOG)
+        axes.set_title(names.bits_name(bits), loc="left", fontweight="bold")
     style.accuracy_axis(panels[0], [*(100 * table.test_accuracy), analog])
     style.integer_axis(panels[0].xaxis)
     figure.supxlabel("alphabet scalar", fontsize=9.5)
     figure.supylabel("test accuracy (%)", fontsize=9.5)
     handles, labels = panels[0].get_legend_handles_labels()
-    chosen = style.plt.Line2D([], [], marker="o", markersize=8, markerfacecolor="none", markeredgecolor=style.INK, markeredgewidth=0.8, linestyle="none")
-    line = style.plt.Line2D([], [], color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)))
+    chosen = style.plt.Line2D([], [], **style.RING)
+    line = style.plt.Line2D([], [], **style.ANALOG)
     figure.legend([*handles, line, chosen], [*labels, "analog", "best on validation"], loc="outside upper center", ncols=4, handlelength=2.6)
     style.save(figure, arguments.output)
 

@@ -2,6 +2,8 @@
 
 import style
 
+from netreduce import names
+
 
 def main():
     arguments = style.arguments(__doc__, ("sweep", "sweep tables of one model (.csv)"))
@@ -18,10 +20,10 @@ def main():
         accuracy = 100 * rows.test_accuracy.to_numpy()
         axes.plot([widths.index(bits) for bits in rows.bits], accuracy, **style.method_style(method))
         ends.append((0, accuracy[0], style.method_name(method), style.method_style(method)["color"]))
-    axes.hlines(analog, 0, len(widths) - 1, color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)))
+    axes.hlines(analog, 0, len(widths) - 1, **style.ANALOG)
     ends.append((0, analog, "analog", style.INK))
     axes.set_xlim(-0.45, len(widths) - 1 + 0.12)
-    axes.set_xticks(range(len(widths)), [style.bits_name(bits) for bits in widths])
+    axes.set_xticks(range(len(widths)), [names.bits_name(bits) for bits in widths])
     axes.set_xlabel("alphabet")
     axes.set_ylabel("test accuracy (%)")
     style.accuracy_axis(axes, [*(100 * best.test_accuracy), analog])

@@ -3,28 +3,26 @@
 import numpy as np
 import style
 
-PLACE = "·"  # where the quantizer of the column stands in the chain of the row
+from netreduce import names
+
+ALONE, NONE = "quantizer alone", "no quantizer"
 
 
 def split(chain):
-    """A chain as (row, column): the first quantizer is taken out of it."""
-    steps = [] if chain == "analog" else chain.split("/")
+    """A chain as (row, column): the first quantizer, in words, is the column, and the row names what stands around it."""
+    steps = names.steps(chain)
     for index, step in enumerate(steps):
-        if step.partition("-")[0] in style.METHODS:
-            around = [*steps[:index], PLACE, *steps[index + 1 :]]
-            return "/".join(around) if len(around) > 1 else "", step
-    return "/".join(steps), ""
-
-
-def row_name(row):
-    return " → ".join("quantizer" if step == PLACE else style.step_name(step) for step in row.split("/")) if row else "quantizer alone"
+        if step.technique.family == "quantization":
+            around = [*map(names.step_name, steps[:index]), "quantizer", *map(names.step_name, steps[index + 1 :])]
+            return " → ".join(around) if len(around) > 1 else ALONE, names.step_name(step)
+    return names.chain_name(chain) if steps else ALONE, NONE
 
 
 def main():
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     table = style.read(arguments.comparison).query("model == @arguments.model")
-    points = style.over_seeds(table, "accuracy", "bytes_entropy")
-    cells = {split(chain): (100 * accuracy, size) for chain, accuracy, size in zip(points.chain, points.accuracy, points.bytes_entropy, strict=True)}
+    points = style.over_seeds(table, "accuracy", "entropy_bytes")
+    cells = {split(chain): (100 * accuracy, size) for chain, accuracy, size in zip(points.chain, points.accuracy, points.entropy_bytes, strict=True)}
     rows = list(dict.fromkeys(row for row, _ in cells))
     columns = list(dict.fromkeys(column for _, column in cells))
     error = np.full((len(rows), len(columns)), np.nan)
@@ -42,9 +40,8 @@ def main():
         text = {"ha": "center", "va": "center", "color": "white" if dark else style.INK}
         axes.text(j, i - 0.16, f"{accuracy:.2f} %", fontsize=8, **text)
         axes.text(j, i + 0.22, f"{size / 1000:,.0f} kB", fontsize=6.5, **text)
-    names = {"": "no quantizer"}
-    axes.set_xticks(range(len(columns)), [names.get(column) or style.step_name(column).replace(" ", "\n", 1) for column in columns])
-    axes.set_yticks(range(len(rows)), [row_name(row) for row in rows])
+    axes.set_xticks(range(len(columns)), [column.replace(" ", "\n", 1) for column in columns])
+    axes.set_yticks(range(len(rows)), rows)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.grid(visible=False)

@@ -2,6 +2,8 @@
 
 import style
 
+from netreduce import names
+
 
 def main():
     arguments = style.arguments(__doc__, ("lumping", "equivalence classes of one model (.csv)"))
@@ -28,8 +30,8 @@ def main():
                 counts.append(f"{row.published_classes:.0f}")
             for offset, count in zip((-top, top), counts, strict=False):
                 axes.annotate(count, (row.neurons, place + offset), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
-        axes.set_title(f"{style.layer_name(layer)}: {rows.neurons.max():.0f} neurons", loc="left", fontweight="bold")
-        axes.set_yticks(range(len(networks)), [style.network_name(network) for network in networks])
+        axes.set_title(f"{names.layer_name(layer)}: {rows.neurons.max():.0f} neurons", loc="left", fontweight="bold")
+        axes.set_yticks(range(len(networks)), [names.network_name(network) for network in networks])
         axes.set_ylim(len(networks) - 0.45, -0.55)
         axes.set_xlim(0, rows.neurons.max() * 1.18)
         axes.xaxis.set_major_locator(style.MaxNLocator(integer=True, nbins=4, prune=None))

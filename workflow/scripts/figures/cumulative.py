@@ -2,9 +2,11 @@
 
 import style
 
+from netreduce import names
+
 
 def main():
-    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"), ("sweep", "sweep tables of the same model (.csv), for the analog accuracy"))
+    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"), ("sweep", "sweep tables of the model (.csv)"))
     table = style.read(arguments.layers).query("kind == 'cumulative'")
     analog = 100 * style.read(arguments.sweep).analog_test_accuracy.iloc[0]
     widths = sorted(table.bits.unique())
@@ -16,15 +18,15 @@ def main():
         for method in methods:
             rows = table[(table.bits == bits) & (table.method == method)].sort_values("position")
             axes.plot([0, *rows.position], [analog, *(100 * rows.test_accuracy)], label=style.method_name(method), **style.method_style(method))
-        axes.axhline(analog, color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)))
-        axes.set_title(style.bits_name(bits), loc="left", fontweight="bold")
-        axes.set_xticks(range(len(layers) + 1), ["none", *(f"+ {style.layer_name(layer)}" for layer in layers)])
+        axes.axhline(analog, **style.ANALOG)
+        axes.set_title(names.bits_name(bits), loc="left", fontweight="bold")
+        axes.set_xticks(range(len(layers) + 1), ["none", *(f"+ {names.layer_name(layer)}" for layer in layers)])
         style.slant(axes, len(layers) > 3)
     style.accuracy_axis(panels[0], [*(100 * table.test_accuracy), analog])
     figure.supxlabel("layers quantized", fontsize=9.5)
     figure.supylabel("test accuracy (%)", fontsize=9.5)
     handles, labels = panels[0].get_legend_handles_labels()
-    line = style.plt.Line2D([], [], color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)))
+    line = style.plt.Line2D([], [], **style.ANALOG)
     figure.legend([*handles, line], [*labels, "analog"], loc="outside upper center", ncols=len(labels) + 1, handlelength=2.6)
     style.save(figure, arguments.output)
 

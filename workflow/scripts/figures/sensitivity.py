@@ -2,9 +2,11 @@
 
 import style
 
+from netreduce import names
+
 
 def main():
-    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"), ("sweep", "sweep tables of the same model (.csv), for the analog accuracy"))
+    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"), ("sweep", "sweep tables of the model (.csv)"))
     table = style.read(arguments.layers).query("kind == 'single'")
     analog = 100 * style.read(arguments.sweep).analog_test_accuracy.iloc[0]
     table = table.assign(lost=analog - 100 * table.test_accuracy)
@@ -25,10 +27,10 @@ def main():
                 axes.hlines(y, 0, rows.lost, color=mark["color"], linewidth=1)
                 axes.plot(rows.lost, [y] * len(rows), **mark)
         axes.axvline(0, color=style.INK, linewidth=0.6)
-        axes.set_yticks(range(len(layers)), [style.layer_name(layer) for layer in layers])
+        axes.set_yticks(range(len(layers)), [names.layer_name(layer) for layer in layers])
         axes.set_ylim(len(layers) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.set_title(style.bits_name(bits), loc="left", fontweight="bold")
+        axes.set_title(names.bits_name(bits), loc="left", fontweight="bold")
         axes.margins(x=0.08)
     figure.supxlabel("test accuracy lost (percentage points)", fontsize=9.5)
     handles, labels = panels[0].get_legend_handles_labels()

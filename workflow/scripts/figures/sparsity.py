@@ -2,33 +2,38 @@
 
 import style
 
+from netreduce import names
+
+FAMILIES = ("pruning", "factorization")
+
 
 def main():
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     table = style.read(arguments.comparison).query("model == @arguments.model")
-    points = style.over_seeds(table, "accuracy", "nonzeros").set_index("chain")
-    analog = points.loc["analog"]
-    points = points.assign(kept=100 * points.nonzeros / analog.nonzeros, technique=[chain.partition("-")[0] for chain in points.index])
-    pruned = points[(points.kept < 99.95) & ~points.index.str.contains("/") & ~points.technique.isin([*style.METHODS, "lump", "analog"])]
+    points = style.over_seeds(table, "accuracy", "nonzero_weights")
+    analog = points.set_index("chain").loc["analog"]
+    points["kept"] = 100 * points.nonzero_weights / analog.nonzero_weights
+    single = [steps[0] if len(steps) == 1 and steps[0].technique.family in FAMILIES else None for steps in map(names.steps, points.chain)]
+    pruned = points.assign(step=single, technique=[step and step.name for step in single]).dropna(subset="step")
 
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 3.6))
-    axes.axhline(100 * analog.accuracy, color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)))
+    axes.axhline(100 * analog.accuracy, **style.ANALOG)
     labels = []
-    for index, (technique, rows) in enumerate(pruned.groupby("technique", sort=False)):
+    for index, (_, rows) in enumerate(pruned.groupby("technique", sort=False)):
         rows = rows.sort_values("kept")
         look = style.series_style(index)
         axes.vlines(rows.kept, 100 * rows.lowest, 100 * rows.highest, color=look["color"], linewidth=0.7)
         axes.plot(rows.kept, 100 * rows.accuracy, **look | {"markersize": 5})
-        labels += [(row.kept, 100 * row.accuracy, style.step_name(row.Index), look["color"]) for row in rows.itertuples()]
+        labels += [(row.kept, 100 * row.accuracy, names.step_name(row.step), look["color"]) for row in rows.itertuples()]
     axes.set_xscale("log")
-    axes.set_xlim(min([10, *pruned.kept]) / 1.6, 115)
+    axes.set_xlim(min([10, *pruned.kept]) / 1.6, 120)
     style.log_ticks(axes.xaxis)
-    axes.set_xlabel("weights different from zero (% of the analog network's)")
+    axes.set_xlabel("weights different from zero (% of those of the analog network)")
     axes.set_ylabel("test accuracy (%)")
     style.accuracy_axis(axes, 100 * style.pd.concat([pruned.lowest, pruned.highest, style.pd.Series([analog.accuracy])]))
     left = axes.get_xlim()[0]
     axes.annotate("analog", (left, 100 * analog.accuracy), xytext=(4, 3), textcoords="offset points", fontsize=7.5)
-    style.place_labels(axes, labels, lines=[[(left, 100 * analog.accuracy), (115, 100 * analog.accuracy)]])
+    style.place_labels(axes, labels, lines=[[(left, 100 * analog.accuracy), (120, 100 * analog.accuracy)]])
     style.save(figure, arguments.output)
 
 

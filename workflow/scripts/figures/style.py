@@ -1,11 +1,10 @@
 """One look for all figures: type, colours, names, axes of accuracy, labels that do not overlap.
 
-Colours are Okabe and Ito's, safe for the colour-blind; every series also has a marker and a line style of its own, so that a grey print reads as well.
+Colours are Okabe and Ito's, safe for the colour-blind. Every series also has a marker and a line style of its own, for print in grey.
 """
 
 import argparse
-import re
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import matplotlib
@@ -17,18 +16,25 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
 from netreduce import cli
 from netreduce.files import replacing
+from netreduce.techniques import TECHNIQUES
 
 WIDTH = 6.1  # inches: the text width of the thesis, so that type in figures has its nominal size
 INK, MUTED, FAINT = "#1a1a1a", "#6f6f6f", "#d9d9d9"
 BLUE, ORANGE, GREEN, VERMILION, PINK, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-SERIES = [(BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (VERMILION, (0, (1, 1)), "D"), (PINK, (0, (5, 1, 1, 1, 1, 1)), "v"), (SKY, ":", "P")]
-METHODS = ("gpfq", "msq", "gptq", "qronos", "spfq")
-NAMES = {
-    **{"gpfq": "GPFQ", "msq": "MSQ", "gptq": "GPTQ", "qronos": "Qronos", "spfq": "SPFQ"},
-    **{"nnrelief": "NNrelief", "lump": "lumping", "magnitude": "magnitude", "structured": "structured", "lowrank": "low rank", "analog": "analog"},
-}
+SERIES = [
+    (BLUE, "-", "o"),
+    (ORANGE, "--", "s"),
+    (GREEN, "-.", "^"),
+    (VERMILION, (0, (1, 1)), "D"),
+    (PINK, (0, (5, 1, 1, 1, 1, 1)), "v"),
+    (SKY, ":", "P"),
+]
+ANALOG = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2))}  # the line at the analog accuracy
+RING = {"linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.8}  # a choice
+METHODS = [name for name, technique in TECHNIQUES.items() if technique.family == "quantization"]
 
 sns.set_theme(
     context="paper",
@@ -109,9 +115,8 @@ def run(function):
 
 
 def method_style(method):
-    """Line style of a quantization method; methods unknown here share the last one."""
-    color, line, marker = SERIES[METHODS.index(method) if method in METHODS else -1]
-    return {"color": color, "linestyle": line, "marker": marker, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    """Line style of a quantization method."""
+    return series_style(METHODS.index(method))
 
 
 def series_style(index):
@@ -131,36 +136,7 @@ def network_styles(names):
 
 
 def method_name(method):
-    return NAMES.get(method, method)
-
-
-def bits_name(bits):
-    """How a bit width is called: ternary, 2 bits, ..."""
-    return "ternary" if np.isclose(float(bits), 1.58, atol=0.01) else f"{float(bits):g} bits"
-
-
-def network_name(name):
-    return name if name == "analog" else bits_name(name)
-
-
-def layer_name(layer):
-    """dense_1 → dense 1."""
-    return layer.replace("_", " ")
-
-
-def step_name(step):
-    """A step of a chain in words: gpfq-4 → GPFQ 4 bits, lump-0 → lumping, nnrelief-0.95 → NNrelief 0.95."""
-    technique, _, parameter = step.partition("-")
-    name = NAMES.get(technique, technique)
-    if technique in METHODS and re.fullmatch(r"[\d.]+", parameter):
-        return f"{name} {bits_name(parameter)}"
-    if technique == "lump" and re.fullmatch(r"[\d.]+", parameter) and float(parameter) == 0:
-        return "exact lumping"
-    return f"{name} {parameter}".strip()
-
-
-def chain_name(chain):
-    return " → ".join(map(step_name, chain.split("/")))
+    return TECHNIQUES[method].title
 
 
 def accuracy_axis(axes, values):
@@ -174,7 +150,7 @@ def accuracy_axis(axes, values):
     for digits in ((1, 10), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), np.arange(1, 10, 0.5), np.arange(1, 10, 0.1)):
         ticks = [digit * 10.0**power for power in range(-2, 3) for digit in digits]
         ticks = sorted({round(100 - tick, 6) for tick in ticks if low <= tick <= high})
-        if 4 <= len(ticks):
+        if len(ticks) >= 4:
             break
     ticks = ticks[:: int(np.ceil(len(ticks) / 7))]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
@@ -277,7 +253,7 @@ def place_labels(axes, labels, lines=(), size=7.5):
     taken = [(x - 3 * scale, y - 3 * scale, x + 3 * scale, y + 3 * scale) for x, y in marks]
     for line in lines:
         corners = axes.transData.transform(line)
-        for start, end in zip(corners, corners[1:], strict=False):
+        for start, end in pairwise(corners):
             steps = np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / (3 * scale)))[:, None]
             taken += [(x - scale, y - scale, x + scale, y + scale) for x, y in start + steps * (end - start)]
     directions = [(1, 0), (1, 1), (1, -1), (0, 1), (0, -1), (-1, 0), (-1, 1), (-1, -1)]

@@ -2,6 +2,8 @@
 
 import style
 
+from netreduce import names
+
 COLUMNS = {"lump first, then quantize": ("lump", "lump-quantize"), "quantize first, then lump": ("quantize-lump",)}
 ROWS = {"neurons_kept": "neurons kept (%)", "test_accuracy": "test accuracy (%)", "bound": "certified bound"}
 
@@ -11,20 +13,20 @@ def main():
     table = style.read(arguments.tolerance)
     table = table.assign(neurons_kept=100 * table.neurons_kept / table.neurons, test_accuracy=100 * table.test_accuracy)
     columns = {title: table[table.order.isin(orders)] for title, orders in COLUMNS.items() if table.order.isin(orders).any()}
-    names = list(dict.fromkeys(table.network))
-    looks = style.network_styles(names)
+    networks = list(dict.fromkeys(table.network))
+    looks = style.network_styles(networks)
 
     figure, grid = style.plt.subplots(3, len(columns), figsize=(style.WIDTH, 5.6), squeeze=False, sharex=True, sharey="row")
     for column, (title, rows) in enumerate(columns.items()):
         for axes, measure in zip(grid[:, column], ROWS, strict=True):
-            for name in names:
+            for name in networks:
                 # Neurons kept and bound belong to the lumping, so quantization afterwards does not change them.
                 if measure != "test_accuracy" and name != "analog" and title.startswith("lump"):
                     continue
                 line = rows[rows.network == name].sort_values("tolerance")
                 if measure == "bound":
                     line = line[line.bound > 0]
-                axes.plot(line.tolerance, line[measure], label=style.network_name(name), **looks[name])
+                axes.plot(line.tolerance, line[measure], label=names.network_name(name), **looks[name])
         grid[0, column].set_title(title, loc="left", fontweight="bold")
         grid[-1, column].set_xlabel("tolerance")
     for axes, text in zip(grid[:, 0], ROWS.values(), strict=True):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import style
+
+from netreduce import names
 from netreduce.io import load
 
 PAGE = 8.2  # inches: the most that a figure may take of a page
@@ -30,7 +32,7 @@ def main():
         reach = max(np.quantile(np.abs(weights), 0.995), *(np.abs(network.layers[index].kernel).max() for network in quantized.values()))
         edges = np.linspace(-1.12 * reach, 1.12 * reach, 61)
         density, _ = np.histogram(weights, edges)
-        for axes, (bits, network) in zip(row, quantized.items(), strict=True):
+        for axes, network in zip(row, quantized.values(), strict=True):
             # Both are drawn relative to their highest value: a density and shares of levels have no common unit.
             axes.stairs(density / density.max(), edges, fill=True, color="#cfcfcf", linewidth=0)
             levels, counts = np.unique(network.layers[index].kernel, return_counts=True)
@@ -39,9 +41,9 @@ def main():
             axes.grid(visible=False)
             axes.spines["left"].set_visible(False)
             axes.xaxis.set_major_locator(style.MaxNLocator(nbins=3, symmetric=True))
-        row[0].set_ylabel(style.layer_name(analog.names[index]), rotation=0, ha="right", va="center")
+        row[0].set_ylabel(names.layer_name(analog.names[index]), rotation=0, ha="right", va="center")
     for axes, bits in zip(grid[0], quantized, strict=True):
-        axes.set_title(style.bits_name(bits), fontweight="bold")
+        axes.set_title(names.bits_name(bits), fontweight="bold")
     figure.supxlabel("weight", fontsize=9.5)
     style.save(figure, arguments.output)
 
