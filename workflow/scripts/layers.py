@@ -33,7 +33,13 @@ def main():
             for kind, taken in (("cumulative", indices[:position]), ("single", [index])):
                 network = analog.replace({i: quantized.layers[i] for i in taken})
                 rows.append(
-                    {**key, "kind": kind, "layer": analog.names[index], "position": position, "test_accuracy": evaluate(network, images, labels).accuracy}
+                    {
+                        **key,
+                        "kind": kind,
+                        "layer": analog.names[index],
+                        "position": position,
+                        "test_accuracy": evaluate(network, images, labels).accuracy,
+                    }
                 )
     write_table(arguments.output, rows)
 

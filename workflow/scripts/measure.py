@@ -10,7 +10,6 @@ from netreduce.evaluation import evaluate
 from netreduce.files import write_json
 from netreduce.io import load
 
-
 COUNTS = ("parameters", "nonzeros", "neurons", "macs", "nonzero_macs", "levels", "bits_per_weight")
 SIZES = {"bytes_float32": "float_bytes", "bytes_dense": "dense_bytes", "bytes_sparse": "sparse_bytes", "bytes_entropy": "entropy_bytes"}
 

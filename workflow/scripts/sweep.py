@@ -46,7 +46,7 @@ def main():
                 **key,
                 **{f"{split}_accuracy": value for split, value in accuracies.items()},
                 **{f"analog_{split}_accuracy": value for split, value in analog_accuracy.items()},
-                "dead_weights": sum(dead_weights(layer) for layer in network.layers),
+                "dead_weights": sum(dead_weights(layer) for layer in network.layers if getattr(layer, "quantization", None)),
             }
         )
         timings.append({**key, "seconds": round(seconds, 4)})
