@@ -1,12 +1,27 @@
 """Reading untrusted files: every failure becomes an error that names the file."""
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
 
 from ..errors import ModelFileError, NetreduceError, UnsupportedLayerError
 
-MALFORMED = (OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, RecursionError, MemoryError)
+MALFORMED = (
+    OSError,
+    BadZipFile,
+    zlib.error,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    RecursionError,
+    MemoryError,
+)
 
 
 @contextmanager
