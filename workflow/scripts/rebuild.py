@@ -16,11 +16,11 @@ import torch
 
 from netreduce import cli
 from netreduce.architectures import build
+from netreduce.conversion import to_torch
 from netreduce.datasets import read
 from netreduce.errors import VerificationError
 from netreduce.files import replacing, write_json
 from netreduce.io import load, save
-from netreduce.training.torch import to_torch
 
 LOGIT_TOLERANCE = 1e-4
 
