@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..activations import activation_function
+from ..batch_norm import pads
 from ..errors import UnsupportedLayerError
 from ..layers import (
     Activation,
@@ -106,11 +107,6 @@ def activation_of(layer):
         slope = float(function.function(np.float64(-1)) * -1) if slope is None else float(slope)
         return function, call, (min(slope, 1.0), max(slope, 1.0))
     return function, function.function, (0.0 if function.monotone else -function.lipschitz, function.lipschitz)
-
-
-def pads(layer, shape) -> bool:
-    """Whether a layer adds zeros around an input of that shape."""
-    return getattr(layer, "padding", "valid") == "same" and layer.padded(np.empty((1, *shape[:2], 1))).shape[1:3] != shape[:2]
 
 
 @dataclass(frozen=True)
@@ -338,7 +334,7 @@ def _follow_depthwise(layer, state, shape, epsilon):
     still = state.constant & ((state.value == 0) | (not padded))
     before = np.where(still, state.value, 0)
     constant = flat(np.repeat(still[..., None], kernel.shape[3], axis=-1)) | (taps == 0).all(axis=0, keepdims=True)
-    value = flat((before[..., None] * kernel)).sum(axis=0, keepdims=True) + bias
+    value = flat(before[..., None] * kernel).sum(axis=0, keepdims=True) + bias
     zeros = np.zeros_like(scale)
     after = State(scale, zeros, zeros, constant, value, np.zeros(scale.shape, bool))
     return (_activated(layer, after) if layer.activation != "linear" else after), Ray(tuple(parts), identical=not homogeneous)
@@ -346,7 +342,7 @@ def _follow_depthwise(layer, state, shape, epsilon):
 
 def _activated(layer, state):
     """What an activation does to the constants."""
-    _, call, (least, _) = activation_of(layer)
+    call = activation_of(layer)[1]
     dead = state.never_positive if _name(layer) == "relu" else np.zeros_like(state.never_positive)
     return replace(
         state, constant=state.constant | dead, value=np.where(dead, 0, call(np.where(state.constant, state.value, 0))), never_positive=dead

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from ..batch_norm import pads
 from ..layers import Activation, BatchNormalization, DepthwiseConv2D
 from .bound import linear, lipschitz, propagate
 from .draft import Draft, Step, reading_weights
-from .regions import EPSILON, activation_of, pads
+from .regions import EPSILON, activation_of
 
 
 def take_out(draft: Draft, region, step: Step, description=None, box=None) -> None:
@@ -25,7 +26,7 @@ def take_out(draft: Draft, region, step: Step, description=None, box=None) -> No
     count = len(step)
     if description is None:
         nothing = np.zeros((1, count, 1))
-        shares = {consumer: (nothing, nothing) for consumer in region.consumers}
+        shares = dict.fromkeys(region.consumers, (nothing, nothing))
     else:
         shares, errors = transport(draft, region, step, description, box)
         for index, error in errors.items():
