@@ -202,6 +202,16 @@ CHAINS = chains()
 COMPARED = compared()
 
 
+def figure_arguments(tables, compared):
+    """Params function: the arguments of a figure's script, one for each of its tables."""
+
+    def arguments(wildcards, input):
+        parts = [f"--{table} {getattr(input, table)}" for table in tables]
+        return " ".join([*parts, f"--model {wildcards.model}"] if compared else parts)
+
+    return arguments
+
+
 def refuse(wildcards):
     """Input function of a rule that matches only what nothing can make: says what is wrong with the target."""
     name, separator, bits = wildcards.target.rpartition("_")

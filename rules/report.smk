@@ -47,13 +47,11 @@ for figure, tables in FIGURES.items():
             mem_mb=1000,
             runtime=10,
         params:
-            model="--model {model}" if figure in OF_COMPARED_MODELS else "",
+            arguments=figure_arguments(tables, figure in OF_COMPARED_MODELS),
         message:
             f"figure {figure} of {{wildcards.model}}"
         shell:
-            "python {input.script} {params.model} "
-            + " ".join(f"--{table} {{input.{table}}}" for table in tables)
-            + " --output {output} > {log} 2>&1"
+            "python {input.script} {params.arguments} --output {output} > {log} 2>&1"
 
 
 def figures():

@@ -248,7 +248,7 @@ def describe(draft, region, nonnegative) -> Description:
 def units(layer) -> tuple[np.ndarray, np.ndarray]:
     """Kernel over a factor for every output channel: integer codes where the layer is quantized with such a scale."""
     scale = None if layer.quantization is None else layer.quantization.scale
-    if scale is None or scale.size not in (1, scale.shape[-1]):
+    if scale is None or (scale.size > 1 and scale.size != scale.shape[-1]):
         return layer.kernel, np.ones(layer.outputs)
     return layer.codes.astype(np.float64), np.broadcast_to(scale.reshape(-1), layer.outputs)
 
