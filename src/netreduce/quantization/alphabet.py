@@ -76,16 +76,12 @@ def make_alphabet(kernel, bits, alphabet_scalar=2.0, radius="median", axes=None)
     ParameterError
         When the radius is zero: a layer, or a channel, of zeros (or, with the median, one in which half of the weights are zero).
     """
-    if radius not in RADII:
-        raise ParameterError(f"radius must be one of {', '.join(map(repr, RADII))}, found {radius!r}")
-    if not (isinstance(alphabet_scalar, Real) and np.isfinite(alphabet_scalar) and alphabet_scalar > 0):
-        raise ParameterError(f"alphabet_scalar must be a positive number, found {alphabet_scalar!r}")
     top = level_count(bits) - 1
     magnitudes = np.abs(kernel.astype(np.float64))
     statistic = np.median if radius == "median" else np.max
     r = statistic(magnitudes, axis=axes, keepdims=axes is not None)
     if not (np.asarray(r) > 0).all():
-        advice = 'more than half of its weights are: radius="max" or "mse" can do without the median' if magnitudes.any() else "all its weights are"
+        advice = 'at least half of its weights are: radius="max" or "mse" can do without the median' if magnitudes.any() else "all its weights are"
         raise ParameterError(f"no alphabet: the {'median' if radius == 'median' else 'maximum'} |W| is zero in {_count(r)}; {advice}")
     if radius == "median":
         r = alphabet_scalar * r

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
+from numbers import Real
 from time import perf_counter
 
 import numpy as np
@@ -147,6 +148,8 @@ class _Quantizer:
         self.network, self.samples, self.memory, self.keep = network, samples, memory, keep
         self.progress = progress or (lambda name, done, count: None)
         self.propagation = None
+        if not (isinstance(memory, Real) and memory >= 0):
+            raise ParameterError(f"memory must be a number of bytes not below 0, found {memory!r}")
         for name, layer in zip(network.names, network.layers, strict=True):
             for key, array in layer.arrays().items():
                 if not np.isfinite(array).all():

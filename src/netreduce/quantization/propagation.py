@@ -1,5 +1,8 @@
 """The samples on their way through the analog and the quantized network, from one quantized layer to the next."""
 
+import numpy as np
+
+from ..errors import SampleError
 from ..network import INPUT
 from .gram import accumulate
 from .samples import Budget, Chunks, Samples
@@ -44,7 +47,7 @@ class Propagation:
                 self.touched.add(i)
 
     def gram(self, index, conv, constant):
-        """G and H of the inputs of layer `index`, as `accumulate` gives them."""
+        """G and H of the inputs of layer `index`, as `accumulate` gives them; raises SampleError when they are not finite."""
         (source,) = self.network.sources[index]
         inputs = self._output(source, True), self._output(source, False) if self.with_analog else None
         key = (index, conv, constant)
@@ -58,6 +61,8 @@ class Propagation:
             pairs = self._pass(inputs, new)
             G_H = accumulate(self.network.layers[index], conv, pairs, constant, self.whole) if known is None else [None for _ in pairs]
             known = G_H if known is None else known
+            if not all(np.isfinite(matrix).all() for matrix in known):
+                raise SampleError(f"{self.network.names[index]}: its inputs overflow on these samples, in the analog or the quantized network")
             if self.keep and source not in self.touched:
                 self.grams[key] = known
         self._drop(lambda output: output not in kept and (output[1] or not self.keep))

@@ -1,6 +1,7 @@
 """Samples in chunks of a fixed size, and layer outputs kept for the next layer: in memory up to a budget, then on disk."""
 
 import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -23,11 +24,9 @@ class Samples:
         if samples is None:
             raise SampleError("this method learns from samples: an array, or mini-batches that can be iterated again and again; found None")
         if not hasattr(samples, "__array__"):
-            try:
-                one_shot = iter(samples) is samples
-            except TypeError:
-                raise SampleError(f"samples must be an array or an iterable of mini-batches, found {type(samples).__name__}") from None
-            if one_shot:
+            if not hasattr(samples, "__iter__") and not hasattr(samples, "__getitem__"):
+                raise SampleError(f"samples must be an array or an iterable of mini-batches, found {type(samples).__name__}")
+            if isinstance(samples, Iterator):
                 raise SampleError(
                     f"samples are iterated several times, but this {type(samples).__name__} can be iterated just once: "
                     "pass an array, a list of mini-batches, or an object whose __iter__ starts anew"

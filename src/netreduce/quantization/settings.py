@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 
 from ..errors import ParameterError
+from .alphabet import RADII, level_count
 from .gpfq import gpfq, gpfq_hard, gpfq_soft
 from .gptq import gptq
 from .msq import msq
@@ -58,8 +59,15 @@ class Setting:
     def __post_init__(self):
         if self.method not in METHODS:
             raise ParameterError(f"method must be one of {', '.join(METHODS)}, found {self.method!r}")
+        level_count(self.bits)
+        if not (isinstance(self.alphabet_scalar, Real) and np.isfinite(self.alphabet_scalar) and self.alphabet_scalar > 0):
+            raise ParameterError(f"alphabet_scalar must be a positive number, found {self.alphabet_scalar!r}")
+        if self.radius not in RADII:
+            raise ParameterError(f"radius must be one of {', '.join(map(repr, RADII))}, found {self.radius!r}")
         if self.conv not in ("channel", "joint"):
             raise ParameterError(f"conv must be 'channel' or 'joint', found {self.conv!r}")
+        if not (isinstance(self.seed, Integral) and self.seed >= 0):
+            raise ParameterError(f"seed must be a whole number not below 0, found {self.seed!r}")
         for name in ("threshold", "damping"):
             value = getattr(self, name)
             if value is not None and name not in METHODS[self.method].options:
