@@ -31,5 +31,5 @@ include: "rules/unknown.smk"
 rule all:
     default_target: True
     input:
-        rules.report_figures.input,
+        "results/report/thesis.pdf",
     localrule: True

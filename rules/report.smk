@@ -94,3 +94,85 @@ rule provenance:
     shell:
         "python {input.script} --config {params.config:q} --commit {params.commit} --requirements {input.requirements}"
         " --output {output} > {log} 2>&1"
+
+
+CHAPTERS = sorted(path.stem for path in Path("report/chapters").glob("*.typ"))
+PUBLISHED = sorted(path.stem for path in Path("report/published").glob("*.csv"))
+TRAINED = [name for name in MODELS if "weights" not in config["models"][name]]
+CONVERTED = [name for name in TRAINED if config["models"][name]["framework"] == "torch"]
+DATASETS = sorted({entry["dataset"] for entry in config["models"].values()})
+
+
+rule summarize:
+    input:
+        provenance="results/provenance.json",
+        figures=figures(),
+        data=expand("results/data/{dataset}.npz", dataset=DATASETS),
+        networks=expand("results/keras/{model}.h5", model=MODELS),
+        training=expand("results/metrics/training/{model}.csv", model=TRAINED),
+        conversion=expand("results/metrics/conversion/{model}.json", model=CONVERTED),
+        sweep=expand("results/sweep/{model}/{bits}bit.csv", model=MODELS, bits=BITS),
+        selected=expand(
+            "results/metrics/quantized/{model}_{bits}bit.json", model=MODELS, bits=BITS
+        ),
+        measures=expand("results/metrics/networks/{model}.csv", model=MODELS),
+        lumping=expand("results/metrics/lumping/{model}.csv", model=MODELS),
+        tolerance=expand("results/metrics/tolerance/{model}.csv", model=MODELS),
+        comparison=branch(COMPARED, then="results/metrics/comparison.csv"),
+        published=collect("report/published/{name}.csv", name=PUBLISHED),
+        script="workflow/scripts/summarize.py",
+        code=code("workflow/scripts/summarize.py"),
+    output:
+        "results/report/summary.json",
+    log:
+        "logs/summarize.log",
+    benchmark:
+        "results/timings/jobs/summarize.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        comparison="--comparison results/metrics/comparison.csv" if COMPARED else "",
+    message:
+        "gather the numbers of the thesis"
+    shell:
+        "python {input.script} --provenance {input.provenance} --published report/published --figures {input.figures}"
+        " --data {input.data} --networks {input.networks} --training {input.training} --conversion {input.conversion}"
+        " --sweep {input.sweep} --selected {input.selected} --measures {input.measures} --lumping {input.lumping}"
+        " --tolerance {input.tolerance} {params.comparison} --output {output} > {log} 2>&1"
+
+
+rule thesis:
+    input:
+        summary="results/report/summary.json",
+        figures=figures(),
+        source="report/thesis.typ",
+        style="report/style.typ",
+        chapters=collect("report/chapters/{name}.typ", name=CHAPTERS),
+        references="report/references.bib",
+        script="workflow/scripts/typeset.py",
+        code=code("workflow/scripts/typeset.py"),
+    output:
+        report(
+            "results/report/thesis.pdf",
+            caption="../report/captions/thesis.rst",
+            category="thesis",
+            labels={"figure": "thesis"},
+        ),
+    log:
+        "logs/thesis.log",
+    benchmark:
+        "results/timings/jobs/thesis.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    message:
+        "typeset the thesis"
+    shell:
+        "python {input.script} --source {input.source} --summary {input.summary} --output {output} > {log} 2>&1"

@@ -1,6 +1,7 @@
 """Measure a network: accuracy with its confidence interval, agreement with a reference network, and cost."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from netreduce import cli
@@ -10,22 +11,12 @@ from netreduce.evaluation import evaluate
 from netreduce.files import write_json
 from netreduce.io import load
 
-COUNTS = ("parameters", "nonzeros", "neurons", "macs", "nonzero_macs", "levels", "bits_per_weight")
-SIZES = {"bytes_float32": "float_bytes", "bytes_dense": "dense_bytes", "bytes_sparse": "sparse_bytes", "bytes_entropy": "entropy_bytes"}
-
-
 def measure(network, reference, data):
     """Accuracy, agreement and cost of a network on the test images, as one flat dictionary."""
-    quality = evaluate(network, data.images("test"), data.test_labels, reference=reference)
-    costs = cost(network)
-    return {
-        "accuracy": quality.accuracy,
-        "accuracy_low": quality.low,
-        "accuracy_high": quality.high,
-        "agreement": quality.agreement,
-        **{name: getattr(costs, name) for name in COUNTS},
-        **{name: getattr(costs, field) for name, field in SIZES.items()},
-    }
+    quality = asdict(evaluate(network, data.images("test"), data.test_labels, reference=reference))
+    costs = asdict(cost(network))
+    del costs["layers"]
+    return {**quality, **costs}
 
 
 def main():
