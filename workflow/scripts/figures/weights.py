@@ -32,11 +32,14 @@ def main():
         reach = max(np.quantile(np.abs(weights), 0.995), *(np.abs(network.layers[index].kernel).max() for network in quantized.values()))
         edges = np.linspace(-1.12 * reach, 1.12 * reach, 61)
         density, _ = np.histogram(weights, edges)
-        for axes, network in zip(row, quantized.values(), strict=True):
+        for axes, (bits, network) in zip(row, quantized.items(), strict=True):
             # Both are drawn relative to their highest value: a density and shares of levels have no common unit.
             axes.stairs(density / density.max(), edges, fill=True, color="#cfcfcf", linewidth=0)
             levels, counts = np.unique(network.layers[index].kernel, return_counts=True)
-            axes.vlines(levels, 0, counts / counts.max(), color=style.BLUE, linewidth=max(1.2, 9 / len(levels)))
+            # An even number of levels has no zero among them: there, zeros are the weights of inputs that are never different from zero.
+            dead = (levels == 0) & (bits != names.TERNARY)
+            for shown, color in ((~dead, style.BLUE), (dead, style.VERMILION)):
+                axes.vlines(levels[shown], 0, counts[shown] / counts.max(), color=color, linewidth=max(1.2, 9 / len(levels)))
             axes.set_yticks([])
             axes.grid(visible=False)
             axes.spines["left"].set_visible(False)
