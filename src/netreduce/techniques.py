@@ -15,9 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from numbers import Real
+from typing import TYPE_CHECKING
 
 from .errors import ParameterError
-from .network import Network
+
+if TYPE_CHECKING:  # the workflow reads this table where Snakemake runs, which need not have NumPy
+    from .network import Network
 
 REQUIRED = object()
 
@@ -214,7 +217,7 @@ def parse_step(text: str) -> Step:
     return step
 
 
-def apply(step: Step, network: Network, data, samples: int = 10_000, seed: int = 0) -> Network:
+def apply(step: Step, network: "Network", data, samples: int = 10_000, seed: int = 0) -> "Network":
     """The network that a step makes of a network.
 
     Parameters
