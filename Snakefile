@@ -24,6 +24,7 @@ include: "rules/convert.smk"
 include: "rules/quantize.smk"
 include: "rules/lump.smk"
 include: "rules/compare.smk"
+include: "rules/networks.smk"
 include: "rules/report.smk"
 include: "rules/unknown.smk"
 

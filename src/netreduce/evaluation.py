@@ -1,7 +1,7 @@
 """How good a network is: accuracy with its uncertainty, agreement with another network, spread over seeds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +87,41 @@ def accuracy(network: Network, x: np.ndarray, y: np.ndarray) -> float:
     """Share of samples that the network classifies as labelled; arguments and errors as for `evaluate`."""
     x, y = _check_labels(network, x, y)
     return float(np.mean(predict_classes(network, x) == y))
+
+
+def top_accuracies(
+    network: Network, batches: Iterable[np.ndarray], labels: np.ndarray, ranks: Sequence[int] = (1, 5), progress: Callable | None = None
+) -> tuple[float, ...]:
+    """Share of samples whose label is among the k highest scores, for samples too many to hold in memory.
+
+    Parameters
+    ----------
+    network : Network
+    batches : iterable of ndarray, shape (n, *input_shape)
+    labels : ndarray of int, shape (samples,)
+        In the order in which the batches come.
+    ranks : sequence of int
+        The k.
+    progress : callable, optional
+        Called as progress(samples done, samples in all) after each batch.
+
+    Raises
+    ------
+    SampleError
+        No samples, or another number of labels than of samples.
+    """
+    hits, done = np.zeros(len(ranks), int), 0
+    for batch in batches:
+        order = np.argsort(-network.predict(batch), axis=-1, kind="stable")
+        if done + len(batch) <= len(labels):
+            found = order == labels[done : done + len(batch), None]
+            hits += [np.count_nonzero(found[:, :k]) for k in ranks]
+        done += len(batch)
+        if progress:
+            progress(done, len(labels))
+    if done != len(labels) or not done:
+        raise SampleError(f"evaluation needs as many labels as samples, and at least one, found {len(labels)} labels and {done} samples")
+    return tuple((hits / done).tolist())
 
 
 def predict_classes(network: Network, x: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ class ArrayReader:
         bits, quantized_bias = float(attributes["bits"]), bool(attributes["quantized_bias"])
         scale = self.array(f"{path}/scale", f"layer {name!r}: quantization scale")
         fits = scale.ndim <= layer.kernel.ndim and np.broadcast_shapes(scale.shape, layer.kernel.shape) == layer.kernel.shape
-        if not fits or not 1 < bits <= 32:
+        if not fits or not 1 <= bits <= 32:
             raise ModelFileError(f"layer {name!r}: quantization with {bits} bits and a scale of shape {scale.shape} does not fit its kernel")
         quantized = layer.replace(quantization=Quantization(scale, bits, quantized_bias))
         on_grid = np.array_equal(layer.kernel, (scale * quantized.codes).astype(layer.kernel.dtype))
