@@ -37,13 +37,15 @@ def lump(network: Network, tolerance=0.0, input_range=None, *, verify=False) -> 
     base = draft.network
     merge(draft, box, exact_step)
     sweep(draft)
-    reduced = draft.finished()
-    error = certificate(network, base, reduced, draft, box)
-    bound = error if logits(network) is network else softmax_error(error, unit_roundoff(network))
+    if draft.steps:
+        error = certificate(draft, base, box)
+        bound = error if logits(network) is network else softmax_error(error, unit_roundoff(network))
+    else:
+        error = bound = np.zeros(network.shapes[-1])
     lumping = Lumping(
-        network=reduced if draft.steps else network,
+        network=draft.finished() if draft.steps else network,
         merges=merges_of(network, draft.steps),
-        bound=bound if draft.steps else np.zeros(network.shapes[-1]),
+        bound=bound,
         original=network,
         steps=tuple(draft.steps),
         settings={"tolerance": float(tolerance), "input_range": None},
@@ -54,14 +56,14 @@ def lump(network: Network, tolerance=0.0, input_range=None, *, verify=False) -> 
     return lumping
 
 
-def certificate(network, base, reduced, draft, box):
-    """How far the outputs (logits) of `reduced` can be from those of `network`."""
-    if not draft.steps:
-        return np.zeros(logits(network).shapes[-1])
-    first = min(draft.changed)
-    return output_error(logits(base), draft.local) + sum(
-        output_error(side, rounding_errors(side, box, first)) for side in (logits(network), logits(reduced))
-    )
+def certificate(draft: Draft, base: Network, box: Box) -> np.ndarray:
+    """How far the outputs (logits) of a draft can be from those of the network that it was when merging began."""
+    base, reduced = logits(base), logits(draft.network)
+    first, roundoff = min(draft.changed), unit_roundoff(draft.original)
+    local = rounding_errors(base, box, first, roundoff)
+    for index, error in draft.local.items():
+        local[index] = local.get(index, 0.0) + error
+    return output_error(base, local) + output_error(reduced, rounding_errors(reduced, box, first, roundoff))
 
 
 def check(lumping: Lumping, box: Box, count=512) -> None:

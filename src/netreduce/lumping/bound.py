@@ -21,6 +21,7 @@ from .regions import EPSILON, activation_of
 
 DEFAULT_RANGE = (0.0, 1.0)
 SAFETY = 1 + 1e-9  # covers the rounding of the sums of non-negative terms that make a bound
+BLOCK = 1 << 17  # numbers
 LEAST_SMOOTH = -0.3  # below the minima of silu and gelu
 
 
@@ -76,10 +77,10 @@ def propagate(layer, boxes, roundoff) -> tuple[Box, np.ndarray | float]:
     box = boxes[0]
     match layer:
         case Dense() | Conv2D() | DepthwiseConv2D():
-            center = linear(layer, layer.kernel, box.center) + layer.bias
-            size = linear(layer, np.abs(layer.kernel), box.magnitude) + np.abs(layer.bias)
-            rounding = _gamma(fan_in(layer) + 4, roundoff) * size
-            radius = linear(layer, np.abs(layer.kernel), box.radius) + rounding
+            center = layer.linear(box.center[None])[0]
+            size, radius = linear_in_magnitude(layer, np.stack([box.magnitude, box.radius]))
+            rounding = _gamma(fan_in(layer) + 4, roundoff) * (size + np.abs(layer.bias))
+            radius = radius + rounding
             return _activate(layer, Box(center - radius, center + radius), rounding, roundoff)
         case BatchNormalization():
             slope, shift = layer.affine()
@@ -118,9 +119,9 @@ def _activate(layer, box, rounding, roundoff):
     return Box(low - own, high + own), max(abs(least), abs(greatest)) * rounding + own
 
 
-def rounding_errors(network: Network, box: Box, first: int) -> dict[int, np.ndarray]:
-    """How far rounding can move the output of each layer from `first` on."""
-    roundoff, last_reader, boxes, local = unit_roundoff(network), _last_readers(network), {INPUT: box}, {}
+def rounding_errors(network: Network, box: Box, first: int, roundoff: float) -> dict[int, np.ndarray]:
+    """How far rounding can move the output of each layer from `first` on, the rounding of its parameters included."""
+    last_reader, boxes, local = _last_readers(network), {INPUT: box}, {}
     for index, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=True)):
         boxes[index], rounding = propagate(layer, [boxes[s] for s in sources], roundoff)
         if index >= first:
@@ -164,6 +165,48 @@ def output_error(network: Network, local) -> np.ndarray:
     return (total + np.maximum(-low, high) @ errors[start - 1]) * SAFETY
 
 
+def gains(network: Network) -> dict[int, np.ndarray]:
+    """How far any output can move for a unit error in one channel of a layer's output, at all positions.
+
+    Returns
+    -------
+    dict of int to ndarray, shape (channels,) of each layer that is not the output
+    """
+    count = len(network.layers)
+    found = {i: np.zeros(network.shapes[i][-1]) for i in range(INPUT, count - 1)} | {INPUT: np.zeros(network.input_shape[-1])}
+    start = _tail(network)
+    if start == count:
+        found[count - 1] = np.ones(network.shapes[-1][-1])
+    else:
+        low = high = np.eye(network.shapes[-1][0])
+        for index in reversed(range(start, count)):
+            low, high = _pull_back(network.layers[index], low, high)
+            found[index - 1] = np.maximum(-low, high).max(axis=0)
+    for index in reversed(range(start)):
+        layer, gain = network.layers[index], found[index]
+        offset = 0
+        for source in network.sources[index]:
+            channels = len(found[source])
+            match layer:
+                case Dense() | Conv2D():
+                    pulled = np.abs(layer.kernel).reshape(-1, *layer.kernel.shape[-2:]).sum(axis=0) @ gain * lipschitz(layer)
+                case DepthwiseConv2D():
+                    pulled = (np.abs(layer.kernel).sum(axis=(0, 1)) * gain.reshape(channels, -1)).sum(axis=1) * lipschitz(layer)
+                case BatchNormalization():
+                    pulled = np.abs(layer.affine()[0]) * gain
+                case Activation():
+                    pulled = lipschitz(layer) * gain
+                case Flatten():
+                    pulled = gain.reshape(-1, channels).sum(axis=0)
+                case Concatenate():
+                    pulled = gain[offset : offset + channels]
+                    offset += channels
+                case _:
+                    pulled = gain
+            found[source] = found[source] + pulled
+    return found
+
+
 def logits(network: Network) -> Network:
     """The network without a softmax at its end."""
     last = network.layers[-1]
@@ -180,9 +223,18 @@ def softmax_error(error: np.ndarray, roundoff: float) -> np.ndarray:
 
 
 def linear(layer, kernel, x):
-    """The linear part of a layer, with another kernel, for one sample."""
+    """The linear part of a layer, with another kernel and no bias, for one sample."""
     kernel = kernel.reshape(*layer.kernel.shape[:-1], -1)
     return layer.replace(kernel=kernel, bias=None, quantization=None).linear(x[None])[0]
+
+
+def linear_in_magnitude(layer, x):
+    """The linear part of a layer, with the magnitudes of its kernel and no bias, for a batch."""
+    if isinstance(layer, Dense):
+        rows = max(1, BLOCK // layer.outputs)  # so that the magnitudes stay in the cache
+        blocks = (slice(start, start + rows) for start in range(0, len(layer.kernel), rows))
+        return sum(x[:, block] @ np.abs(layer.kernel[block]) for block in blocks)
+    return layer.replace(kernel=np.abs(layer.kernel), bias=None, quantization=None).linear(x)
 
 
 def fan_in(layer) -> int:
@@ -198,7 +250,7 @@ def _transfer(layer, errors):
     """The error of a layer's output when its inputs have these."""
     match layer:
         case Dense() | Conv2D() | DepthwiseConv2D():
-            return _through_activation(layer, linear(layer, np.abs(layer.kernel), errors[0]))
+            return _through_activation(layer, linear_in_magnitude(layer, errors[0][None])[0])
         case BatchNormalization():
             return np.abs(layer.affine()[0]) * errors[0]
         case Activation():
@@ -236,8 +288,9 @@ def _pull_back(layer, low, high):
         products = [slope * end for slope in (least, greatest) for end in (low, high)]
         low, high = np.minimum.reduce(products), np.maximum.reduce(products)
     if isinstance(layer, Dense):
-        up, down = np.maximum(layer.kernel, 0).T, np.minimum(layer.kernel, 0).T
-        return low @ up + high @ down, high @ up + low @ down
+        kernel = layer.kernel.astype(np.float64, copy=False)
+        center, radius = kernel @ ((low + high) / 2).T, np.abs(kernel) @ ((high - low) / 2).T
+        return (center - radius).T, (center + radius).T
     if isinstance(layer, BatchNormalization):
         slope = layer.affine()[0]
         return np.minimum(low * slope, high * slope), np.maximum(low * slope, high * slope)

@@ -38,6 +38,39 @@ class Step:
         return len(self.neurons)
 
 
+@dataclass(frozen=True)
+class Heirs:
+    """How the channels that go follow from the ones that take over: ratio and shift, shape (positions or 1, channels that go, multiplier)."""
+
+    ratio: np.ndarray
+    shift: np.ndarray
+
+    def share(self, step, keep, weights):
+        """Per channel that stays what it takes over, given weights of shape (blocks, channels that go, multiplier, outputs), and which channels those are."""
+        merged = step.into >= 0
+        targets, places = np.unique(step.into[merged], return_inverse=True)
+        taken = np.zeros((len(weights), len(targets), *weights.shape[2:]))
+        np.add.at(taken, (slice(None), places), self.ratio[:, merged][..., None] * weights[:, merged])
+        return np.searchsorted(keep, targets), taken
+
+    def magnitudes(self):
+        return Heirs(np.abs(self.ratio), np.abs(self.shift))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How the channels that go follow from all that stay: weights of shape (multiplier, channels that go, channels that stay), and a shift as above."""
+
+    weights: np.ndarray
+    shift: np.ndarray
+
+    def share(self, step, keep, weights):
+        return np.arange(len(keep)), np.einsum("mjk,qjmo->qkmo", self.weights, weights, optimize=True)
+
+    def magnitudes(self):
+        return Mixture(np.abs(self.weights), np.abs(self.shift))
+
+
 class Draft:
     """A network under reduction.
 
@@ -87,9 +120,8 @@ class Draft:
         region : Region
         step : Step
             In present indices; it is recorded in original ones.
-        shares : mapping of int to (ndarray, ndarray)
-            By consumer: ratio and shift by which every channel that goes follows from the one that takes over, of shape
-            (positions or 1, channels, multiplier).
+        shares : mapping of int to Heirs or Mixture
+            By consumer.
         """
         producer = region.producer
         channels = self.network.layers[producer].outputs
@@ -109,7 +141,7 @@ class Draft:
                     quantization=_select_scale(layer, 2, channels, multiplier, keep),
                 )
         for consumer in region.consumers:
-            layers[consumer] = self._merge_inputs(region, consumer, keep, step, *shares[consumer])
+            layers[consumer] = self._merge_inputs(region, consumer, keep, step, shares[consumer])
         names = self.kept[producer]
         self.steps.append(Step(producer, names[step.neurons], np.where(step.into >= 0, names[step.into], -1), step.ratio, step.kinds))
         self.kept[producer] = names[keep]
@@ -121,43 +153,39 @@ class Draft:
         if index in self.sizes:
             self.sizes[index] = tuple(array[..., keep] for array in self.sizes[index])
         quantization = _select_scale(layer, layer.kernel.ndim - 1, layer.outputs, 1, keep)
-        return layer.replace(kernel=layer.kernel[..., keep], bias=layer.bias[keep], quantization=quantization)
+        return layer.replace(kernel=np.take(layer.kernel, keep, axis=-1), bias=layer.bias[keep], quantization=quantization)
 
-    def _merge_inputs(self, region, index, keep, step, ratio, shift):
+    def _merge_inputs(self, region, index, keep, step, share):
         layer = self.network.layers[index]
         channels = self.network.layers[region.producer].outputs
         multiplier = region.multipliers[self.network.sources[index][0]]
         axis = layer.kernel.ndim - 2
         blocks = reading_weights(layer.kernel, channels, multiplier)
-        kernel_size, bias_size = self.sizes.get(index, (None, np.abs(layer.bias)))
-        size_blocks = None if kernel_size is None else reading_weights(kernel_size, channels, multiplier)
+        sizes, bias_size = self.sizes.get(index, (None, np.abs(layer.bias)))
+        sizes = None if sizes is None else reading_weights(sizes, channels, multiplier)
 
         def sizes_of(which):
-            return np.abs(blocks[:, which]) if size_blocks is None else size_blocks[:, which]
+            return np.abs(blocks[:, which]) if sizes is None else sizes[:, which]
 
-        contribution = blocks[:, step.neurons]
-        bias, kernel = layer.bias, blocks[:, keep]
-        merged = step.into >= 0
-        kernel_size = None if size_blocks is None else size_blocks[:, keep]
-        if shift.any():
-            bias = bias + (shift[..., None] * contribution).sum(axis=(0, 1, 2))
-            bias_size = bias_size + (np.abs(shift)[..., None] * sizes_of(step.neurons)).sum(axis=(0, 1, 2))
-        if merged.any():
-            targets, places = np.unique(step.into[merged], return_inverse=True)
-            at = np.searchsorted(keep, targets)
-            sums, sizes = kernel[:, at], sizes_of(targets)
-            np.add.at(sums, (slice(None), places), ratio[:, merged][..., None] * contribution[:, merged])
-            np.add.at(sizes, (slice(None), places), (np.abs(ratio)[..., None] * sizes_of(step.neurons))[:, merged])
-            sums[np.abs(sums) <= ULPS * self._precision(index) * sizes] = 0
-            kernel[:, at] = sums
+        bias, kernel, gone = layer.bias, blocks[:, keep], step.neurons
+        kernel_size = None if sizes is None else sizes[:, keep]
+        shifted = share.shift.any()
+        if shifted:
+            bias = bias + (share.shift[..., None] * blocks[:, gone]).sum(axis=(0, 1, 2))
+            bias_size = bias_size + (np.abs(share.shift)[..., None] * sizes_of(gone)).sum(axis=(0, 1, 2))
+        heirs, taken = share.share(step, keep, blocks[:, gone])
+        if len(heirs):
             kernel_size = np.abs(kernel) if kernel_size is None else kernel_size
-            kernel_size[:, at] = sizes
+            kernel_size[:, heirs] += share.magnitudes().share(step, keep, sizes_of(gone))[1]
+            sums = kernel[:, heirs] + taken
+            sums[np.abs(sums) <= ULPS * self._precision(index) * kernel_size[:, heirs]] = 0
+            kernel[:, heirs] = sums
         shape = (*layer.kernel.shape[:axis], -1, layer.outputs)
         kernel = kernel.reshape(shape)
-        if kernel_size is not None or shift.any():
+        if kernel_size is not None or shifted:
             self.sizes[index] = (np.abs(kernel) if kernel_size is None else kernel_size.reshape(shape), bias_size)
         quantization = _select_scale(layer, axis, channels, multiplier, keep)
-        if quantization is not None and (merged.any() or shift.any()):
+        if quantization is not None and (len(heirs) or shifted):
             return _requantized(layer, kernel, bias, quantization, self.sizes[index])
         return layer.replace(kernel=kernel, bias=bias, quantization=quantization)
 

@@ -1,5 +1,7 @@
 """Exact lumping: channels of one signature, up to the rounding of the parameters, found by sorting random projections."""
 
+from functools import partial
+
 import numpy as np
 
 from ..layers import Add, BatchNormalization, Concatenate, Conv2D, Dense, DepthwiseConv2D, Flatten
@@ -34,25 +36,29 @@ def merge(draft: Draft, box: Box, choose) -> None:
     box : Box
         Of the network's inputs.
     choose : callable
-        (draft, region, description, box of the producer's input) → Step
+        (draft, region, description, reach) → Step, where reach() is the box of the producer's input.
     """
     boxes, signs = {INPUT: box}, {INPUT: np.zeros(draft.network.input_shape[-1], bool)}
     roundoff = unit_roundoff(draft.original)
+
+    def reach(source):
+        for index in range(len(boxes) - 1, source + 1):
+            boxes[index] = propagate(draft.network.layers[index], [boxes[s] for s in draft.network.sources[index]], roundoff)[0]
+        return boxes[source]
+
     for index, sources in enumerate(draft.network.sources):
         if index in draft.sizes:
-            draft.add_error(index, _rounding_of_sums(draft, index, boxes[sources[0]]))
+            draft.add_error(index, _rounding_of_sums(draft, index, reach(sources[0])))
         if index in draft.regions:
             region = draft.regions[index]
             description = describe(draft, region, signs[sources[0]])
-            step = choose(draft, region, description, boxes[sources[0]])
+            step = choose(draft, region, description, partial(reach, sources[0]))
             if len(step):
-                take_out(draft, region, step, description, boxes[sources[0]])
-        layer = draft.network.layers[index]
-        boxes[index] = propagate(layer, [boxes[s] for s in sources], roundoff)[0]
-        signs[index] = _never_negative(layer, [signs[s] for s in sources], draft.network.shapes[index])
+                take_out(draft, region, step, description, reach(sources[0]))
+        signs[index] = _never_negative(draft.network.layers[index], [signs[s] for s in sources], draft.network.shapes[index])
 
 
-def exact_step(draft: Draft, region, description: Description, box: Box) -> Step:
+def exact_step(draft: Draft, region, description: Description, reach) -> Step:
     """Constants to fold and multiples to merge, of one region."""
     quantized = draft.network.layers[region.producer].quantization is not None
     channels = len(description.pivot)
@@ -131,7 +137,7 @@ def class_counts(network) -> dict[str, int]:
     """
     draft, counts = Draft(network), {}
 
-    def choose(draft, region, description, box):
+    def choose(draft, region, description, reach):
         leaders = match(description.rays, np.arange(len(description.pivot)))
         gone = np.flatnonzero(leaders >= 0)
         counts[network.names[region.producer]] = len(leaders) - len(gone)

@@ -134,7 +134,7 @@ def replay(network: Network, record: dict) -> Network:
     if forward:
         nothing = np.empty(0, int)
 
-        def choose(draft, region, description, box):
+        def choose(draft, region, description, reach):
             return _present(draft, forward.get(region.producer, Step(region.producer, nothing, nothing, nothing, nothing)))
 
         merge(draft, Box(np.zeros(network.input_shape), np.zeros(network.input_shape)), choose)

@@ -5,7 +5,7 @@ import numpy as np
 from ..batch_norm import pads
 from ..layers import Activation, BatchNormalization, DepthwiseConv2D
 from .bound import linear, lipschitz, propagate
-from .draft import Draft, Step, reading_weights
+from .draft import Draft, Heirs, Step, reading_weights
 from .regions import EPSILON, activation_of
 
 
@@ -23,52 +23,50 @@ def take_out(draft: Draft, region, step: Step, description=None, box=None) -> No
     box : Box, optional
         Of the producer's input.
     """
-    count = len(step)
     if description is None:
-        nothing = np.zeros((1, count, 1))
-        shares = dict.fromkeys(region.consumers, (nothing, nothing))
+        nothing = np.zeros((1, len(step), 1))
+        shares = dict.fromkeys(region.consumers, Heirs(nothing, nothing))
     else:
-        shares, errors = transport(draft, region, step, description, box)
+        shares, errors, dropped = transport(draft.network, region, step, description, box)
         for index, error in errors.items():
-            draft.add_error(index, error)
+            draft.add_error(index, _among_all(draft.network, region, step, index, error))
+        for consumer, error in dropped.items():
+            layer = draft.network.layers[consumer]
+            multiplier = region.multipliers[draft.network.sources[consumer][0]]
+            weights = reading_weights(np.abs(layer.kernel), draft.network.layers[region.producer].outputs, multiplier)[:, step.neurons]
+            draft.add_error(consumer, lipschitz(layer) * (error[..., None] * weights).sum(axis=(0, 1, 2)))
     draft.take_out(region, step, shares)
 
 
-def transport(draft, region, step, description, box):
-    """What each consumer has to do for a step, and the local errors of layers.
+def transport(network, region, step, description, box):
+    """What each consumer has to do for a step, and what is lost.
 
     Returns
     -------
-    shares : dict of int to (ndarray, ndarray)
-        By consumer: ratio and shift, shape (positions or 1, channels, multiplier).
+    shares : dict of int to Heirs
+        By consumer.
     errors : dict of int to ndarray
-        By layer: a bound of the error of its output.
+        By layer of the region: bounds of the error of its output in the channels that go, shape (*positions, channels, multiplier).
+    dropped : dict of int to ndarray
+        By consumer that pads: the shift that it cannot take up, shape (1, channels, multiplier).
     """
-    network = draft.network
     gone, multiple = step.neurons, step.kinds == "multiple"
     into, ratio = np.where(multiple, step.into, gone), np.where(multiple, step.ratio, 1.0)
     channels = network.layers[region.producer].outputs
-    errors, shares = {}, {}
-
-    def note(index, error, multiplier):
-        """Put the errors of the channels that go, shape (..., channels, multiplier), among zeros for the others."""
-        error = np.where(multiple[:, None], error, 0.0)
-        if error.any():
-            everyone = np.zeros((*error.shape[:-2], channels, multiplier))
-            everyone[..., gone, :] = error
-            shape = network.shapes[index]
-            errors[index] = everyone.reshape(*shape[:-1], -1) if everyone.size == np.prod(shape) else everyone.ravel()
-
-    note(description.close, ray_errors(network, region, description, gone, into, ratio, box)[..., None], 1)
     states = {description.close: (ratio[None, :, None], np.zeros((1, len(gone), 1)))}
-    boxes = {region.producer: propagate(network.layers[region.producer], [box], EPSILON)[0]} if multiple.any() else {}
+    errors, shares, dropped = {}, {}, {}
+    boxes = {}
+    if multiple.any():
+        errors[description.close] = ray_errors(network, region, description, gone, into, ratio, box)[..., None]
+        boxes[region.producer] = propagate(network.layers[region.producer], [box], EPSILON)[0]
     for node in region.nodes:
         source, layer = network.sources[node][0], network.layers[node]
         if boxes:
             boxes[node] = propagate(layer, [boxes[source]], EPSILON)[0]
         if source in states:
             error, states[node] = _through(layer, *states[source], gone, into, channels, boxes.get(source), network.shapes[source])
-            note(node, error, region.multipliers[node])
+            if multiple.any() and np.any(error):
+                errors[node] = error
     for consumer in region.consumers:
         source, layer = network.sources[consumer][0], network.layers[consumer]
         c, d = states[source]
@@ -80,13 +78,19 @@ def transport(draft, region, step, description, box):
         c = np.where(multiple[:, None], c, np.where(heirs, quotients, 0))
         d = np.where(multiple[:, None], d, np.where(constant & ~heirs, values, 0))
         if pads(layer, network.shapes[source]):
-            weights = reading_weights(np.abs(layer.kernel), channels, region.multipliers[source])[:, gone]
-            error = (np.where(multiple[:, None], np.abs(d), 0)[..., None] * weights).sum(axis=(0, 1, 2))
-            if error.any():
-                errors[consumer] = lipschitz(layer) * error
+            if d.any():
+                dropped[consumer] = np.abs(d)
             d = np.zeros_like(d)
-        shares[consumer] = c, d
-    return shares, errors
+        shares[consumer] = Heirs(c, d)
+    return shares, errors, dropped
+
+
+def _among_all(network, region, step, index, error):
+    """Errors of the channels that go, shape (..., channels, multiplier), among zeros for the others, as they lie in the layer's output."""
+    everyone = np.zeros((*error.shape[:-2], network.layers[region.producer].outputs, error.shape[-1]))
+    everyone[..., step.neurons, :] = np.where((step.kinds == "multiple")[:, None], error, 0)
+    shape = network.shapes[index]
+    return everyone.reshape(*shape[:-1], -1) if everyone.size == np.prod(shape) else everyone.ravel()
 
 
 def ray_errors(network, region, description, gone, into, ratio, box) -> np.ndarray:
