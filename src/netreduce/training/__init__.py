@@ -1,1 +1,42 @@
 """Training of networks, in PyTorch (`torch`) and in Keras (`keras`)."""
+
+import os
+
+import numpy as np
+
+from ..errors import ParameterError, SampleError
+from ..network import Network
+
+# Read when PyTorch is first imported. Without it, its threads spin while they wait for one another: on a machine that has other work to do,
+# training with two threads took eight times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("none", "cosine", "onecycle")
+AUGMENTATIONS = ("shift", "flip")
+
+
+def check_training(network: Network, images, labels, *, optimizer="adam", schedule="none", augmentation=None) -> None:
+    """Refuse, before any work, settings that are not known and data that do not fit the network.
+
+    Raises
+    ------
+    ParameterError, SampleError
+    """
+    for name, value, allowed in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
+        if value not in allowed:
+            raise ParameterError(f"{name} must be one of {', '.join(allowed)}, found {value!r}")
+    for key in augmentation or {}:
+        if key not in AUGMENTATIONS:
+            raise ParameterError(f"unknown augmentation {key!r}, expected {' or '.join(AUGMENTATIONS)}")
+    if any((augmentation or {}).values()) and len(network.input_shape) != 3:
+        raise ParameterError(f"augmentation needs images, the network takes inputs of shape {network.input_shape}")
+    network.check_samples(images)
+    labels = np.asarray(labels)
+    if labels.shape != (len(images),) or not len(images):
+        raise SampleError(f"one label for each of the {len(images)} images is needed, found labels of shape {labels.shape}")
+    classes = network.shapes[-1][-1]
+    if len(network.shapes[-1]) != 1 or labels.min() < 0 or labels.max() >= classes:
+        raise SampleError(
+            f"labels must lie in 0 … {classes - 1} (the network's outputs: {network.shapes[-1]}), found {labels.min()} … {labels.max()}"
+        )

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from ..conversion import from_torch, to_torch
 from ..network import Network
+from . import check_training
 from .augmentation import augment
 
 EVALUATION_BATCH = 1000
@@ -59,7 +60,14 @@ def train(
         After the last epoch.
     list of dict
         For every epoch: epoch, training_loss, training_accuracy (both as seen during the epoch), validation_loss, validation_accuracy.
+
+    Raises
+    ------
+    ParameterError, SampleError
+        A setting that is not known, images or labels that do not fit the network.
     """
+    check_training(network, images, labels, optimizer=optimizer, schedule=schedule, augmentation=augmentation)
+    check_training(network, validation_images, validation_labels)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -112,9 +120,10 @@ def _tensors(images, labels, device):
 
 
 def _optimizer(name, parameters, learning_rate, weight_decay):
+    settings = {"lr": learning_rate, "weight_decay": weight_decay, "fused": True}
     if name == "sgd":
-        return torch.optim.SGD(parameters, learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay)
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name](parameters, learning_rate, weight_decay=weight_decay)
+        return torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **settings)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name](parameters, **settings)
 
 
 def _schedule(name, optimizer, learning_rate, steps):
