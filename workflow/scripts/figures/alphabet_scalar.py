@@ -12,7 +12,7 @@ def main():
     table = table[table.method.isin(pair)]
     widths = sorted(table.bits.unique())
 
-    figure, panels = style.panels(len(widths), 2, 2.25, sharex=True, sharey=True)
+    figure, panels = style.panels(len(widths), 2, 2.0, sharex=True, sharey=True)
     analog = 100 * table.analog_test_accuracy.iloc[0]
     for axes, bits in zip(panels, widths, strict=True):
         for method in pair:

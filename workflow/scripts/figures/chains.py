@@ -29,7 +29,7 @@ def main():
     for (row, column), (accuracy, _) in cells.items():
         error[rows.index(row), columns.index(column)] = np.log10(max(100 - accuracy, 0.05))
 
-    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 0.9 + 0.36 * len(rows)))
+    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 0.8 + 0.31 * len(rows)))
     span = np.nanmin(error), max(np.nanmax(error), np.nanmin(error) + 0.2)
     colors = style.sns.color_palette("crest_r", as_cmap=True)
     axes.set_facecolor("#f4f4f4")

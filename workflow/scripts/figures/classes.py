@@ -12,7 +12,7 @@ def main():
     networks = list(table.network.unique())
     published = table.published_classes.notna().any()
 
-    figure, panels = style.panels(len(layers), min(3, len(layers)), 0.75 + 0.36 * len(networks), sharey=True)
+    figure, panels = style.panels(len(layers), 4, 0.75 + 0.36 * len(networks), sharey=True)
     for axes, layer in zip(panels, layers, strict=True):
         rows = table[table.layer == layer].set_index("network").reindex(networks)
         for place, (_, row) in enumerate(rows.iterrows()):
@@ -42,7 +42,8 @@ def main():
     found = {}
     for axes in panels:
         found.update(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=4)
+    order = sorted(found, key=lambda name: ("left" in name, "classes" in name, name))
+    figure.legend([found[name] for name in order], order, loc="outside upper center", ncols=4)
     style.save(figure, arguments.output)
 
 

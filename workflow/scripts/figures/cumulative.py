@@ -13,7 +13,7 @@ def main():
     layers = table.drop_duplicates("layer").sort_values("position").layer
     methods = list(table.method.unique())
 
-    figure, panels = style.panels(len(widths), 2, 2.35, sharex=True, sharey=True)
+    figure, panels = style.panels(len(widths), 2, 2.05, sharex=True, sharey=True)
     for axes, bits in zip(panels, widths, strict=True):
         for method in methods:
             rows = table[(table.bits == bits) & (table.method == method)].sort_values("position")

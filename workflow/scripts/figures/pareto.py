@@ -31,7 +31,7 @@ def main():
     points = points.sort_values(["size", "percent"], ascending=[True, False])
     front = points[points.percent > points.percent.cummax().shift(fill_value=0)]
 
-    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 4.9))
+    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 4.6))
     axes.step(front["size"], front.percent, where="post", color=MUTED, linewidth=0.9, zorder=1)
     for name, (color, marker) in FAMILIES.items():
         rows = points[points.family == name]

@@ -16,7 +16,7 @@ def main():
     single = [steps[0] if len(steps) == 1 and steps[0].technique.family in FAMILIES else None for steps in map(names.steps, points.chain)]
     pruned = points.assign(step=single, technique=[step and step.name for step in single]).dropna(subset="step")
 
-    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 3.6))
+    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 3.1))
     axes.axhline(100 * analog.accuracy, **style.ANALOG)
     labels = []
     for index, (_, rows) in enumerate(pruned.groupby("technique", sort=False)):

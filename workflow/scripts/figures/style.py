@@ -178,9 +178,9 @@ def slant(axes, wanted):
 
 
 def panels(number, columns, height, **keywords):
-    """A grid of panels over the text width; cells left over are removed. Returns the figure and the panels in reading order."""
-    columns = min(columns, number)
+    """A grid over the text width, of at most so many columns, without the cells left over. Returns the figure and the panels in reading order."""
     rows = int(np.ceil(number / columns))
+    columns = int(np.ceil(number / rows))
     width = WIDTH if columns > 1 else min(WIDTH, 4.6)
     figure, grid = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, **keywords)
     flat = list(grid.flat)

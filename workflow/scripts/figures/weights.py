@@ -25,7 +25,7 @@ def main():
     quantized = dict(sorted(quantized.items()))
     layers = [index for index, layer in enumerate(analog.layers) if getattr(layer, "kernel", None) is not None]
 
-    height = min(1.35 * len(layers) + 0.5, PAGE)
+    height = min(1.1 * len(layers) + 0.6, PAGE)
     figure, grid = style.plt.subplots(len(layers), len(quantized), figsize=(style.WIDTH, height), squeeze=False, sharex="row", sharey=True)
     for row, index in zip(grid, layers, strict=True):
         weights = analog.layers[index].kernel.ravel()
