@@ -17,18 +17,20 @@ check: $(VENV)/requirements-test.done
 	$(BIN)/snakefmt --check Snakefile rules
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
 
+# Universal: one file for Linux and macOS and Python 3.11 to 3.13, with the hashes of every build.
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header
 requirements: $(BIN)/python
-	$(BIN)/pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.txt requirements.in
-	sed -i "s/+cpu$$//" requirements.txt
-	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --output-file requirements-test.txt requirements-test.in
+	$(BIN)/pip install --quiet uv
+	$(COMPILE) --output-file requirements.txt requirements.in
+	$(COMPILE) --output-file requirements-test.txt requirements-test.in
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "netreduce needs Python 3.11 or newer, found " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/requirements.done: requirements.txt | $(BIN)/python
+$(VENV)/requirements.done: requirements.txt requirements-torch.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-torch.txt
 	touch $@
 
 $(VENV)/requirements-test.done: requirements-test.txt $(VENV)/requirements.done
