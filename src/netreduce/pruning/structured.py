@@ -1,0 +1,97 @@
+"""Structured pruning: whole neurons and channels are taken out (Li, Kadav, Durdanovic, Samet and Graf, ICLR 2017)."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from ..layers import (
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    Layer,
+    MaxPooling2D,
+)
+from ..network import Network
+from .weights import check_fraction
+
+CHANNELWISE = (Activation, Dropout, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D)
+
+
+def structured(network: Network, fraction: float) -> Network:
+    """Keep in every hidden layer the neurons or channels whose incoming weights have the largest ℓ¹ norm.
+
+    The others are gone, and what reads the layer is narrowed to match. Layers whose channels meet those of another layer (addition,
+    concatenation) and the output stay whole.
+
+    Parameters
+    ----------
+    network : Network
+    fraction : float
+        Part of a layer's neurons that is kept, in (0, 1].
+
+    Returns
+    -------
+    Network
+    """
+    check_fraction(fraction)
+    for index in range(len(network.layers)):
+        layer = network.layers[index]
+        if not isinstance(layer, Dense | Conv2D) or layer.activation == "softmax":
+            continue
+        norms = np.abs(layer.kernel).sum(axis=tuple(range(layer.kernel.ndim - 1)), dtype=np.float64)
+        kept = np.sort(np.argsort(-norms, kind="stable")[: math.ceil(fraction * layer.outputs)])
+        changes = _narrow_readers(network, index, kept)
+        if changes is not None:
+            network = network.replace({**changes, index: _take(layer, layer.kernel.ndim - 1, kept, kept)})
+    return network
+
+
+def _narrow_readers(network, index, kept) -> dict[int, Layer] | None:
+    """The layers after `index`, reading only some of its channels; None where they cannot."""
+    readers = network.readers(index)
+    if not readers:
+        return None
+    changes = {}
+    for reader in readers:
+        layer, passed = network.layers[reader], kept
+        if isinstance(layer, Dense):
+            changes[reader] = _take(layer, 0, kept)
+            continue
+        if isinstance(layer, Conv2D):
+            changes[reader] = _take(layer, 2, kept)
+            continue
+        if isinstance(layer, DepthwiseConv2D):
+            multiplier = layer.kernel.shape[3]
+            passed = (kept[:, None] * multiplier + np.arange(multiplier)).ravel()
+            changes[reader] = _take(layer, 2, kept, passed)
+        elif isinstance(layer, BatchNormalization):
+            changes[reader] = layer.replace(**{name: array[kept] for name, array in layer.arrays().items()})
+        elif isinstance(layer, Flatten):
+            *image, channels = network.shapes[index]
+            passed = (np.arange(math.prod(image))[:, None] * channels + kept).ravel()
+        elif not isinstance(layer, CHANNELWISE):
+            return None
+        if "softmax" in (getattr(layer, "activation", None), getattr(layer, "name", None)):
+            return None
+        further = _narrow_readers(network, reader, passed)
+        if further is None:
+            return None
+        changes |= further
+    return changes
+
+
+def _take(layer, axis, kept, kept_outputs=slice(None)):
+    """The layer with some of the slices of its kernel along one axis, and some entries of its bias."""
+    quantization = layer.quantization
+    if quantization is not None and quantization.scale.ndim:
+        scale = quantization.scale.reshape((1,) * (layer.kernel.ndim - quantization.scale.ndim) + quantization.scale.shape)
+        if scale.shape[axis] > 1:
+            quantization = replace(quantization, scale=np.take(scale, kept, axis))
+    return layer.replace(kernel=np.take(layer.kernel, kept, axis), bias=layer.bias[kept_outputs], quantization=quantization)

@@ -1,0 +1,20 @@
+"""What the pruning methods share."""
+
+from collections.abc import Iterator
+
+from ..errors import ParameterError
+from ..layers import Conv2D, Dense, DepthwiseConv2D, Layer
+from ..network import Network
+
+WEIGHTED = (Dense, Conv2D, DepthwiseConv2D)
+
+
+def weighted_layers(network: Network) -> Iterator[tuple[str, Layer]]:
+    """Names and layers that have a kernel."""
+    return ((name, layer) for name, layer in zip(network.names, network.layers, strict=True) if isinstance(layer, WEIGHTED))
+
+
+def check_fraction(fraction: float) -> None:
+    """Raise ParameterError unless 0 < fraction ≤ 1."""
+    if not 0 < fraction <= 1:
+        raise ParameterError(f"fraction must be in (0, 1], found {fraction!r}")
