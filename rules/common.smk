@@ -135,6 +135,10 @@ def samples(wildcards):
     return model(wildcards.model).get("samples", config["sweep"]["samples"])
 
 
+def training_threads(wildcards):
+    return model(wildcards.model)["training"]["threads"]
+
+
 def seed(wildcards):
     return model(wildcards.model)["seed"]
 

@@ -14,7 +14,7 @@ rule train:
         model=TRAINED_IN_TORCH,
     conda:
         "../envs/train.yaml"
-    threads: 2
+    threads: training_threads
     resources:
         mem_mb=4000,
         runtime=240,
@@ -26,7 +26,7 @@ rule train:
         "train {wildcards.model} in PyTorch"
     shell:
         "python {input.script} --data {input.data} --architecture {params.architecture:q} --training {params.training:q}"
-        " --seed {params.seed} --threads {threads} --weights {output.weights} --history {output.history} > {log} 2>&1"
+        " --seed {params.seed} --weights {output.weights} --history {output.history} > {log} 2>&1"
 
 
 rule train_in_keras:
@@ -45,7 +45,7 @@ rule train_in_keras:
         model=TRAINED_IN_KERAS,
     conda:
         "../envs/convert.yaml"
-    threads: 2
+    threads: training_threads
     resources:
         mem_mb=6000,
         runtime=240,
@@ -57,4 +57,4 @@ rule train_in_keras:
         "train {wildcards.model} in Keras"
     shell:
         "python {input.script} --data {input.data} --architecture {params.architecture:q} --training {params.training:q}"
-        " --seed {params.seed} --threads {threads} --network {output.network} --history {output.history} > {log} 2>&1"
+        " --seed {params.seed} --network {output.network} --history {output.history} > {log} 2>&1"

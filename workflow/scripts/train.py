@@ -18,7 +18,6 @@ def main():
     parser.add_argument("--architecture", type=json.loads, required=True, help="architecture as in the config, as JSON")
     parser.add_argument("--training", type=json.loads, required=True, help="training parameters as in the config, as JSON")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--weights", type=Path, required=True, help="where the state_dict goes (.pth)")
     parser.add_argument("--history", type=Path, required=True, help="where the history goes (.csv)")
     arguments = parser.parse_args()
@@ -33,7 +32,6 @@ def main():
         data.validation_labels,
         **arguments.training,
         seed=arguments.seed,
-        threads=arguments.threads,
     )
     save(network, arguments.weights)
     write_table(arguments.history, history)
