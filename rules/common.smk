@@ -143,6 +143,11 @@ def seed(wildcards):
     return model(wildcards.model)["seed"]
 
 
+def memory(megabytes):
+    """Resource function: a job that is tried again gets more."""
+    return lambda wildcards, attempt: attempt * megabytes
+
+
 MODELS = list(config["models"])
 BITS = [text(bits) for bits in config["sweep"]["bits"]]
 METHODS = config["sweep"]["methods"]
@@ -217,7 +222,7 @@ def figure_arguments(tables, compared):
 
 
 def refuse(wildcards):
-    """Input function of a rule that matches only what nothing can make: says what is wrong with the target."""
+    """Input function for what nothing can make: says what is wrong with the target."""
     name, separator, bits = wildcards.target.rpartition("_")
     model(name if separator else wildcards.target)
     raise WorkflowError(

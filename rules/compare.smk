@@ -14,7 +14,7 @@ rule measure_analog:
         "../envs/compare.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     message:
         "measure analog {wildcards.model}"
@@ -44,7 +44,7 @@ rule reduce:
         "../envs/compare.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     params:
         step=lambda wildcards: str(last_step(wildcards)),
@@ -76,7 +76,7 @@ rule evaluate:
         "../envs/compare.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     params:
         bits=BITS,
@@ -105,7 +105,7 @@ rule comparison:
         "../envs/compare.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         rows=[f"{name},{seed},{chain}" for name, seed, chain in COMPARED],

@@ -13,7 +13,7 @@ rule text:
         "../envs/convert.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=10,
     message:
         "write {wildcards.model} as text"
@@ -41,7 +41,7 @@ rule rebuild:
         "../envs/convert.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=15,
     params:
         architecture=setting("architecture"),
@@ -70,7 +70,7 @@ rule bring_in:
         "../envs/convert.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=15,
     params:
         architecture=setting("architecture"),

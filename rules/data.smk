@@ -12,7 +12,7 @@ rule data:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=15,
     message:
         "dataset {wildcards.dataset}"

@@ -14,7 +14,7 @@ rule lump:
         "../envs/lump.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     params:
         input_range=lookup("lumping/input_range", within=config),
@@ -41,7 +41,7 @@ rule classes:
         "../envs/lump.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     params:
         networks=["analog", *BITS],
@@ -69,7 +69,7 @@ rule tolerance:
         "../envs/lump.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     params:
         bits=BITS,

@@ -17,7 +17,7 @@ rule published:
         "../envs/networks.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=30,
     params:
         input_range=lookup("lumping/input_range", within=config),
@@ -54,7 +54,7 @@ for network, entry in config["imagenet"].items():
             "../envs/networks.yaml"
         threads: 4
         resources:
-            mem_mb=16000,
+            mem_mb=memory(16000),
             runtime=1440,
         params:
             **{

@@ -20,7 +20,7 @@ rule sweep:
         "../envs/quantize.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=120,
     params:
         methods=METHODS,
@@ -54,7 +54,7 @@ rule select_setting:
         "../envs/quantize.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         methods=METHODS,
@@ -85,7 +85,7 @@ rule layers:
         "../envs/quantize.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=60,
     message:
         "accuracy of {wildcards.model} layer by layer"

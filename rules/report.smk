@@ -44,7 +44,7 @@ for figure, tables in FIGURES.items():
             "../envs/report.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
+            mem_mb=memory(1000),
             runtime=10,
         params:
             arguments=figure_arguments(tables, figure in OF_COMPARED_MODELS),
@@ -54,20 +54,18 @@ for figure, tables in FIGURES.items():
             "python {input.script} {params.arguments} --output {output} > {log} 2>&1"
 
 
-def figures():
-    """Every figure of the report."""
-    return [
-        f"results/figures/{name}/{figure}.svg"
-        for name in MODELS
-        for figure in FIGURES
-        if (figure not in OF_TRAINED_MODELS or "weights" not in config["models"][name])
-        and (figure not in OF_COMPARED_MODELS or name in config["comparison"]["models"])
-    ]
+DRAWN = [
+    f"results/figures/{name}/{figure}.svg"
+    for name in MODELS
+    for figure in FIGURES
+    if (figure not in OF_TRAINED_MODELS or "weights" not in config["models"][name])
+    and (figure not in OF_COMPARED_MODELS or name in config["comparison"]["models"])
+]
 
 
 rule report_figures:
     input:
-        figures(),
+        DRAWN,
     localrule: True
 
 
@@ -84,7 +82,7 @@ rule provenance:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
         runtime=5,
     params:
         config=json.dumps(config),
@@ -106,7 +104,7 @@ DATASETS = sorted({entry["dataset"] for entry in config["models"].values()})
 rule summarize:
     input:
         provenance="results/provenance.json",
-        figures=figures(),
+        figures=DRAWN,
         data=expand("results/data/{dataset}.npz", dataset=DATASETS),
         networks=expand("results/keras/{model}.h5", model=MODELS),
         training=expand("results/metrics/training/{model}.csv", model=TRAINED),
@@ -132,7 +130,7 @@ rule summarize:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=10,
     params:
         comparison="--comparison results/metrics/comparison.csv" if COMPARED else "",
@@ -148,7 +146,7 @@ rule summarize:
 rule thesis:
     input:
         summary="results/report/summary.json",
-        figures=figures(),
+        figures=DRAWN,
         source="report/thesis.typ",
         style="report/style.typ",
         chapters=collect("report/chapters/{name}.typ", name=CHAPTERS),
@@ -170,7 +168,7 @@ rule thesis:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=10,
     message:
         "typeset the thesis"

@@ -16,7 +16,7 @@ rule train:
         "../envs/train.yaml"
     threads: training_threads
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=240,
     params:
         architecture=setting("architecture"),
@@ -47,7 +47,7 @@ rule train_in_keras:
         "../envs/convert.yaml"
     threads: training_threads
     resources:
-        mem_mb=6000,
+        mem_mb=memory(6000),
         runtime=240,
     params:
         architecture=setting("architecture"),
