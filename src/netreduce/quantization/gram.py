@@ -13,6 +13,7 @@ from .walk import in_threads
 BLOCK_BYTES = 1 << 24  # float64 rows that are multiplied at a time
 MIN_ROWS = 256  # their least number: adding up products of fewer rows costs more than the products
 PANEL = 128  # columns of G at a time when just its lower triangle is wanted
+LARGE = 8192  # inputs from which on all of H at a time would need another array of 0.5 GB or more
 
 
 def has_one_group(layer, conv) -> bool:
@@ -88,7 +89,10 @@ class _Rows:
 
     def _multiply(self):
         X, *others = (buffer[: self.filled] for buffer in self.buffers)
-        self.H += X.T @ X
+        panel = self.size if self.size <= LARGE else PANEL
+        for start in range(0, self.size, panel):
+            stop = min(start + panel, self.size)
+            self.H[start:stop] += X[:, start:stop].T @ X
         for X_analog in others:
             self.G = np.zeros_like(self.H) if self.G is None else self.G
             panel = self.size if self.whole else PANEL

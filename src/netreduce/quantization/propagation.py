@@ -37,7 +37,7 @@ class Propagation:
         """Begin with the analog network, to quantize the layers `selected`; whether G is wanted, and whether all of it."""
         self.layers, self.selected, self.with_analog, self.whole = list(self.network.layers), selected, with_analog, whole
         self.touched = set()  # layers whose outputs differ between the two networks
-        self._drop(lambda output: output[1])
+        self._drop({output for output in self.outputs if output[1]})
 
     def exchange(self, index, layer):
         """Put a quantized layer into the quantized network."""
@@ -57,22 +57,29 @@ class Propagation:
         kept = {self._output(s, True) for s in live} | ({self._output(s, False) for s in live} if self.with_analog else set())
         last = index == self.selected[-1]
         new = {output for output in kept - self.outputs.keys() if not last or (self.keep and not output[1])}
+        old = {output for output in self.outputs.keys() - kept if output[1] or not self.keep}
         if known is None or new:
-            pairs = self._pass(inputs, new)
-            G_H = accumulate(self.network.layers[index], conv, pairs, constant, self.whole) if known is None else [None for _ in pairs]
-            known = G_H if known is None else known
-            if not all(np.isfinite(matrix).all() for matrix in known):
-                raise SampleError(f"{self.network.names[index]}: its inputs overflow on these samples, in the analog or the quantized network")
+            pairs = self._pass(inputs, new, old)
+            if known is None:
+                known = accumulate(self.network.layers[index], conv, pairs, constant, self.whole)
+                self._check(index, known)
+            else:
+                for _ in pairs:
+                    pass
             if self.keep and source not in self.touched:
                 self.grams[key] = known
-        self._drop(lambda output: output not in kept and (output[1] or not self.keep))
+        self._drop(old)
         return known
+
+    def _check(self, index, matrices):
+        if not all(np.isfinite(matrix).all() for matrix in matrices):
+            raise SampleError(f"{self.network.names[index]}: its inputs overflow on these samples, in the analog or the quantized network")
 
     def _output(self, layer, quantized):
         return layer, quantized and layer in self.touched
 
-    def _pass(self, inputs, new):
-        """Yields the outputs named in `inputs`, chunk after chunk, and keeps the `new` ones."""
+    def _pass(self, inputs, new, old):
+        """Yields the outputs named in `inputs`, chunk after chunk; keeps the `new` ones and lets go of the `old` ones."""
         plan = self._plan({*inputs, *new} - {None})
         self.outputs.update((output, Chunks(self.budget)) for output in new)
         for number, chunk in enumerate(self.samples if (INPUT, False) in plan else [None] * self.samples.chunk_count):
@@ -87,6 +94,8 @@ class Propagation:
                 if index != INPUT:
                     layer = (self.layers if quantized else self.network.layers)[index]
                     values[index, quantized] = layer(*(value(self._output(s, quantized)) for s in self.network.sources[index]))
+            for output in old:
+                self.outputs[output].release(number)
             for output in new:
                 self.outputs[output].append(values[output])
             yield tuple(None if output is None else value(output) for output in inputs)
@@ -103,6 +112,6 @@ class Propagation:
                     waiting |= {self._output(s, quantized) for s in self.network.sources[index]}
         return sorted(plan)
 
-    def _drop(self, unwanted):
-        for output in [output for output in self.outputs if unwanted(output)]:
+    def _drop(self, outputs):
+        for output in outputs:
             self.outputs.pop(output).close()

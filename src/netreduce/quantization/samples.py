@@ -43,8 +43,8 @@ class Samples:
 
     def __iter__(self):
         count = 0
-        for chunk in self._chunks():
-            yield self.network.check_samples(chunk).astype(self.network.dtype, copy=False)
+        for chunk in self._array_chunks() if hasattr(self.samples, "__array__") else self._gathered_chunks():
+            yield chunk.astype(self.network.dtype, copy=False)
             count += len(chunk)
         if count == 0:
             raise SampleError("there are no samples")
@@ -52,14 +52,15 @@ class Samples:
             raise SampleError(f"the samples gave {self.count} on one iteration and {count} on another: they must be the same every time")
         self.count = count
 
-    def _chunks(self):
-        if hasattr(self.samples, "__array__"):
-            array = self.samples if isinstance(self.samples, np.ndarray) else np.asarray(self.samples)
-            if array.ndim == 0:
-                self.network.check_samples(array)
-            for start in range(0, len(array), self.chunk_size):
-                yield array[start : start + self.chunk_size]
-            return
+    def _array_chunks(self):
+        array = self.samples if isinstance(self.samples, np.ndarray) else np.asarray(self.samples)
+        if array.ndim == 0:
+            self.network.check_samples(array)
+        for start in range(0, len(array), self.chunk_size):
+            chunk = array[start : start + self.chunk_size]
+            yield self.network.check_samples(chunk) if self.count is None else chunk
+
+    def _gathered_chunks(self):
         waiting, size = [], 0
         for batch in self.samples:
             if not hasattr(batch, "__array__"):
@@ -77,27 +78,21 @@ class Samples:
 
 
 class Budget:
-    """Bytes of layer outputs that may be held in memory."""
+    """Bytes of layer outputs that may still be held in memory."""
 
-    def __init__(self, size):
-        self.left = size
-
-    def take(self, size) -> bool:
-        if size > self.left:
-            return False
-        self.left -= size
-        return True
+    def __init__(self, left):
+        self.left = left
 
 
 class Chunks:
     """Chunks of one layer's output, readable by number: in memory while the budget lasts, then in a temporary file."""
 
     def __init__(self, budget):
-        self.budget, self.held, self.places, self.file = budget, 0, [], None
+        self.budget, self.places, self.file = budget, [], None
 
     def append(self, chunk):
-        if self.budget.take(chunk.nbytes):
-            self.held += chunk.nbytes
+        if chunk.nbytes <= self.budget.left:
+            self.budget.left -= chunk.nbytes
             self.places.append(chunk)
             return
         if self.file is None:
@@ -115,11 +110,14 @@ class Chunks:
         self.file.readinto(chunk.reshape(-1).data.cast("B"))
         return chunk
 
-    def __len__(self):
-        return len(self.places)
+    def release(self, number):
+        """Let go of a chunk that is not read again."""
+        if isinstance(self.places[number], np.ndarray):
+            self.budget.left += self.places[number].nbytes
+        self.places[number] = None
 
     def close(self):
-        self.budget.left += self.held
-        self.places = []
+        for number in range(len(self.places)):
+            self.release(number)
         if self.file is not None:
             self.file.close()
