@@ -13,6 +13,7 @@ from .walk import in_threads
 BLOCK_BYTES = 1 << 24  # float64 rows that are multiplied at a time
 MIN_ROWS = 256  # their least number: adding up products of fewer rows costs more than the products
 PANEL = 128  # columns of G at a time when just its lower triangle is wanted
+FEW_CHANNELS = 16  # below which the windows of each channel are multiplied as a matrix
 LARGE = 8192  # inputs from which on all of H at a time would need another array of 0.5 GB or more
 
 
@@ -116,11 +117,30 @@ class _Windows:
         self.H, self.G = 0.0, None
 
     def add(self, inputs):
+        if inputs[0].shape[-1] < FEW_CHANNELS:
+            self._add_products(inputs)
+            return
         rows, columns = self.layer.patches(inputs[0][:1]).shape[1:3]
         padded = [self.layer.padded(x.astype(np.float64)) for x in inputs]
         self.H = self.H + self._correlate(padded[0], padded[0], rows, columns, False)
         if len(padded) == 2:
             G = self._correlate(*padded, rows, columns, self.whole)
+            self.G = G if self.G is None else self.G + G
+
+    def _add_products(self, inputs):
+        """The same by matrix products of each channel's windows, which is quicker than `_correlate` for few channels."""
+        size = int(np.prod(self.layer.kernel.shape[:2]))
+        H, G = np.zeros((2, inputs[0].shape[-1], size, size))
+        windows = [self.layer.patches(x) for x in inputs]
+        step = max(1, BLOCK_BYTES // (8 * windows[0][0, ..., 0].size))
+        for start in range(0, len(windows[0]), step):
+            for channel in range(len(H)):
+                X, *others = (x[start : start + step, ..., channel].reshape(-1, size).astype(np.float64, copy=False) for x in windows)
+                H[channel] += X.T @ X
+                for X_analog in others:
+                    G[channel] += X.T @ X_analog
+        self.H = self.H + H
+        if len(inputs) == 2:
             self.G = G if self.G is None else self.G + G
 
     def _correlate(self, left, right, rows, columns, whole):
