@@ -27,31 +27,32 @@ def main():
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     table = style.read(arguments.comparison).query("model == @arguments.model")
     points = style.over_seeds(table, "accuracy", "entropy_bytes")
-    points = points.assign(size=points.entropy_bytes / 1000, percent=100 * points.accuracy, family=points.chain.map(family))
-    points = points.sort_values(["size", "percent"], ascending=[True, False])
+    points = points.assign(kilobytes=points.entropy_bytes / 1000, percent=100 * points.accuracy, family=points.chain.map(family))
+    points = points.sort_values(["kilobytes", "percent"], ascending=[True, False])
     front = points[points.percent > points.percent.cummax().shift(fill_value=0)]
 
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 4.6))
-    axes.step(front["size"], front.percent, where="post", color=MUTED, linewidth=0.9, zorder=1)
+    axes.step(front.kilobytes, front.percent, where="post", color=MUTED, linewidth=0.9, zorder=1)
     for name, (color, marker) in FAMILIES.items():
         rows = points[points.family == name]
         if len(rows):
             look = {"color": color, "marker": marker, "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5}
-            axes.vlines(rows["size"], 100 * rows.lowest, 100 * rows.highest, color=color, linewidth=0.7, alpha=0.7)
-            axes.plot(rows["size"], rows.percent, linestyle="none", label=name, **look)
+            axes.vlines(rows.kilobytes, 100 * rows.lowest, 100 * rows.highest, color=color, linewidth=0.7, alpha=0.7)
+            axes.plot(rows.kilobytes, rows.percent, linestyle="none", label=name, **look)
     axes.set_xscale("log")
-    axes.set_xlim(points["size"].min() / 1.7, points["size"].max() * 1.9)
+    axes.set_xlim(points.kilobytes.min() / 1.7, points.kilobytes.max() * 1.9)
     axes.set_xlabel("size of the entropy-coded network (kB)")
     axes.set_ylabel("test accuracy (%)")
-    axes.xaxis.set_major_formatter(style.FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
+    style.log_ticks(axes.xaxis)
     style.accuracy_axis(axes, 100 * points[["lowest", "highest"]].to_numpy().ravel())
     figure.legend(loc="outside upper center", ncols=len(FAMILIES), handlelength=1)
     ordered = style.pd.concat([front, points.drop(front.index)])
-    columns = zip(ordered["size"], ordered.percent, ordered.chain.map(names.chain_name), ordered.family, strict=True)
+    columns = zip(ordered.kilobytes, ordered.percent, ordered.chain.map(names.chain_name), ordered.family, strict=True)
     labels = [(x, y, text, FAMILIES[family][0]) for x, y, text, family in columns]
-    corners = list(zip(front["size"], front.percent, strict=True))
+    corners = list(zip(front.kilobytes, front.percent, strict=True))
     steps = [corners[0], *(point for (_, y), (x, top) in pairwise(corners) for point in ((x, y), (x, top)))]
-    style.place_labels(axes, labels, lines=[steps])
+    bars = [[(x, 100 * low), (x, 100 * high)] for x, low, high in zip(points.kilobytes, points.lowest, points.highest, strict=True)]
+    style.place_labels(axes, labels, lines=[steps, *bars])
     style.save(figure, arguments.output)
 
 

@@ -15,7 +15,7 @@ def main():
     methods = list(table.method.unique())
 
     height = 0.6 + 0.11 * len(layers) * (len(methods) + 1)
-    figure, panels = style.panels(len(widths), 4, max(height, 1.5), sharey=True)
+    figure, panels = style.panels(len(widths), 4, max(height, 1.9), sharey=True)
     for axes, bits in zip(panels, widths, strict=True):
         for place, layer in enumerate(layers):
             if place % 2:

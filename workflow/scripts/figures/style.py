@@ -147,12 +147,12 @@ def accuracy_axis(axes, values):
     low, high = error.min() / 1.25, min(error.max() * 1.2, 100)
     axes.set_yscale("function", functions=(lambda y: -np.log10(np.clip(100 - y, 1e-3, None)), lambda z: 100 - 10.0 ** (-z)))
     axes.set_ylim(100 - high, 100 - low)
-    for digits in ((1, 10), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), np.arange(1, 10, 0.5), np.arange(1, 10, 0.1)):
-        ticks = [digit * 10.0**power for power in range(-2, 3) for digit in digits]
-        ticks = sorted({round(100 - tick, 6) for tick in ticks if low <= tick <= high})
-        if len(ticks) >= 4:
-            break
-    ticks = ticks[:: int(np.ceil(len(ticks) / 7))]
+    if high / low > 6:
+        ticks = [100 - digit * 10.0**power for power in range(-2, 3) for digit in (1, 2, 5)]
+    else:
+        step = next(step for step in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if high - low <= 7 * step)
+        ticks = step * np.arange(0, 100 / step)
+    ticks = sorted(round(tick, 6) for tick in ticks if 100 - high <= tick <= 100 - low)
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
@@ -166,7 +166,7 @@ def log_ticks(axis):
     """Ticks 1, 2, 5, 10, ... written as plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
 
 
 def slant(axes, wanted):
@@ -178,7 +178,8 @@ def slant(axes, wanted):
 
 
 def panels(number, columns, height, **keywords):
-    """A grid over the text width, of at most so many columns, without the cells left over. Returns the figure and the panels in reading order."""
+    """A grid over the text width, of so many columns if that leaves no cell empty. Returns the figure and the panels in reading order."""
+    columns = columns + 1 if number % columns and number > columns else columns
     rows = int(np.ceil(number / columns))
     columns = int(np.ceil(number / rows))
     width = WIDTH if columns > 1 else min(WIDTH, 4.6)

@@ -32,9 +32,13 @@ def main():
     for axes, text in zip(grid[:, 0], ROWS.values(), strict=True):
         axes.set_ylabel(text)
     style.accuracy_axis(grid[1, 0], table.test_accuracy)
-    grid[2, 0].set_yscale("log")
+    bounds = table.bound[table.bound > 0]
+    if len(bounds):
+        middle = (bounds.min() * bounds.max()) ** 0.5
+        grid[2, 0].set_yscale("log")
+        grid[2, 0].set_ylim(min(bounds.min() / 1.5, middle / 4), max(bounds.max() * 1.5, middle * 4))  # a decade at least, to have a tick
     grid[2, 0].yaxis.set_minor_locator(style.NullLocator())
-    grid[0, 0].set_ylim(bottom=0)
+    grid[0, 0].set_ylim(0, 106)
     figure.align_ylabels(grid[:, 0])
     handles, labels = grid[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), handlelength=2.6)
