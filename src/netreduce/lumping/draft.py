@@ -9,34 +9,6 @@ from ..layers import BatchNormalization, DepthwiseConv2D
 from ..network import Network
 from .regions import EPSILON, ULPS, Region, find_regions
 
-KINDS = ("multiple", "constant", "unread")
-
-
-@dataclass(frozen=True)
-class Step:
-    """Neurons (channels) taken out of one layer; indices are those of the original network.
-
-    Attributes
-    ----------
-    producer : int
-        Index of the layer.
-    neurons, into : ndarray of int
-        Who goes, and who takes over: −1 where the next biases do, or nobody has to.
-    ratio : ndarray
-        The neuron's pre-activation is `ratio` times that of `into`.
-    kinds : ndarray of str
-        "multiple", "constant" or "unread".
-    """
-
-    producer: int
-    neurons: np.ndarray
-    into: np.ndarray
-    ratio: np.ndarray
-    kinds: np.ndarray
-
-    def __len__(self):
-        return len(self.neurons)
-
 
 @dataclass(frozen=True)
 class Heirs:
@@ -69,6 +41,35 @@ class Mixture:
 
     def magnitudes(self):
         return Mixture(np.abs(self.weights), np.abs(self.shift))
+
+
+@dataclass(frozen=True)
+class Step:
+    """Neurons (channels) taken out of one layer; indices are those of the original network.
+
+    Attributes
+    ----------
+    producer : int
+        Index of the layer.
+    neurons, into : ndarray of int
+        Who goes, and who takes over: −1 where the next biases do, or nobody has to.
+    ratio : ndarray
+        The neuron's pre-activation is `ratio` times that of `into`.
+    kinds : ndarray of str
+        "multiple", "constant" or "unread".
+    mixtures : dict of int to Mixture, optional
+        By consumer, where all channels that stay take over.
+    """
+
+    producer: int
+    neurons: np.ndarray
+    into: np.ndarray
+    ratio: np.ndarray
+    kinds: np.ndarray
+    mixtures: dict[int, Mixture] | None = None
+
+    def __len__(self):
+        return len(self.neurons)
 
 
 class Draft:
@@ -143,7 +144,7 @@ class Draft:
         for consumer in region.consumers:
             layers[consumer] = self._merge_inputs(region, consumer, keep, step, shares[consumer])
         names = self.kept[producer]
-        self.steps.append(Step(producer, names[step.neurons], np.where(step.into >= 0, names[step.into], -1), step.ratio, step.kinds))
+        self.steps.append(replace(step, neurons=names[step.neurons], into=np.where(step.into >= 0, names[step.into], -1)))
         self.kept[producer] = names[keep]
         self.network = self.network.replace(layers)
         self.changed |= layers.keys()

@@ -1,7 +1,5 @@
 """Exact lumping: channels of one signature, up to the rounding of the parameters, found by sorting random projections."""
 
-from functools import partial
-
 import numpy as np
 
 from ..layers import Add, BatchNormalization, Concatenate, Conv2D, Dense, DepthwiseConv2D, Flatten
@@ -36,15 +34,15 @@ def merge(draft: Draft, box: Box, choose) -> None:
     box : Box
         Of the network's inputs.
     choose : callable
-        (draft, region, description, reach) → Step, where reach() is the box of the producer's input.
+        (draft, region, description, reach) → Step, where reach goes from a layer to the box of its output.
     """
     boxes, signs = {INPUT: box}, {INPUT: np.zeros(draft.network.input_shape[-1], bool)}
     roundoff = unit_roundoff(draft.original)
 
-    def reach(source):
-        for index in range(len(boxes) - 1, source + 1):
+    def reach(tensor):
+        for index in range(len(boxes) - 1, tensor + 1):
             boxes[index] = propagate(draft.network.layers[index], [boxes[s] for s in draft.network.sources[index]], roundoff)[0]
-        return boxes[source]
+        return boxes[tensor]
 
     for index, sources in enumerate(draft.network.sources):
         if index in draft.sizes:
@@ -52,9 +50,11 @@ def merge(draft: Draft, box: Box, choose) -> None:
         if index in draft.regions:
             region = draft.regions[index]
             description = describe(draft, region, signs[sources[0]])
-            step = choose(draft, region, description, partial(reach, sources[0]))
+            step = choose(draft, region, description, reach)
             if len(step):
-                take_out(draft, region, step, description, reach(sources[0]))
+                take_out(draft, region, step, description, reach)
+                for later in [i for i in boxes if i >= index]:
+                    del boxes[later]
         signs[index] = _never_negative(draft.network.layers[index], [signs[s] for s in sources], draft.network.shapes[index])
 
 
@@ -62,8 +62,7 @@ def exact_step(draft: Draft, region, description: Description, reach) -> Step:
     """Constants to fold and multiples to merge, of one region."""
     quantized = draft.network.layers[region.producer].quantization is not None
     channels = len(description.pivot)
-    into, kinds = np.full(channels, -1), np.full(channels, "")
-    kinds = kinds.astype("U8")
+    into, kinds = np.full(channels, -1), np.full(channels, "", "U8")
     kinds[description.foldable] = "constant"
     stuck = np.flatnonzero(description.constant & ~description.foldable)
     if len(stuck):

@@ -1,6 +1,6 @@
 """What lumping did: the result with its certificate, and a record that can be saved and replayed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from ..costs import layer_costs
 from ..errors import ParameterError
 from ..network import Network
 from .bound import Box, logits
-from .draft import Draft, Step
+from .draft import Draft, Mixture, Step
 from .exact import merge
 from .transport import take_out
 
@@ -93,6 +93,7 @@ class Lumping:
                 "into": step.into.tolist(),
                 "ratio": step.ratio.tolist(),
                 "kinds": step.kinds.tolist(),
+                **({"mixtures": _mixtures(self.original, step)} if step.mixtures else {}),
             }
             for step in self.steps
         ]
@@ -126,7 +127,11 @@ def replay(network: Network, record: dict) -> Network:
         if name not in indices or max(entry["neurons"]) >= network.layers[indices[name]].outputs:
             raise ParameterError(f"the record takes neurons out of {name}, where this network has none to take out")
         columns = (np.array(entry["neurons"]), np.array(entry["into"]), np.array(entry["ratio"], float), np.array(entry["kinds"]))
-        steps.append(Step(indices[name], *columns))
+        mixtures = {
+            network.names.index(consumer): Mixture(np.array(mixture["weights"]), np.array(mixture["shift"]))
+            for consumer, mixture in entry.get("mixtures", {}).items()
+        }
+        steps.append(Step(indices[name], *columns, mixtures or None))
     forward = {step.producer: step for step in steps if step.kinds[0] != "unread"}
     first = next((k for k, step in enumerate(steps) if step.kinds[0] != "unread"), len(steps))
     for step in steps[:first]:
@@ -155,9 +160,13 @@ def merges_of(network: Network, steps) -> list[Merge]:
 def _present(draft, step):
     """A step in the indices of the channels that are left."""
     left = draft.kept[step.producer]
-    return Step(
-        step.producer, np.searchsorted(left, step.neurons), np.where(step.into >= 0, np.searchsorted(left, step.into), -1), step.ratio, step.kinds
-    )
+    return replace(step, neurons=np.searchsorted(left, step.neurons), into=np.where(step.into >= 0, np.searchsorted(left, step.into), -1))
+
+
+def _mixtures(network, step):
+    return {
+        network.names[consumer]: {"weights": mixture.weights.tolist(), "shift": mixture.shift.tolist()} for consumer, mixture in step.mixtures.items()
+    }
 
 
 def _bits(cost):

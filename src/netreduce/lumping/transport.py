@@ -1,15 +1,17 @@
 """Carry "channel j is ratio · channel i + shift" from the layer that computes both to the weights that read them, and what is lost on the way."""
 
+from functools import partial
+
 import numpy as np
 
 from ..batch_norm import pads
 from ..layers import Activation, BatchNormalization, DepthwiseConv2D
-from .bound import linear, lipschitz, propagate
+from .bound import linear, linear_in_magnitude, lipschitz
 from .draft import Draft, Heirs, Step, reading_weights
-from .regions import EPSILON, activation_of
+from .regions import activation_of
 
 
-def take_out(draft: Draft, region, step: Step, description=None, box=None) -> None:
+def take_out(draft: Draft, region, step: Step, description=None, reach=None) -> None:
     """Take channels out of a region and note the errors.
 
     Parameters
@@ -20,14 +22,18 @@ def take_out(draft: Draft, region, step: Step, description=None, box=None) -> No
         In present indices.
     description : Description, optional
         Of the region as it is; without it all channels of the step must be unread.
-    box : Box, optional
-        Of the producer's input.
+    reach : callable, optional
+        From a layer to the box of its output.
     """
     if description is None:
         nothing = np.zeros((1, len(step), 1))
         shares = dict.fromkeys(region.consumers, Heirs(nothing, nothing))
+    elif step.mixtures:
+        shares = step.mixtures
+        for consumer, mixture in shares.items():
+            draft.add_error(consumer, mixture_error(draft.network, region, step, consumer, mixture, reach))
     else:
-        shares, errors, dropped = transport(draft.network, region, step, description, box)
+        shares, errors, dropped = transport(draft.network, region, step, description, reach)
         for index, error in errors.items():
             draft.add_error(index, _among_all(draft.network, region, step, index, error))
         for consumer, error in dropped.items():
@@ -38,7 +44,7 @@ def take_out(draft: Draft, region, step: Step, description=None, box=None) -> No
     draft.take_out(region, step, shares)
 
 
-def transport(network, region, step, description, box):
+def transport(network, region, step, description, reach):
     """What each consumer has to do for a step, and what is lost.
 
     Returns
@@ -55,16 +61,14 @@ def transport(network, region, step, description, box):
     channels = network.layers[region.producer].outputs
     states = {description.close: (ratio[None, :, None], np.zeros((1, len(gone), 1)))}
     errors, shares, dropped = {}, {}, {}
-    boxes = {}
     if multiple.any():
+        box = reach(network.sources[region.producer][0])
         errors[description.close] = ray_errors(network, region, description, gone, into, ratio, box)[..., None]
-        boxes[region.producer] = propagate(network.layers[region.producer], [box], EPSILON)[0]
     for node in region.nodes:
-        source, layer = network.sources[node][0], network.layers[node]
-        if boxes:
-            boxes[node] = propagate(layer, [boxes[source]], EPSILON)[0]
+        source = network.sources[node][0]
         if source in states:
-            error, states[node] = _through(layer, *states[source], gone, into, channels, boxes.get(source), network.shapes[source])
+            box = partial(reach, source) if multiple.any() else None
+            error, states[node] = _through(network.layers[node], *states[source], gone, into, channels, box, network.shapes[source])
             if multiple.any() and np.any(error):
                 errors[node] = error
     for consumer in region.consumers:
@@ -93,6 +97,20 @@ def _among_all(network, region, step, index, error):
     return everyone.reshape(*shape[:-1], -1) if everyone.size == np.prod(shape) else everyone.ravel()
 
 
+def mixture_error(network, region, step, consumer, mixture, reach) -> np.ndarray:
+    """A bound of the error of a consumer's output when mixtures of the channels that stay stand for those that go, each anywhere in its interval."""
+    source, layer = network.sources[consumer][0], network.layers[consumer]
+    box = reach(source)
+    channels, multiplier = network.layers[region.producer].outputs, region.multipliers[source]
+    keep = np.setdiff1d(np.arange(channels), step.neurons)
+    center, radius = (array.reshape(-1, channels, multiplier) for array in (box.center, box.radius))
+    off = center[:, step.neurons] - np.einsum("mjk,pkm->pjm", mixture.weights, center[:, keep]) - mixture.shift
+    spread = radius[:, step.neurons] + np.einsum("mjk,pkm->pjm", np.abs(mixture.weights), radius[:, keep])
+    error = np.zeros(center.shape)
+    error[:, step.neurons] = np.abs(off) + spread
+    return lipschitz(layer) * linear_in_magnitude(layer, error.reshape(1, *box.low.shape))[0]
+
+
 def ray_errors(network, region, description, gone, into, ratio, box) -> np.ndarray:
     """Bounds of |σ(z_j) − ratio σ(z_i)| over the box, shape (*positions, pairs): σ's Lipschitz constant times the extreme of an affine function."""
     layer = network.layers[region.producer]
@@ -114,7 +132,7 @@ def _through(layer, c, d, gone, into, channels, box, shape):
     if isinstance(layer, Activation):
         error = np.abs(d)
         if not activation_of(layer)[0].positively_homogeneous:
-            reach = 0.0 if box is None else box.magnitude.reshape(-1, channels, multiplier).max(axis=0, keepdims=True)[:, into]
+            reach = 0.0 if box is None else box().magnitude.reshape(-1, channels, multiplier).max(axis=0, keepdims=True)[:, into]
             error, c = error + np.abs(c - 1) * reach, np.ones_like(c)
         return lipschitz(layer) * error, (c, np.zeros_like(d))
     if isinstance(layer, DepthwiseConv2D):
@@ -135,6 +153,7 @@ def _through_depthwise(layer, c, d, gone, into, channels, box, shape):
         ratio = np.where(denominator == 0, 1, ratio)
     error = 0.0
     if box is not None:
+        box = box()
         difference = c[0, ..., None] * mine - ratio * theirs
 
         def convolved(weights, x):

@@ -1,0 +1,176 @@
+"""Approximate lumping: channels that are nearly proportional join a representative that stays, cheapest first.
+
+The cost of a merge is what it can move any output: the largest |σ(z_j) − c σ(z_i)| over the box, c being the weighted median that minimises it, times the gain from
+there to the outputs. Clusters are stars around their representatives, so errors do not chain.
+"""
+
+import heapq
+
+import numpy as np
+
+from .draft import Step
+from .exact import exact_step
+from .regions import EPSILON
+from .transport import transport
+
+PAIR_NUMBERS = 1 << 22  # of the weights of pairs that are looked at together
+
+
+class Approximate:
+    """Chooses the merges of a region: a callable for `exact.merge`.
+
+    Parameters
+    ----------
+    gains : dict of int to ndarray
+        See `bound.gains`.
+    tolerance : float
+        Channels merge when the cosine between their (weights, bias) is at least 1 − tolerance.
+    limit : float
+        Largest cost of one merge.
+    most : float
+        Number of merges after which no more are made.
+
+    Attributes
+    ----------
+    costs : list of float
+        Of the merges made.
+    """
+
+    def __init__(self, gains, tolerance, limit=np.inf, most=np.inf):
+        self.gains, self.tolerance, self.limit, self.most = gains, tolerance, limit, most
+        self.costs = []
+
+    def __call__(self, draft, region, description, reach) -> Step:
+        step = exact_step(draft, region, description, reach)
+        heads = np.zeros(len(description.pivot), bool)
+        heads[step.into[step.into >= 0]] = True
+        open_ = ~description.constant
+        open_[step.neurons] = False
+        live = np.flatnonzero(open_)
+
+        def assess(gone, into):
+            ratio = _ratios(draft.network.layers[region.producer], description, gone, into, reach(draft.network.sources[region.producer][0]))
+            return ratio, _costs(draft.network, region, description, Step(region.producer, gone, into, ratio, _multiples(gone)), reach, self.gains)
+
+        merges = cluster(
+            similarity(description.rays, live), heads[live], 1 - self.tolerance, self._within_budget(), lambda j, i: assess(live[j], live[i])
+        )
+        self.costs += [cost for *_, cost in merges]
+        gone, into, ratio = (np.array([merge[k] for merge in merges]) for k in range(3)) if merges else (np.empty(0, int),) * 3
+        return Step(
+            region.producer,
+            np.r_[step.neurons, live[gone]],
+            np.r_[step.into, live[into]],
+            np.r_[step.ratio, ratio],
+            np.r_[step.kinds, _multiples(gone)],
+        )
+
+    def _within_budget(self):
+        return lambda cost, made: cost <= self.limit and len(self.costs) + made < self.most
+
+
+def cluster(similarities, heads, least, allowed, assess):
+    """Merge each channel into its most similar one that stays, in the order of cost.
+
+    Parameters
+    ----------
+    similarities : ndarray, shape (n, n)
+    heads : ndarray of bool, shape (n,)
+        Channels that must stay because others have joined them.
+    least : float
+        Similarity that two channels must have.
+    allowed : callable
+        (cost, number of merges made) → whether to go on.
+    assess : callable
+        (channels that go, channels that take over) → their ratios and costs.
+
+    Returns
+    -------
+    list of (channel, into, ratio, cost)
+    """
+    n = len(similarities)
+    similarities = np.where(similarities >= max(least - 8 * EPSILON * n, EPSILON), similarities, -1)
+    np.fill_diagonal(similarities, -1)
+    heads, merges = heads.copy(), []
+    nearest = similarities.argmax(axis=1) if n else np.empty(0, int)
+    starts = np.flatnonzero((similarities[np.arange(n), nearest] > 0) & ~heads)
+    ratios, costs = assess(starts, nearest[starts]) if len(starts) else ((), ())
+    queue = [(cost, j, nearest[j], ratio) for j, ratio, cost in zip(starts, ratios, costs, strict=True)]
+    heapq.heapify(queue)
+    gone = np.zeros(n, bool)
+    while queue:
+        cost, j, i, ratio = heapq.heappop(queue)
+        if not allowed(cost, len(merges)):
+            break
+        if heads[j]:
+            continue
+        if gone[i]:
+            i = np.where(gone, -1, similarities[j]).argmax()
+            if similarities[j, i] > 0 and not gone[i]:
+                (ratio,), (cost,) = assess(np.array([j]), np.array([i]))
+                heapq.heappush(queue, (cost, j, i, ratio))
+            continue
+        gone[j], heads[i] = True, True
+        merges.append((j, i, ratio, cost))
+    return merges
+
+
+def similarity(rays, channels) -> np.ndarray:
+    """Cosines between the rays of channels, the least one where there are several; of identical rays 2⟨v, w⟩ / (‖v‖² + ‖w‖²)."""
+    least = np.ones((len(channels), len(channels)))
+    for ray in rays:
+        vectors = [part.vectors[..., channels] for part in ray.parts]
+        for row in range(vectors[0].shape[1]):
+            products = sum(v[:, row].T @ v[:, row] for v in vectors)
+            squares = np.diag(products)
+            sizes = (squares[:, None] + squares) / 2 if ray.identical else np.sqrt(squares[:, None] * squares)
+            np.minimum(least, np.divide(products, sizes, out=np.ones_like(sizes), where=sizes > 0), out=least)
+    return least
+
+
+def _ratios(layer, description, gone, into, box):
+    """The c > 0 that minimises the largest |z_j − c z_i| over the box (in the mean of the positions of a convolution): a weighted median."""
+    if description.rays[0].identical:
+        return np.ones(len(gone))
+    taps = len(description.weights) // box.low.shape[-1]
+    center, radius = (np.tile(array.reshape(-1, array.shape[-1]).mean(axis=0), taps) for array in (box.center, box.radius))
+    block = max(1, PAIR_NUMBERS // len(description.weights))
+    ratios = [
+        _weighted_medians(*(_terms(description, which[start : start + block], center, radius) for which in (gone, into)))
+        for start in range(0, len(gone), block)
+    ]
+    return np.concatenate(ratios)
+
+
+def _terms(description, channels, center, radius):
+    """The terms of which the largest value over the box is the sum of magnitudes, and the plain rows."""
+    weights, factor = description.weights[:, channels] * description.factor[channels], description.factor[channels]
+    intercepts = description.intercepts[channels] * factor
+    return np.vstack([radius[:, None] * weights, center @ weights + intercepts]), np.vstack([weights, intercepts])
+
+
+def _weighted_medians(mine, theirs):
+    (a, row), (b, other) = mine, theirs
+    quotients = np.divide(a, b, out=np.zeros_like(a), where=b != 0)
+    order = quotients.argsort(axis=0)
+    weights = np.take_along_axis(np.abs(b), order, axis=0).cumsum(axis=0)
+    middle = (weights >= weights[-1] / 2).argmax(axis=0)
+    medians = np.take_along_axis(quotients, np.take_along_axis(order, middle[None], axis=0), axis=0)[0]
+    projections = (row * other).sum(axis=0) / (other * other).sum(axis=0)
+    return np.where(medians > 0, medians, projections)
+
+
+def _costs(network, region, description, step, reach, gains):
+    """What each merge of a step can move any output."""
+    channels = network.layers[region.producer].outputs
+    _, errors, dropped = transport(network, region, step, description, reach)
+    costs = np.zeros(len(step))
+    for tensor, error in (*errors.items(), *((network.sources[consumer][0], error) for consumer, error in dropped.items())):
+        gain = gains[tensor].reshape(-1, channels, error.shape[-1])[:, step.neurons]
+        error = error.max(axis=(0, 1)) if error.ndim == 4 else error  # the gain is that of an error at all positions
+        costs += (gain * error).sum(axis=(0, 2))
+    return costs
+
+
+def _multiples(channels):
+    return np.full(len(channels), "multiple")

@@ -1,0 +1,207 @@
+"""The driver: exact, up to a tolerance, down to a number of neurons, or up to a bound."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral, Real
+
+import numpy as np
+
+from ..errors import ParameterError, SampleError, VerificationError
+from ..network import Network
+from .activations import Activations
+from .approximate import Approximate
+from .bound import Box, gains, input_box, logits, output_error, rounding_errors, softmax_error, unit_roundoff
+from .draft import Draft
+from .exact import exact_step, merge, sweep
+from .record import Lumping, merges_of
+
+MATCHES = ("weights", "activations")
+
+
+def lump(network: Network, tolerance=0.0, input_range=None, *, keep=None, max_bound=None, samples=None, match="weights", verify=False) -> Lumping:
+    """Merge neurons (of convolutions: channels) that compute multiples of one another, or nearly so.
+
+    By default the function stays the same, and for every input: neurons merge when their weights and biases are positive multiples up to the rounding of the
+    parameters (8 units in the last place of what was summed; the codes of quantized layers, exactly), identical where the activation is not positively
+    homogeneous. Dead and constant neurons go into the next biases; neurons that nobody reads go. Batch normalization, pooling, Flatten, Dropout and depthwise
+    convolution between a layer and its readers are seen through; the output, and layers beside an Add or Concatenate, stay whole.
+
+    With a tolerance, a bound or a number of neurons, nearly proportional neurons merge as well, the cheapest first: cheap is what moves the outputs least,
+    at worst over the input range. A layer quantized before stays so as long as its merged weights lie on its grid, with as many levels as they take.
+
+    Parameters
+    ----------
+    network : Network
+    tolerance : float in [0, 1)
+        Neurons merge when the cosine between their (weights, bias) is at least 1 − tolerance. 0 is exact, or without this limit where keep or max_bound is given.
+    input_range : (low, high), optional
+        Smallest and largest inputs, numbers or arrays of the network's input_shape, over which the bound holds; by default [0, 1].
+    keep : int, optional
+        Stop when so many neurons are left in all layers that may be lumped together. Exact merges are always made.
+    max_bound : float, optional
+        Merge as long as no output can move by more than this; nothing at all merges where rounding alone would exceed it.
+    samples : ndarray, shape (samples, *input_shape), optional
+        For match="activations".
+    match : {"weights", "activations"}
+        "activations", for comparison: neurons merge by the cosine between their activations on samples, and all that stay take over by least squares.
+    verify : bool
+        Evaluate both networks on random inputs and on corners of the input range and raise where they differ by more than the bound.
+
+    Returns
+    -------
+    Lumping
+        `.network`, `.merges`, `.bound`, `.certified(samples)`, `.record()`.
+
+    Raises
+    ------
+    ParameterError
+        An argument outside its range; parameters that are NaN or infinite.
+    UnsupportedLayerError
+        A layer of unknown type.
+    SampleError
+        Samples that are missing, superfluous or of the wrong shape.
+    VerificationError
+        See `verify`.
+
+    References
+    ----------
+    Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability" (2022); Prabhakar, "Bisimulations for Neural Network Reduction" (2022).
+    """
+    box = input_box(network, input_range)
+    samples = _check(network, tolerance, keep, max_bound, samples, match)
+    limited = keep is not None or max_bound is not None
+    tolerance = float(tolerance)
+
+    def attempt(limit=np.inf, most=np.inf):
+        draft = Draft(network)
+        sweep(draft)
+        base = draft.network
+        least = 1.0 if limited and tolerance == 0 else tolerance
+        if match == "activations":
+            choose = Activations(samples, least, limit, most)
+        elif limit < 0 or least == 0:
+            choose = exact_step
+        else:
+            choose = Approximate(gains(base), least, limit, most)
+        merge(draft, box, choose)
+        sweep(draft)
+        return Attempt(draft, base, box, getattr(choose, "costs", ()))
+
+    best = _best(attempt, keep, max_bound) if limited else attempt()
+    settings = {
+        "match": match,
+        "tolerance": tolerance,
+        "keep": keep,
+        "max_bound": max_bound,
+        "input_range": [float(end.flat[0]) if np.ptp(end) == 0 else end.tolist() for end in (box.low, box.high)],
+    }
+    lumping = best.lumping(settings)
+    if verify:
+        check(lumping, box)
+    return lumping
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """A draft that is done, what it was when merging began, and what each merge costs."""
+
+    draft: Draft
+    base: Network
+    box: Box
+    costs: Sequence[float]
+
+    @property
+    def neurons(self) -> int:
+        """Neurons (channels) left in the layers that may be lumped."""
+        return sum(map(len, self.draft.kept.values()))
+
+    @cached_property
+    def logits_bound(self) -> np.ndarray:
+        """How far the outputs, those before a softmax at the end, can be from those of the original network."""
+        base, reduced = logits(self.base), logits(self.draft.network)
+        if not self.draft.steps:
+            return np.zeros(base.shapes[-1])
+        first, roundoff = min(self.draft.changed), unit_roundoff(self.draft.original)
+        local = rounding_errors(base, self.box, first, roundoff)
+        for index, error in self.draft.local.items():
+            local[index] = local.get(index, 0.0) + error
+        return output_error(base, local) + output_error(reduced, rounding_errors(reduced, self.box, first, roundoff))
+
+    @cached_property
+    def bound(self) -> np.ndarray:
+        original = self.draft.original
+        if not self.draft.steps or logits(original) is original:
+            return self.logits_bound
+        return softmax_error(self.logits_bound, unit_roundoff(original))
+
+    def lumping(self, settings) -> Lumping:
+        draft = self.draft
+        network = draft.finished() if draft.steps else draft.original
+        return Lumping(network, merges_of(draft.original, draft.steps), self.bound, draft.original, tuple(draft.steps), settings, self.logits_bound)
+
+
+def _best(attempt, keep, max_bound) -> Attempt:
+    """The attempt with the highest limit on the cost of a merge that keeps enough neurons and the bound."""
+    exact = attempt(limit=-1.0)
+    if max_bound is not None and exact.bound.max() > max_bound:
+        draft = Draft(exact.draft.original)
+        return Attempt(draft, draft.network, exact.box, ())
+    fewest = 0 if keep is None else min(keep, exact.neurons)
+
+    def fits(one):
+        return one.neurons >= fewest and (max_bound is None or one.bound.max() <= max_bound)
+
+    furthest = attempt()
+    if fits(furthest):
+        return furthest
+    limits = np.unique([-1.0, *furthest.costs])
+    best, low, high = exact, 0, len(limits) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        one = attempt(limits[middle])
+        best, low, high = (one, middle, high) if fits(one) else (best, low, middle)
+    if keep is not None and best.neurons > fewest:
+        one = attempt(limits[high], exact.neurons - fewest)
+        best = one if fits(one) else best
+    return best
+
+
+def check(lumping: Lumping, box: Box, count=512) -> None:
+    """Evaluate both networks on random inputs and on corners of the box.
+
+    Raises
+    ------
+    VerificationError
+        When an output differs by more than the bound.
+    """
+    rng = np.random.default_rng(0)
+    shape = (count, *box.low.shape)
+    weights = np.concatenate([rng.random(shape), rng.integers(0, 2, shape), np.zeros((1, *box.low.shape)), np.ones((1, *box.low.shape))])
+    x = (box.low + weights * (box.high - box.low)).astype(lumping.network.dtype)
+    difference = np.abs(lumping.network.predict(x).astype(np.float64) - lumping.original.predict(x)).max(axis=0)
+    if (difference > lumping.bound).any():
+        worst = np.unravel_index(np.argmax(difference - lumping.bound), difference.shape)
+        raise VerificationError(
+            f"lumping: output {worst[0] if len(worst) == 1 else worst} differs by {difference[worst]:.3g}, more than the bound {lumping.bound[worst]:.3g}"
+        )
+
+
+def _check(network, tolerance, keep, max_bound, samples, match):
+    """The samples, checked, or None."""
+    if not (isinstance(tolerance, Real) and 0 <= tolerance < 1):
+        raise ParameterError(f"tolerance must be in [0, 1), found {tolerance!r}")
+    if keep is not None and not (isinstance(keep, Integral) and keep >= 1):
+        raise ParameterError(f"keep must be a positive number of neurons, found {keep!r}")
+    if max_bound is not None and not (isinstance(max_bound, Real) and 0 <= max_bound < np.inf):
+        raise ParameterError(f"max_bound must be a number ≥ 0, found {max_bound!r}")
+    if match not in MATCHES:
+        raise ParameterError(f"match must be one of {', '.join(MATCHES)}, found {match!r}")
+    if (samples is not None) != (match == "activations"):
+        raise SampleError('samples are for match="activations", and are needed there')
+    if samples is None:
+        return None
+    samples = network.check_samples(samples)
+    if not len(samples):
+        raise SampleError("no samples")
+    return samples
