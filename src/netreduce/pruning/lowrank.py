@@ -4,14 +4,12 @@ Dense layers as in Denton, Zaremba, Bruna, LeCun and Fergus (NeurIPS 2014); a co
 as in Zhang, Zou, He and Sun (IEEE TPAMI 38, 2016), without their data-dependent corrections.
 """
 
-import math
-
 import numpy as np
 
 from ..errors import ParameterError, UnsupportedLayerError
 from ..layers import Conv2D, Dense, Layer
 from ..network import INPUT, Network
-from .weights import check_fraction
+from .weights import count_kept
 
 
 def lowrank(network: Network, fraction: float) -> Network:
@@ -33,7 +31,6 @@ def lowrank(network: Network, fraction: float) -> Network:
     UnsupportedLayerError
         A layer is quantized: its factors would leave the grid.
     """
-    check_fraction(fraction)
     layers, sources, place = [], [], {INPUT: INPUT}
     for index, (name, layer) in enumerate(zip(network.names, network.layers, strict=True)):
         if getattr(layer, "quantization", None) is not None:
@@ -41,7 +38,7 @@ def lowrank(network: Network, fraction: float) -> Network:
         parts = [layer]
         if isinstance(layer, Dense | Conv2D):
             inputs, outputs = layer.kernel.size // layer.outputs, layer.outputs
-            rank = math.ceil(fraction * min(inputs, outputs))
+            rank = count_kept(fraction, min(inputs, outputs))
             if rank * (inputs + outputs) < inputs * outputs:
                 parts = factorize(layer, rank)
         for number, part in enumerate(parts):

@@ -1,12 +1,10 @@
 """Magnitude pruning: the smallest weights become zero (Han, Pool, Tran and Dally, NeurIPS 2015)."""
 
-import math
-
 import numpy as np
 
 from ..errors import ParameterError
 from ..network import Network
-from .weights import WEIGHTED, check_fraction
+from .weights import WEIGHTED, count_kept
 
 
 def magnitude(network: Network, fraction: float, scope: str = "global") -> Network:
@@ -24,7 +22,6 @@ def magnitude(network: Network, fraction: float, scope: str = "global") -> Netwo
     -------
     Network
     """
-    check_fraction(fraction)
     kernels = {i: layer.kernel for i, layer in enumerate(network.layers) if isinstance(layer, WEIGHTED)}
     if scope == "layer":
         kept = {i: _largest(kernel.ravel(), fraction) for i, kernel in kernels.items()}
@@ -33,11 +30,11 @@ def magnitude(network: Network, fraction: float, scope: str = "global") -> Netwo
         kept = dict(zip(kernels, np.split(joint, np.cumsum([kernel.size for kernel in kernels.values()])[:-1]), strict=True))
     else:
         raise ParameterError(f"scope must be 'global' or 'layer', found {scope!r}")
-    return network.replace({i: network.layers[i].replace(kernel=kernel * kept[i].reshape(kernel.shape)) for i, kernel in kernels.items()})
+    return network.replace({i: network.layers[i].replace(kernel=np.where(kept[i].reshape(kernel.shape), kernel, 0)) for i, kernel in kernels.items()})
 
 
 def _largest(weights, fraction):
     """Which weights are the largest; of equal ones the first."""
     kept = np.zeros(len(weights), bool)
-    kept[np.argsort(-np.abs(weights), kind="stable")[: math.ceil(fraction * len(weights))]] = True
+    kept[np.argsort(-np.abs(weights), kind="stable")[: count_kept(fraction, len(weights))]] = True
     return kept

@@ -47,7 +47,7 @@ def nnrelief(network: Network, samples: np.ndarray, fraction: float) -> Network:
         layer = network.layers[index]
         signals = np.vstack([_connections(layer, np.abs(layer.kernel) * inputs[..., None]), np.abs(layer.bias)])
         kept = _carriers(signals, fraction) & (fires if network.readers(index) else True)
-        changes[index] = layer.replace(kernel=layer.kernel * _spread(layer, kept[:-1]), bias=layer.bias * kept[-1])
+        changes[index] = layer.replace(kernel=np.where(_spread(layer, kept[:-1]), layer.kernel, 0), bias=np.where(kept[-1], layer.bias, 0))
     return network.replace(changes)
 
 
@@ -87,7 +87,7 @@ def _connections(layer, signals):
 
 
 def _spread(layer, kept):
-    """Which connections are kept → an array that multiplies the kernel."""
+    """Which connections are kept → weights, in a shape that broadcasts to the kernel."""
     return kept.reshape(layer.kernel.shape[2:]) if isinstance(layer, DepthwiseConv2D) else kept
 
 

@@ -19,7 +19,7 @@ from ..layers import (
     MaxPooling2D,
 )
 from ..network import Network
-from .weights import check_fraction
+from .weights import count_kept
 
 CHANNELWISE = (Activation, Dropout, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D)
 
@@ -40,13 +40,12 @@ def structured(network: Network, fraction: float) -> Network:
     -------
     Network
     """
-    check_fraction(fraction)
     for index in range(len(network.layers)):
         layer = network.layers[index]
         if not isinstance(layer, Dense | Conv2D) or layer.activation == "softmax":
             continue
         norms = np.abs(layer.kernel).sum(axis=tuple(range(layer.kernel.ndim - 1)), dtype=np.float64)
-        kept = np.sort(np.argsort(-norms, kind="stable")[: math.ceil(fraction * layer.outputs)])
+        kept = np.sort(np.argsort(-norms, kind="stable")[: count_kept(fraction, layer.outputs)])
         changes = _narrow_readers(network, index, kept)
         if changes is not None:
             network = network.replace({**changes, index: _take(layer, layer.kernel.ndim - 1, kept, kept)})

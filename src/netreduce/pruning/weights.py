@@ -14,6 +14,12 @@ def weighted_layers(network: Network) -> Iterator[tuple[str, Layer]]:
     return ((name, layer) for name, layer in zip(network.names, network.layers, strict=True) if isinstance(layer, WEIGHTED))
 
 
+def count_kept(fraction: float, total: int) -> int:
+    """How many of a total are kept, at least one; raises ParameterError unless 0 < fraction ≤ 1."""
+    check_fraction(fraction)
+    return max(1, round(fraction * total))
+
+
 def check_fraction(fraction: float) -> None:
     """Raise ParameterError unless 0 < fraction ≤ 1."""
     if not 0 < fraction <= 1:
