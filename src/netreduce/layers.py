@@ -11,7 +11,8 @@ import numpy as np
 from .activations import LEAKY_RELU_SLOPE, activation_function, leaky_relu
 from .errors import ParameterError, ShapeError, UnsupportedLayerError
 
-PATCH_BYTES = 1 << 22  # convolutions copy patches in blocks of about this size: they stay in the cache
+PATCH_BYTES = 1 << 19  # convolutions copy patches in blocks of about this size: they stay in the cache
+FEW_CHANNELS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,13 +179,13 @@ class Conv2D(_Convolution):
         patches = self.patches(x)
         batch, rows, columns = patches.shape[:3]
         matrix = self.kernel.reshape(-1, self.outputs)
-        out = np.empty((batch, rows * columns, self.outputs), np.result_type(x, matrix))
+        out = np.empty((batch, rows, columns, self.outputs), np.result_type(x, matrix))
         step = max(1, PATCH_BYTES // (rows * columns * matrix.shape[0] * x.itemsize))
         for start in range(0, batch, step):
-            block = patches[start : start + step]
-            out[start : start + step] = (block.reshape(-1, matrix.shape[0]) @ matrix).reshape(len(block), rows * columns, -1)
-        out += self.bias
-        return out.reshape(batch, rows, columns, self.outputs)
+            block = out[start : start + step].reshape(-1, self.outputs)
+            np.matmul(_rows(patches[start : start + step]), matrix, out=block)
+            block += self.bias
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,6 +393,14 @@ def window_counts(size, kernel_size, strides, padding, dilation=(1, 1)) -> tuple
             raise ShapeError(f"a window of {span} does not fit into an image of {n} without padding")
         counts.append(-(-n // s) if padding == "same" else (n - span) // s + 1)
     return tuple(counts)
+
+
+def _rows(patches):
+    """Patches as a matrix, a row each; copied along image rows where the rows of a patch are too short to be copied by themselves."""
+    size = int(np.prod(patches.shape[3:]))
+    if patches.shape[5] < FEW_CHANNELS:
+        return patches.transpose(3, 4, 5, 0, 1, 2).reshape(size, -1).T
+    return patches.reshape(-1, size)
 
 
 def _same_padding(size, kernel, stride, dilation):
