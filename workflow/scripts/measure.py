@@ -11,12 +11,11 @@ from netreduce.evaluation import evaluate
 from netreduce.files import write_json
 from netreduce.io import load
 
+
 def measure(network, reference, data):
     """Accuracy, agreement and cost of a network on the test images, as one flat dictionary."""
     quality = asdict(evaluate(network, data.images("test"), data.test_labels, reference=reference))
-    costs = asdict(cost(network))
-    del costs["layers"]
-    return {**quality, **costs}
+    return {**quality, **asdict(cost(network))}
 
 
 def main():
