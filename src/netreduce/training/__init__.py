@@ -40,3 +40,21 @@ def check_training(network: Network, images, labels, *, optimizer="adam", schedu
         raise SampleError(
             f"labels must lie in 0 … {classes - 1} (the network's outputs: {network.shapes[-1]}), found {labels.min()} … {labels.max()}"
         )
+
+
+def learning_rates(schedule: str, peak: float, steps: int) -> np.ndarray:
+    """The learning rate of every step.
+
+    none: constant; cosine: from the peak down to 0 (Loshchilov and Hutter, 2017, without restarts); onecycle: up to the peak from a 25th of it
+    in the first 30 % of the steps, then down to 0, both along a cosine (Smith and Topin, 2018).
+    """
+    if schedule == "none":
+        return np.full(steps, peak)
+    if schedule == "cosine":
+        return peak * _falling(steps)
+    rise = round(0.3 * steps)
+    return peak * np.concatenate([1 - 0.96 * _falling(rise), _falling(steps - rise)])
+
+
+def _falling(steps):
+    return (1 + np.cos(np.pi * np.arange(steps) / max(steps, 1))) / 2

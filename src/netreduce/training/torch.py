@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from ..conversion import from_torch, to_torch
 from ..network import Network
-from . import check_training
+from . import check_training, learning_rates
 from .augmentation import augment
 
 EVALUATION_BATCH = 1000
@@ -44,7 +44,7 @@ def train(
         sgd has Nesterov momentum 0.9.
     learning_rate, weight_decay : float
     schedule : {"none", "cosine", "onecycle"}
-        How the learning rate runs, step by step; cosine falls to 0.
+        How the learning rate runs, step by step: see `netreduce.training.learning_rates`.
     augmentation : dict, optional
         {"shift": pixels, "flip": bool}: each image is moved by up to so many pixels either way, and mirrored half of the time.
     seed : int
@@ -80,7 +80,7 @@ def train(
     validation = _tensors(validation_images, validation_labels, device)
     steps = epochs * -(-len(x) // batch_size)
     descent = _optimizer(optimizer, model.parameters(), learning_rate, weight_decay)
-    rate = _schedule(schedule, descent, learning_rate, steps)
+    rates = iter(learning_rates(schedule, learning_rate, steps).tolist())
     history = []
     with tqdm(total=steps, unit="step", mininterval=5) as progress:
         for epoch in range(1, epochs + 1):
@@ -92,9 +92,8 @@ def train(
                 loss = nn.functional.cross_entropy(logits, target)
                 descent.zero_grad(set_to_none=True)
                 loss.backward()
+                descent.param_groups[0]["lr"] = next(rates)
                 descent.step()
-                if rate is not None:
-                    rate.step()
                 seen += torch.stack((loss.detach() * len(target), (logits.detach().argmax(1) == target).sum()))
                 progress.update()
             loss, accuracy = (seen / len(x)).tolist()
@@ -124,14 +123,6 @@ def _optimizer(name, parameters, learning_rate, weight_decay):
     if name == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **settings)
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name](parameters, **settings)
-
-
-def _schedule(name, optimizer, learning_rate, steps):
-    if name == "none":
-        return None
-    if name == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps)
 
 
 @torch.inference_mode()

@@ -1,0 +1,136 @@
+"""Training in Keras (TensorFlow backend): the same networks, settings and history as in PyTorch."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from ..io.keras_h5 import write_network
+from ..network import Network
+from . import check_training, learning_rates
+
+EVALUATION_BATCH = 1000
+
+
+def train(
+    network: Network,
+    images: np.ndarray,
+    labels: np.ndarray,
+    validation_images: np.ndarray,
+    validation_labels: np.ndarray,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    optimizer: str = "adam",
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    schedule: str = "cosine",
+    augmentation: dict | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> tuple[Network, list[dict]]:
+    """Train a network to classify images; parameters, results and errors as of `netreduce.training.torch.train`."""
+    check_training(network, images, labels, optimizer=optimizer, schedule=schedule, augmentation=augmentation)
+    check_training(network, validation_images, validation_labels)
+    if threads is not None:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    random = np.random.default_rng(seed)
+
+    model = to_keras(network)
+    descent = _optimizer(optimizer, learning_rate, weight_decay)
+    step = _step(model, descent, 0.0 if optimizer == "adamw" else weight_decay)
+    steps = epochs * -(-len(images) // batch_size)
+    rates = iter(learning_rates(schedule, learning_rate, steps))
+    history = []
+    with tqdm(total=steps, unit="step", mininterval=5) as progress:
+        for epoch in range(1, epochs + 1):
+            seen = np.zeros(2)
+            order = random.permutation(len(images))
+            for index in np.split(order, range(batch_size, len(order), batch_size)):
+                descent.learning_rate.assign(next(rates))
+                batch = _augment(images[index], random, **(augmentation or {}))
+                seen += [float(value) for value in step(tf.constant(batch), tf.constant(labels[index], tf.int64))]
+                progress.update()
+            loss, accuracy = (seen / len(images)).tolist()
+            validation_loss, validation_accuracy = _evaluate(model, validation_images, validation_labels)
+            history.append(
+                {
+                    "epoch": epoch,
+                    "training_loss": loss,
+                    "training_accuracy": accuracy,
+                    "validation_loss": validation_loss,
+                    "validation_accuracy": validation_accuracy,
+                }
+            )
+            progress.set_postfix(epoch=epoch, loss=f"{loss:.4f}", validation=f"{validation_accuracy:.4f}")
+    return from_keras(model, network), history
+
+
+def to_keras(network: Network) -> keras.Model:
+    """The network as a Keras model; its layers have the network's names."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.h5"
+        write_network(network, path)
+        return keras.models.load_model(path, compile=False)
+
+
+def from_keras(model: keras.Model, network: Network) -> Network:
+    """The network with the weights of a model of the same architecture and names."""
+    trained = {}
+    for index, (name, layer) in enumerate(zip(network.names, network.layers, strict=True)):
+        fields = layer.arrays()
+        if fields:
+            trained[index] = layer.replace(**dict(zip(fields, model.get_layer(name).get_weights(), strict=True)))
+    return network.replace(trained)
+
+
+def _step(model, optimizer, weight_decay):
+    @tf.function(reduce_retracing=True)
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            logits = model(x, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            loss = tf.reduce_mean(losses)
+        variables = model.trainable_variables
+        gradients = [gradient + weight_decay * variable for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)]
+        optimizer.apply(gradients, variables)
+        return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == y, tf.float32))
+
+    return step
+
+
+def _optimizer(name, learning_rate, weight_decay):
+    if name == "sgd":
+        return keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True)
+    if name == "adamw":
+        return keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, epsilon=1e-8)
+    return keras.optimizers.Adam(learning_rate, epsilon=1e-8)
+
+
+def _augment(batch, random, shift=0, flip=False):
+    """As `augmentation.augment`, with images channels last."""
+    if flip:
+        mirrored = random.random(len(batch)) < 0.5
+        batch = np.where(mirrored[:, None, None, None], batch[:, :, ::-1], batch)
+    if shift:
+        height, width = batch.shape[1:3]
+        padded = np.pad(batch, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
+        down, right = random.integers(0, 2 * shift + 1, (2, len(batch), 1))
+        rows, columns = down + np.arange(height), right + np.arange(width)
+        batch = padded[np.arange(len(batch))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return batch
+
+
+def _evaluate(model, images, labels):
+    logits = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels.astype(np.int64), logits)
+    return float(tf.reduce_mean(loss)), float((logits.argmax(1) == labels).mean())
