@@ -87,7 +87,9 @@ rule layers:
     resources:
         mem_mb=memory(2000),
         runtime=60,
+    params:
+        images=json.dumps(config["sweep"].get("layer_images")),
     message:
         "accuracy of {wildcards.model} layer by layer"
     shell:
-        "python {input.script} --analog {input.analog} --quantized {input.quantized} --data {input.data} --output {output} > {log} 2>&1"
+        "python {input.script} --analog {input.analog} --quantized {input.quantized} --data {input.data} --images {params.images} --output {output} > {log} 2>&1"

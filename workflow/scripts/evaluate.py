@@ -6,6 +6,7 @@ from pathlib import Path
 from measure import measure
 from netreduce import cli
 from netreduce.datasets import read
+from netreduce.evaluation import predict_classes
 from netreduce.files import write_table
 from netreduce.io import load
 
@@ -22,10 +23,11 @@ def main():
 
     data = read(arguments.data)
     analog = load(arguments.analog)
-    rows = [{"network": "analog", "bits": "", **measure(analog, analog, data)}]
+    reference = predict_classes(analog, data.images("test"))
+    rows = [{"network": "analog", "bits": "", **measure(analog, reference, data)}]
     for kind, paths in (("quantized", arguments.quantized), ("lumped", arguments.lumped)):
         for bits, path in zip(arguments.bits, paths, strict=True):
-            rows.append({"network": kind, "bits": bits, **measure(load(path), analog, data)})
+            rows.append({"network": kind, "bits": bits, **measure(load(path), reference, data)})
     write_table(arguments.output, rows)
 
 

@@ -1,6 +1,7 @@
 """Accuracy of a network as its layers are quantized one after the other, and with each layer quantized alone."""
 
 import argparse
+import json
 import re
 from pathlib import Path
 
@@ -18,12 +19,13 @@ def main():
     parser.add_argument("--analog", type=Path, required=True, help="analog network (.h5)")
     parser.add_argument("--quantized", type=Path, nargs="+", required=True, help="its quantized networks, <method>_<bits>bit.h5")
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
+    parser.add_argument("--images", type=json.loads, required=True, help="test images to evaluate on, the first ones; null for all")
     parser.add_argument("--output", type=Path, required=True, help="where the accuracies go (.csv)")
     arguments = parser.parse_args()
 
     analog = load(arguments.analog)
     data = read(arguments.data)
-    images, labels = data.images("test"), data.test_labels
+    images, labels = data.images("test", arguments.images), data.test_labels[: arguments.images]
     rows = []
     for path in arguments.quantized:
         key = QUANTIZED.fullmatch(path.stem).groupdict()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from netreduce import cli
 from netreduce.datasets import read
-from netreduce.evaluation import evaluate
+from netreduce.evaluation import evaluate, predict_classes
 from netreduce.files import write_table
 from netreduce.io import load
 from netreduce.lumping import lump
@@ -35,9 +35,11 @@ def main():
     settings = {bits: json.loads(path.read_text()) for bits, path in zip(arguments.bits, arguments.settings, strict=True)}
     quantized = {bits: load(path) for bits, path in zip(arguments.bits, arguments.quantized, strict=True)}
 
-    def row(name, order, tolerance, lumping, network, reference):
+    predicted = {name: predict_classes(network, images) for name, network in {"analog": analog, **quantized}.items()}
+
+    def row(name, order, tolerance, lumping, certified, network):
         layers = lumping.record()["layers"].values()
-        measured = evaluate(network, images, labels, reference=reference)
+        measured = evaluate(network, images, labels, reference=predicted[name])
         return {
             "network": name,
             "order": order,
@@ -47,16 +49,17 @@ def main():
             "test_accuracy": measured.accuracy,
             "agreement": measured.agreement,
             "bound": float(lumping.bound.max()),
-            "certified_share": lumping.certified(images),
+            "certified_share": certified,
         }
 
     rows = []
     for tolerance in arguments.tolerances:
         lumping = lump(analog, tolerance, tuple(arguments.input_range))
-        rows.append(row("analog", "lump", tolerance, lumping, lumping.network, analog))
+        certified = lumping.certified(images)
+        rows.append(row("analog", "lump", tolerance, lumping, certified, lumping.network))
         for bits, network in quantized.items():
             after = lump(network, tolerance, tuple(arguments.input_range))
-            rows.append(row(bits, "quantize-lump", tolerance, after, after.network, network))
+            rows.append(row(bits, "quantize-lump", tolerance, after, after.certified(images), after.network))
             setting = settings[bits]
             before = quantize(
                 lumping.network,
@@ -67,7 +70,7 @@ def main():
                 conv=arguments.conv,
                 seed=arguments.seed,
             )
-            rows.append(row(bits, "lump-quantize", tolerance, lumping, before, network))
+            rows.append(row(bits, "lump-quantize", tolerance, lumping, certified, before))
     rows.sort(key=lambda r: (r["network"] != "analog", r["network"], r["order"], r["tolerance"]))
     write_table(arguments.output, rows)
 
