@@ -82,7 +82,7 @@ class Technique:
     parameters : mapping of str to Parameter
         The first one is the one that `name: value` sets.
     fixed : mapping
-        Arguments that the line itself sets.
+        Arguments that the line itself sets; None for `samples` withholds them from a function that could do without.
     analog : bool
         Whether it needs floating-point weights, so that it cannot follow a quantizer.
     """
@@ -119,7 +119,7 @@ TECHNIQUES = {
     "gptq": _quantizer("GPTQ", "gptq"),
     "qronos": _quantizer("Qronos", "qronos"),
     "spfq": _quantizer("SPFQ", "spfq"),
-    "lump": Technique("Lumping", "lumping", "netreduce.lumping:lump", {"tolerance": TOLERANCE}),
+    "lump": Technique("Lumping", "lumping", "netreduce.lumping:lump", {"tolerance": TOLERANCE}, {"samples": None}),
     "nnrelief": _pruner("NNrelief", "nnrelief", iterations=_integer(1, 1), epochs=_integer(0, 0)),
     "magnitude": _pruner("Magnitude", "magnitude", scope=_choice("global", "layer")),
     "structured": _pruner("Structured", "structured"),
@@ -239,7 +239,7 @@ def apply(step: Step, network: "Network", data, samples: int = 10_000, seed: int
         "seed": lambda: seed,
     }
     wanted = inspect.signature(function).parameters
-    offered = {name: offer() for name, offer in offers.items() if name in wanted}
+    offered = {name: offer() for name, offer in offers.items() if name in wanted and name not in step.technique.fixed}
     result = function(network, **offered, **step.technique.fixed, **step.parameters)
     return getattr(result, "network", result)
 

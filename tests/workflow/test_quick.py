@@ -122,7 +122,12 @@ def digests(folder):
         digest = hashlib.sha256()
         if path.suffix == ".h5":
             with h5py.File(path) as file:
-                file.visititems(lambda key, item, digest=digest: digest.update(key.encode() + item[()].tobytes()) if isinstance(item, h5py.Dataset) else None)
+                names = []
+                file.visit(names.append)
+                for key in names:
+                    digest.update(key.encode())
+                    if isinstance(file[key], h5py.Dataset):
+                        digest.update(file[key][()].tobytes())
         elif path.suffix == ".pth":
             continue  # its arrays are those of the text
         else:
