@@ -33,7 +33,8 @@ from netreduce.network import Network
 from netreduce.quantization import quantize, quantize_many
 
 BITS, SCALAR = 4, 4.0
-MLP_BATCH, CNN_BATCH = 2000, 100  # images of a mini-batch
+MLP_BATCH, CNN_BATCH = 500, 100  # images of a mini-batch
+FLOOR_BATCHES = 4  # of the MLP, that the floor multiplies at a time
 MLP_IMAGES, CNN_IMAGES, CNN_WALK_IMAGES = (2500,), 60, 5
 PATCH_ROWS = 4096  # rows of a convolution's matrix that the floor multiplies at a time
 GRID = [{"bits": bits, "alphabet_scalar": scalar} for bits in (1.58, 2, 3, 4) for scalar in range(1, 11)]
@@ -42,9 +43,9 @@ GRID = [{"bits": bits, "alphabet_scalar": scalar} for bits in (1.58, 2, 3, 4) fo
 class Images:
     """The first images of a raw uint8 file as float32 mini-batches in [0, 1], read anew on every iteration."""
 
-    def __init__(self, path, count, shape):
+    def __init__(self, path, count, shape, batches=1):
         self.path, self.count, self.shape = path, count, shape
-        self.batch = CNN_BATCH if shape[-1] == 3 else MLP_BATCH
+        self.batch = batches * (CNN_BATCH if shape[-1] == 3 else MLP_BATCH)
 
     def __iter__(self):
         size = int(np.prod(self.shape))
@@ -176,7 +177,7 @@ def run_brevitas(network, images, conv):
 def run_floor(network, images, conv, quantized):
     """The products alone: H of every layer, G of all but the first, the forward products of all but the last, in both networks."""
     layers, seconds = weighted(network), 0.0
-    for batch in images:
+    for batch in Images(images.path, images.count, images.shape, FLOOR_BATCHES if images.shape[-1] == 1 else 1):
         values = [[batch, *net.activations(batch)] for net in (network, quantized)]
         for index in layers:
             nets = [net.layers[index] for net in (network, quantized)]
