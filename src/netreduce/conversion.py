@@ -55,8 +55,7 @@ def to_torch(network: Network) -> nn.Module:
 
 def from_torch(module: nn.Module, network: Network) -> Network:
     """The network with the parameters of a module of the same architecture."""
-    state = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-    return from_tensors({name: np.array(tensor) for name, tensor in state.items() if tensor.is_floating_point()}, network)
+    return from_tensors({name: tensor.cpu().numpy().copy() for name, tensor in module.state_dict().items()}, network)
 
 
 class TorchNetwork(nn.Module):

@@ -47,24 +47,21 @@ def norm(channels):
 
 def windows():
     """Convolutions and pooling with every combination of padding and strides (or dilation), side by side."""
-    layers, sources = [], []
-    for kind, padding, strides in itertools.product(("conv", "depthwise", "max", "average"), ("valid", "same"), (1, 2, 3)):
-        layers.append(
-            {
-                "conv": lambda: Conv2D(kernel(3, 2, 3, 4), None, "relu", strides=strides, padding=padding),
-                "depthwise": lambda: DepthwiseConv2D(kernel(2, 3, 3, 2), None, "tanh", strides=strides, padding=padding),
-                "max": lambda: MaxPooling2D((3, 2), strides, padding),
-                "average": lambda: AveragePooling2D((2, 3), strides, padding),
-            }[kind]()
-        )
-        sources.append((-1,))
+    layers = []
+    for padding, strides in itertools.product(("valid", "same"), (1, 2, 3)):
+        layers += [
+            Conv2D(kernel(3, 2, 3, 4), None, "relu", strides=strides, padding=padding),
+            DepthwiseConv2D(kernel(2, 3, 3, 2), None, "tanh", strides=strides, padding=padding),
+            MaxPooling2D((3, 2), strides, padding),
+            AveragePooling2D((2, 3), strides, padding),
+        ]
     for padding, dilation in itertools.product(("valid", "same"), ((2, 2), (1, 3))):
         layers += [
             Conv2D(kernel(3, 2, 3, 2), None, "elu", padding=padding, dilation=dilation),
             DepthwiseConv2D(kernel(2, 2, 3, 1), None, "silu", padding=padding, dilation=(2, 2)),
         ]
-        sources += [(-1,), (-1,)]
     branches = len(layers)
+    sources = [(-1,)] * branches
     layers += [Flatten() for _ in range(branches)]
     sources += [(i,) for i in range(branches)]
     layers.append(Concatenate())

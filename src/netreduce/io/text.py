@@ -19,6 +19,7 @@ from ..network import Network
 from .guard import reading
 from .tensors import from_tensors, to_tensors
 
+LARGEST = float(np.finfo(np.float32).max)
 WRITE_VALUES = 1 << 16
 READ_CHARACTERS = 1 << 20
 HEADER = re.compile(r"\s*Layer\s*:\s*(.*?)\s*")
@@ -114,5 +115,5 @@ def _values(text, number, tensor):
             return values
     except (ValueError, DeprecationWarning):
         pass
-    wrong = next(word for word in numbers.split() if not NUMBER.fullmatch(word) or abs(float(word)) > np.finfo(np.float32).max)
+    wrong = next(word for word in numbers.split() if not NUMBER.fullmatch(word) or abs(float(word)) > LARGEST)
     raise ModelFileError(f"line {number}, tensor {tensor!r}: {wrong[:40]!r} is not a finite float32 number")
