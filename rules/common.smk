@@ -1,4 +1,5 @@
 import ast
+import fcntl
 import json
 import re
 import subprocess
@@ -16,6 +17,28 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 from netreduce import techniques  # noqa: E402
 from netreduce.errors import NetreduceError  # noqa: E402
 
+
+def hold_folder():
+    """Hold the working directory while this process lives.
+
+    A run that was killed leaves Snakemake's lock behind. Where nobody holds the folder that lock is stale, and goes.
+    """
+    try:
+        Path(".snakemake").mkdir(exist_ok=True)
+        held = open(".snakemake/held", "w")
+    except OSError:
+        return None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for lock in Path(".snakemake/locks").glob("*.lock"):
+            lock.unlink()
+    except OSError:
+        pass
+    fcntl.flock(held, fcntl.LOCK_SH)
+    return held
+
+
+HELD = hold_folder()
 SEED_SUFFIX = re.compile(r"(?P<base>.+)-seed(?P<seed>\d+)")
 
 
@@ -135,6 +158,22 @@ def samples(wildcards):
     return model(wildcards.model).get("samples", config["sweep"]["samples"])
 
 
+def methods_of(name):
+    """The methods of a model's sweep."""
+    return tuple(model(name).get("methods", config["sweep"]["methods"]))
+
+
+def models_by_methods():
+    """Wildcard constraints for the models that are swept with the same methods, by these methods."""
+    return {
+        methods: matching(
+            lambda entry: tuple(entry.get("methods", config["sweep"]["methods"]))
+            == methods
+        )
+        for methods in map(methods_of, config["models"])
+    }
+
+
 def training_threads(wildcards):
     return model(wildcards.model)["training"]["threads"]
 
@@ -150,7 +189,6 @@ def memory(megabytes):
 
 MODELS = list(config["models"])
 BITS = [text(bits) for bits in config["sweep"]["bits"]]
-METHODS = config["sweep"]["methods"]
 SCALARS = [text(scalar) for scalar in config["sweep"]["alphabet_scalars"]]
 TRAINED_IN_TORCH = matching(
     lambda entry: "weights" not in entry and entry["framework"] == "torch"

@@ -13,6 +13,23 @@ def test_an_error_of_ours_is_one_message_and_status_1():
     assert exit_.value.code == "error: images.gz: truncated"  # the interpreter prints a text to stderr and exits with 1
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "net.h5"), "error: [Errno 28] No space left on device: 'net.h5'"),
+        (MemoryError("Unable to allocate 9 GiB"), "error: out of memory: Unable to allocate 9 GiB"),
+        (MemoryError(), "error: out of memory"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_message_and_status_1(error, message):
+    def fail():
+        raise error
+
+    with pytest.raises(SystemExit) as exit_:
+        main(fail)
+    assert exit_.value.code == message
+
+
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         main(lambda: 1 / 0)

@@ -1,0 +1,364 @@
+"""Feed the readers damaged and hostile files: python tests/fuzz/fuzz.py {h5,keras,pth,txt,config} --count 100000
+
+Every input follows from the reader, the seed and its number: `--first N --count 1` repeats one. A reader may read an input or refuse it with the
+library's own errors; anything else is a finding: another exception, a crash, 20 seconds of work without an answer, more than 1 GiB of memory.
+"""
+
+import argparse
+import io
+import json
+import mmap
+import os
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import traceback
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "src"))
+
+import netreduce as nr  # noqa: E402
+from netreduce.architectures import build  # noqa: E402
+from netreduce.layers import Quantization  # noqa: E402
+from netreduce.techniques import parse_chain  # noqa: E402
+
+MEMORY = 1 << 30
+SECONDS = 20
+MLP = {"name": "mlp", "hidden": [5, 4], "batch_norm": True}
+NASTY_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
+NASTY_VALUES = (
+    *(None, True, False, 0, -1, 1, 2, 0.5, -0.0, 1e308, 10**30, 2**31, 2**63, float("nan"), float("inf")),
+    *("", "relu", "linear", "softmax", "valid", "same", "Dense", "Lambda", "../../x", "/etc/passwd", "a" * 5000, "__class__", "\x00", "ü", "{}"),
+    *([], {}, [[]], [None], [1, 2, 3], [-1, 10**9], [10**9, 10**9], {"class_name": "Lambda", "config": {"function": "x"}}, [[[["a", 0, 0, {}]]]]),
+)
+
+
+def seeds(kind):
+    """Files to start from, as bytes."""
+    rng = np.random.default_rng(0)
+    mlp = build(MLP, (6,), 3, seed=0)
+    convolutional = nr.Network(
+        [
+            nr.Conv2D(rng.normal(size=(3, 3, 1, 2)).astype("f4"), np.zeros(2, "f4"), padding="same", activation="relu"),
+            nr.MaxPooling2D((2, 2)),
+            nr.Flatten(),
+            nr.Dense(rng.normal(size=(18, 3)).astype("f4"), np.zeros(3, "f4")),
+        ],
+        (6, 6, 1),
+    )
+    codes = rng.integers(-1, 2, (40, 40)).astype("f4")  # large enough to be compressed inside
+    quantized = nr.Network([nr.Dense(codes * 0.25, np.zeros(40, "f4"), "relu", quantization=Quantization(0.25, 2))], (40,))
+    if kind == "config":
+        return [(ROOT / name).read_bytes() for name in ("config.yaml", "config/quick.yaml")]
+    networks = [mlp] if kind in ("pth", "txt") else [mlp, convolutional, quantized]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"seed.{kind}"
+        contents = []
+        for network in networks:
+            nr.save(network, path)
+            contents.append(path.read_bytes())
+    return contents
+
+
+def mutate_bytes(content, rng, others):
+    """A few random changes of bytes, numbers and blocks."""
+    content = bytearray(content)
+    for _ in range(1 + rng.geometric(0.4)):
+        size = len(content)
+        at = int(rng.integers(size)) if size else 0
+        match rng.integers(7):
+            case 0 | 1 if size:
+                content[at] ^= 1 << rng.integers(8)
+            case 2:
+                width = int(rng.choice([1, 2, 4, 8]))
+                number = NASTY_NUMBERS[rng.integers(len(NASTY_NUMBERS))] & ((1 << 8 * width) - 1)
+                content[at : at + width] = number.to_bytes(width, "little")
+            case 3:
+                del content[at : at + int(rng.geometric(0.1))]
+            case 4:
+                end = at + int(rng.geometric(0.02))
+                content[at:at] = content[at:end]
+            case 5 if rng.random() < 0.3:
+                del content[at:]
+            case 6:
+                other = others[rng.integers(len(others))]
+                start = int(rng.integers(len(other)))
+                block = other[start : start + int(rng.geometric(0.02))]
+                content[at : at + len(block)] = block
+    return bytes(content)
+
+
+def mutate_json(value, rng):
+    """A few random places of a JSON value replaced, removed or repeated."""
+    for _ in range(1 + rng.geometric(0.5)):
+        places = list(_places(value))
+        if not places:
+            return value
+        parent, key = places[rng.integers(len(places))]
+        action = rng.integers(5)
+        if action == 0:
+            del parent[key]
+        elif action == 1 and isinstance(parent, list):
+            parent.insert(key, parent[key])
+        elif action == 2:
+            other, other_key = places[rng.integers(len(places))]
+            parent[key] = json.loads(json.dumps(other[other_key]))
+        else:
+            parent[key] = NASTY_VALUES[rng.integers(len(NASTY_VALUES))]
+        value = json.loads(json.dumps(value))
+    return value
+
+
+def _places(value):
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in list(items):
+        yield value, key
+        yield from _places(child)
+
+
+def mutate_hdf5(content, rng, others):
+    """Bytes, the configuration, or whole datasets."""
+    import h5py
+
+    action = rng.integers(4)
+    if action < 2:
+        return mutate_bytes(content, rng, others)
+    file_content = io.BytesIO(content)
+    with h5py.File(file_content, "r+") as file:
+        if action == 2 and "model_config" in file.attrs:
+            file.attrs["model_config"] = json.dumps(mutate_json(json.loads(file.attrs["model_config"]), rng))
+        else:
+            datasets = []
+            file.visititems(lambda name, item: datasets.append(name) if isinstance(item, h5py.Dataset) else None)
+            _replace_dataset(file, datasets[rng.integers(len(datasets))], rng)
+    return file_content.getvalue()
+
+
+def _replace_dataset(file, name, rng):
+    import h5py
+
+    array = np.atleast_1d(file[name][()])
+    shape = array.shape
+    del file[name]
+    match rng.integers(9):
+        case 0:
+            huge = tuple(int(rng.choice([1, length, 1 << 16, 1 << 28])) for length in shape)
+            file.create_dataset(name, huge, "f4", chunks=tuple(min(64, length) for length in huge), compression="gzip")[(0,) * len(huge)] = 1
+        case 1:
+            huge = tuple(length * 5000 for length in shape)
+            file.create_dataset(name, huge, "f4")
+        case 2:
+            file.create_dataset(name, data=array.astype(rng.choice(["f2", "f8", "i4", "u1", "c8", "S3"])))
+        case 3:
+            file[name] = h5py.SoftLink(str(rng.choice(["/", "/nowhere", name])))
+        case 4:
+            file[name] = h5py.ExternalLink("/etc/hostname", "/")
+        case 5:
+            file.create_group(name)
+        case 6:
+            array = array.copy()
+            array.flat[rng.integers(array.size)] = rng.choice([np.nan, np.inf, 1e38])
+            file.create_dataset(name, data=array)
+        case 7:
+            file.create_dataset(name, shape, "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+        case 8:
+            dataset = file.create_dataset(name, shape, "f4", chunks=shape, compression="gzip")
+            dataset.id.write_direct_chunk((0,) * len(shape), mutate_bytes(b"x\x9c" + array.tobytes(), rng, [array.tobytes()]))
+
+
+def mutate_zip(content, rng, others, members):
+    """Bytes of the archive, or of its members, which are packed again with names and sizes that may lie."""
+    if rng.random() < 0.4:
+        return mutate_bytes(content, rng, others)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = [(member.filename, archive.read(member)) for member in archive.infolist()]
+    chosen = int(rng.integers(len(parts)))
+    name, part = parts[chosen]
+    parts[chosen] = (name, members(name, part, rng))
+    match rng.integers(12):
+        case 0:
+            parts.append((str(rng.choice(["../x", "/x", "..\\x", "C:\\x", name])), b"x"))
+        case 1:
+            del parts[chosen]
+        case 2:
+            parts[chosen] = (name + "x", part)
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED if rng.random() < 0.2 else zipfile.ZIP_STORED) as archive:
+        for name, part in parts:
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), part, archive.compression)
+    return changed.getvalue()
+
+
+def keras_member(name, part, rng):
+    if name.endswith(".json"):
+        return json.dumps(mutate_json(json.loads(part), rng)).encode() if rng.random() < 0.8 else mutate_bytes(part, rng, [part])
+    return mutate_hdf5(part, rng, [part])
+
+
+def torch_member(name, part, rng):
+    return mutate_bytes(part, rng, [part, b"cbuiltins\neval\n(V1\ntR.", b"cos\nsystem\n(Vtrue\ntR.", struct.pack("<BI", 0x58, 0xFFFFFFF0)])
+
+
+def mutate_text(content, rng, others):
+    tokens = [
+        b"Layer:",
+        b"Layer: a\n",
+        b"nan",
+        b"inf",
+        b"-",
+        b"1e999",
+        b"1e-999",
+        b"0x1",
+        b",",
+        b",,",
+        b"\n\n",
+        b"\r",
+        b"\x00",
+        b"\xff",
+        b"1_0",
+        "１".encode(),
+    ]
+    if rng.random() < 0.5:
+        return mutate_bytes(content, rng, others)
+    words = content.split(b" ")
+    for _ in range(1 + rng.geometric(0.4)):
+        at = int(rng.integers(len(words)))
+        words[at : at + int(rng.integers(3))] = [tokens[rng.integers(len(tokens))]] * int(rng.integers(1, 3))
+    return b" ".join(words)
+
+
+def mutate_config(content, rng, others):
+    import yaml
+
+    if rng.random() < 0.3:
+        return mutate_bytes(content, rng, others)
+    return yaml.safe_dump(mutate_json(yaml.safe_load(content), rng), allow_unicode=True).encode("utf-8", "surrogatepass")
+
+
+def read_config(path):
+    """What happens to a config file before any job runs."""
+    from snakemake.common.configfile import load_configfile
+    from snakemake.utils import validate
+
+    config = load_configfile(path)
+    validate(config, str(ROOT / "workflow/schemas/config.schema.yaml"))
+    for entry in config["models"].values():
+        if "architecture" in entry:
+            build(entry["architecture"], (32, 32, 3), 10)
+    for chain in config["comparison"]["chains"]:
+        parse_chain(chain)
+
+
+READERS = {
+    "h5": (mutate_hdf5, nr.load),
+    "keras": (lambda content, rng, others: mutate_zip(content, rng, others, keras_member), nr.load),
+    "pth": (lambda content, rng, others: mutate_zip(content, rng, others, torch_member), lambda path: nr.load(path, MLP)),
+    "txt": (mutate_text, lambda path: nr.load(path, MLP)),
+    "config": (mutate_config, read_config),
+}
+
+
+def make(kind, contents, seed, number):
+    """The input of that number."""
+    rng = np.random.default_rng([seed, number])
+    mutate, _ = READERS[kind]
+    return mutate(contents[rng.integers(len(contents))], rng, contents)
+
+
+def work(kind, contents, seed, numbers, counts, path):
+    """Read the inputs one by one; `counts` is shared with the parent: inputs begun, read, refused."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    refusals = [nr.NetreduceError]
+    if kind == "config":
+        from snakemake.exceptions import WorkflowError
+
+        refusals.append(WorkflowError)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2 * MEMORY,) * 2)
+    for number in numbers:
+        path.write_bytes(make(kind, contents, seed, number))
+        counts[0] = number + 1
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        try:
+            READERS[kind][1](path)
+            counts[1] += 1
+        except tuple(refusals) as error:
+            counts[2] += 1
+            if "MemoryError" in str(error):
+                report(kind, number, "ran out of memory")
+        except BaseException:
+            report(kind, number, traceback.format_exc(limit=-3))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > MEMORY:
+            report(kind, number, "used more than 1 GiB of memory")
+            break
+    os._exit(0)
+
+
+def report(kind, number, what):
+    print(f"finding: {kind} {number}: {what}", flush=True)
+    os.write(FINDINGS, b"x")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("reader", choices=READERS)
+    parser.add_argument("--count", type=int, default=1000, help="number of inputs")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="write the inputs here instead of reading them")
+    arguments = parser.parse_args()
+
+    contents = seeds(arguments.reader)
+    end = arguments.first + arguments.count
+    if arguments.keep:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
+        for number in range(arguments.first, end):
+            (arguments.keep / f"{number}.{arguments.reader}").write_bytes(make(arguments.reader, contents, arguments.seed, number))
+        return None
+
+    global FINDINGS
+    READERS[arguments.reader][1](warm_up(arguments.reader, contents))
+    found, FINDINGS = os.pipe()
+    os.set_blocking(found, False)
+    counts = memoryview(mmap.mmap(-1, 24)).cast("q")
+    counts[0] = arguments.first
+    folder = Path(tempfile.mkdtemp(prefix="fuzz"))
+    while counts[0] < end:
+        child = os.fork()
+        if not child:
+            work(arguments.reader, contents, arguments.seed, range(counts[0], end), counts, folder / f"input.{arguments.reader}")
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            report(arguments.reader, counts[0] - 1, f"ended by {signal.Signals(os.WTERMSIG(status)).name}")
+        elif status:
+            sys.exit(f"input {counts[0]} could not be made")
+    shutil.rmtree(folder)
+    try:
+        findings = len(os.read(found, 1 << 20))
+    except BlockingIOError:
+        findings = 0
+    print(f"{arguments.reader}: {arguments.count} inputs, {counts[1]} read, {counts[2]} refused, {findings} findings")
+    return bool(findings)
+
+
+def warm_up(kind, contents):
+    """A file that is in order, so that the children share what its reader imports."""
+    path = Path(tempfile.mkdtemp(prefix="fuzz")) / f"whole.{kind}"
+    path.write_bytes(contents[0])
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
