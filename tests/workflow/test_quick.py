@@ -89,8 +89,8 @@ def edit(path, pattern, replacement):
 def test_an_alphabet_scalar_reruns_the_sweep_and_what_follows(changed):
     edit(changed / "config/quick.yaml", r"alphabet_scalars: \[2, 3, 4\]", "alphabet_scalars: [2, 3, 5]")
     stale = changed.stale()
-    assert stale.keys() >= {"sweep", "select_setting", "lump", "tolerance", "evaluate", "thesis"}
-    assert stale["sweep"] == 3
+    assert stale.keys() >= {"sweep_gpfq_msq", "select_gpfq_msq", "lump", "tolerance", "evaluate", "thesis"}
+    assert stale["sweep_gpfq_msq"] == 3
     assert not stale.keys() & BEFORE_THE_SWEEP
 
 
@@ -99,7 +99,7 @@ def test_the_code_of_lumping_reruns_lumping_and_what_follows(changed):
     module.write_text(module.read_text() + "\n_CHANGED = True\n")
     stale = changed.stale()
     assert stale.keys() >= {"lump", "classes", "tolerance", "evaluate", "thesis"}
-    assert not stale.keys() & (BEFORE_THE_SWEEP | {"sweep", "select_setting", "layers"})
+    assert not stale.keys() & (BEFORE_THE_SWEEP | {"sweep_gpfq_msq", "select_gpfq_msq", "layers"})
 
 
 def test_two_runs_give_the_same_bytes(finished, tmp_path):
