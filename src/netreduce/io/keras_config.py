@@ -10,6 +10,7 @@ from ..network import INPUT, Network
 from .keras_layers import READERS, KerasLayer, WeightReader, keras_class, keras_settings
 
 INPUT_NAME = "input_1"
+MERGING = ("Add", "Concatenate")
 
 
 def parse_json(text: str | bytes, what: str):
@@ -59,6 +60,8 @@ def build_network(model: KerasModel, weights: WeightReader) -> Network:
         if entry.kind not in READERS:
             raise entry.unsupported(f"layers of this class are not supported; known: {', '.join(READERS)}")
         inputs = [shapes[source] for source in sources]
+        if len(inputs) > 1 and entry.kind not in MERGING:
+            raise entry.error(f"reads {len(inputs)} layers, expected one")
         try:
             layer = READERS[entry.kind](entry, inputs[0], weights)
             shapes[index] = layer.output_shape(*inputs)
@@ -167,7 +170,7 @@ def _entry(raw):
         raise ModelFileError(f"a layer must have a class_name and a config, found {str(raw)[:100]}")
     kind, settings = raw["class_name"], raw["config"]
     if isinstance(settings, list) or "layers" in settings:
-        raise UnsupportedLayerError(f"layer {raw.get('name', kind)!r} ({kind}): models inside models are not supported")
+        raise UnsupportedLayerError(f"model {raw.get('name', kind)!r} ({kind}): models inside models are not supported")
     name = raw.get("name", settings.get("name"))
     if not isinstance(name, str):
         raise ModelFileError(f"a layer of class {kind} has no name")

@@ -106,12 +106,17 @@ def _dense(entry, shape, weights):
     return Dense(**_weighted(entry, weights, (shape[0], units), units))
 
 
+def _padding(entry):
+    entry.require(("valid", "same"), "padding", "border_mode", default="valid")
+    return entry.get("padding", "border_mode", default="valid")
+
+
 def _window(entry, shape):
     if len(shape) != 3:
         raise entry.error(f"expects inputs of shape (height, width, channels), found {shape}")
     settings = {
         "strides": entry.pair("strides", "subsample", default=1),
-        "padding": entry.get("padding", "border_mode", default="valid"),
+        "padding": _padding(entry),
         "dilation": entry.pair("dilation_rate", default=1),
     }
     return entry.pair("kernel_size", default=[entry.get("nb_row"), entry.get("nb_col")]), settings
@@ -150,7 +155,7 @@ def _pooling(layer):
     def read(entry, shape, weights):
         entry.require(("channels_last", "tf"), "data_format", "dim_ordering", default="channels_last")
         size = entry.pair("pool_size", default=2)
-        return layer(size, entry.pair("strides", default=size), entry.get("padding", "border_mode", default="valid"))
+        return layer(size, entry.pair("strides", default=size), _padding(entry))
 
     return read
 
