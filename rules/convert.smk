@@ -9,6 +9,8 @@ rule text:
         "logs/text/{model}.log",
     benchmark:
         "results/timings/jobs/text/{model}.tsv"
+    group:
+        "convert"
     conda:
         "../envs/convert.yaml"
     threads: 1
@@ -37,6 +39,8 @@ rule rebuild:
         "results/timings/jobs/rebuild/{model}.tsv"
     wildcard_constraints:
         model=TRAINED_IN_TORCH,
+    group:
+        "convert"
     conda:
         "../envs/convert.yaml"
     threads: 1

@@ -10,6 +10,8 @@ rule lump:
         "logs/lump/{model}_{bits}bit.log",
     benchmark:
         "results/timings/jobs/lump/{model}_{bits}bit.tsv"
+    group:
+        "select"
     conda:
         "../envs/lump.yaml"
     threads: 1

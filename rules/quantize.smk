@@ -66,6 +66,8 @@ for methods, models in models_by_methods().items():
             "results/timings/jobs/select_setting/{model}_{bits}bit.tsv"
         wildcard_constraints:
             model=models,
+        group:
+            "select"
         conda:
             "../envs/quantize.yaml"
         threads: 1

@@ -131,13 +131,16 @@ def mutate_hdf5(content, rng, others):
     if action < 2:
         return mutate_bytes(content, rng, others)
     file_content = io.BytesIO(content)
-    with h5py.File(file_content, "r+") as file:
-        if action == 2 and "model_config" in file.attrs:
-            file.attrs["model_config"] = json.dumps(mutate_json(json.loads(file.attrs["model_config"]), rng))
-        else:
-            datasets = []
-            file.visititems(lambda name, item: datasets.append(name) if isinstance(item, h5py.Dataset) else None)
-            _replace_dataset(file, datasets[rng.integers(len(datasets))], rng)
+    try:
+        with h5py.File(file_content, "r+") as file:
+            if action == 2 and "model_config" in file.attrs:
+                file.attrs["model_config"] = json.dumps(mutate_json(json.loads(file.attrs["model_config"]), rng))
+            else:
+                datasets = []
+                file.visititems(lambda name, item: datasets.append(name) if isinstance(item, h5py.Dataset) else None)
+                _replace_dataset(file, datasets[rng.integers(len(datasets))], rng)
+    except (OSError, ValueError, RuntimeError, OverflowError):  # what HDF5 does not write
+        return mutate_bytes(content, rng, others)
     return file_content.getvalue()
 
 

@@ -52,7 +52,7 @@ def run_in_namespace(project, setup, *arguments):
 
 
 def leftovers(project):
-    return [path for path in (project / "results").rglob(".*.part*")]
+    return list((project / "results").rglob(".*.part*"))
 
 
 def jobs_of(group):
