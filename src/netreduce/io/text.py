@@ -23,7 +23,8 @@ LARGEST = float(np.finfo(np.float32).max)
 WRITE_VALUES = 1 << 16
 READ_CHARACTERS = 1 << 20
 HEADER = re.compile(r"\s*Layer\s*:\s*(.*?)\s*")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+WORD = re.compile(r"\S+", re.ASCII)
 
 
 def read_network(path: Path, architecture) -> Network:
@@ -115,5 +116,5 @@ def _values(text, number, tensor):
             return values
     except (ValueError, DeprecationWarning):
         pass
-    wrong = next(word for word in numbers.split() if not NUMBER.fullmatch(word) or abs(float(word)) > LARGEST)
+    wrong = next(word for word in WORD.findall(numbers) if not NUMBER.fullmatch(word) or abs(float(word)) > LARGEST)
     raise ModelFileError(f"line {number}, tensor {tensor!r}: {wrong[:40]!r} is not a finite float32 number")
