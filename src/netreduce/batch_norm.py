@@ -23,9 +23,10 @@ WEIGHTED = (Dense, Conv2D, DepthwiseConv2D)
 def fold_batch_norm(network: Network) -> Network:
     """The same function with fewer batch normalizations.
 
-    Behind a linear layer that nothing else reads, a batch normalization becomes part of it. Otherwise it goes forward into the weights that read it, past
-    Dropout, Flatten and average pooling, and past max pooling where its slopes are not negative. It stays where a reader is another kind of layer,
-    or a convolution that pads: the zeros at the border are added after the shift. Quantized kernels keep their codes (up to sign) and get a scale per channel.
+    Behind a linear layer that nothing else reads, a batch normalization becomes part of it. Otherwise it goes forward into the weights that read
+    it, past Dropout, Flatten and average pooling, and past max pooling where its slopes are not negative. It stays where a reader is another kind
+    of layer, or a convolution that pads: the zeros at the border are added after the shift. Quantized kernels keep their codes (up to sign) and get
+    a scale per channel.
 
     Parameters
     ----------

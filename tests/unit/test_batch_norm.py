@@ -43,7 +43,9 @@ def same_function(network, folded, seed=0):
     np.testing.assert_allclose(folded.predict(x), network.predict(x), rtol=1e-11, atol=1e-11)
 
 
-@given(st.integers(0, 10**6), st.sampled_from(["dense", "valid", "depthwise", "flatten", "pool", "average", "global", "dropout", "backward", "chain"]))
+@given(
+    st.integers(0, 10**6), st.sampled_from(["dense", "valid", "depthwise", "flatten", "pool", "average", "global", "dropout", "backward", "chain"])
+)
 @settings(max_examples=60, deadline=None)
 def test_folds_where_exact(seed, kind):
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Data-driven lumping, for comparison: channels whose activations on samples are nearly proportional, and a least-squares correction of the next layers."""
+"""Data-driven lumping, for comparison: by activations on samples, with a least-squares correction of the next layers."""
 
 import numpy as np
 
@@ -13,8 +13,9 @@ BATCH = 256
 class Activations:
     """Chooses the merges of a region from the activations that samples cause: a callable for `exact.merge`.
 
-    A channel may join another when the cosine between their activations is at least 1 − tolerance; those that never act on the samples go as well. The cost of
-    a merge is the root mean square of what it changes, times the norm of the weights that read it. All channels that stay then take over, by least squares.
+    A channel may join another when the cosine between their activations is at least 1 − tolerance; those that never act on the samples go as well.
+    The cost of a merge is the root mean square of what it changes, times the norm of the weights that read it. All channels that stay then take
+    over, by least squares.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def _squared_weights(layer, channels, multiplier):
 
 
 def _least_squares(products, means, keep, gone, multiplier, padded):
-    """The mixture of the channels that stay that is nearest to each one that goes; with a constant, which a convolution that pads could not take up."""
+    """The mixture of the channels that stay that is nearest to each that goes; with a constant, unless a convolution pads."""
     weights, shifts = [], []
     for k in range(multiplier):
         here, there = keep * multiplier + k, gone * multiplier + k

@@ -1,7 +1,7 @@
 """Approximate lumping: channels that are nearly proportional join a representative that stays, cheapest first.
 
-The cost of a merge is what it can move any output: the largest |σ(z_j) − c σ(z_i)| over the box, c being the weighted median that minimises it, times the gain from
-there to the outputs. Clusters are stars around their representatives, so errors do not chain.
+The cost of a merge is what it can move any output: the largest |σ(z_j) − c σ(z_i)| over the box, c being the weighted median that minimises it,
+times the gain from there to the outputs. Clusters are stars around their representatives, so errors do not chain.
 """
 
 import heapq

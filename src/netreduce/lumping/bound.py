@@ -1,8 +1,8 @@
 """Certificates: how far outputs can move, by interval arithmetic over a box of inputs.
 
 Every layer adds a local error to its output; `output_error` carries all of them to the output. Errors are carried forward as |W| e up to the dense
-layers at the end, and from there by the interval of the backward product W_k D W_{k−1} D ..., where D holds the slopes that the activations can have: that
-keeps signs apart and is up to twice as tight for every layer.
+layers at the end, and from there by the interval of the backward product W_k D W_{k−1} D ..., where D holds the slopes that the activations can
+have: that keeps signs apart and is up to twice as tight for every layer.
 
 Boxes and rounding errors hold for any evaluation of a network in its own floating type, in any order of summation (the γ_n of Higham, "Accuracy and
 stability of numerical algorithms", section 3.1).

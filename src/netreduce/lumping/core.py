@@ -22,19 +22,22 @@ MATCHES = ("weights", "activations")
 def lump(network: Network, tolerance=0.0, input_range=None, *, keep=None, max_bound=None, samples=None, match="weights", verify=False) -> Lumping:
     """Merge neurons (of convolutions: channels) that compute multiples of one another, or nearly so.
 
-    By default the function stays the same, and for every input: neurons merge when their weights and biases are positive multiples up to the rounding of the
-    parameters (8 units in the last place of what was summed; the codes of quantized layers, exactly), identical where the activation is not positively
-    homogeneous. Dead and constant neurons go into the next biases; neurons that nobody reads go. Batch normalization, pooling, Flatten, Dropout and depthwise
-    convolution between a layer and its readers are seen through; the output, and layers beside an Add or Concatenate, stay whole.
+    By default the function stays the same, and for every input: neurons merge when their weights and biases are positive multiples up to the
+    rounding of the parameters (8 units in the last place of what was summed; the codes of quantized layers, exactly), identical where the
+    activation is not positively homogeneous. Dead and constant neurons go into the next biases; neurons that nobody reads go. Batch normalization,
+    pooling, Flatten, Dropout and depthwise convolution between a layer and its readers are seen through; the output, and layers beside an Add or
+    Concatenate, stay whole.
 
-    With a tolerance, a bound or a number of neurons, nearly proportional neurons merge as well, the cheapest first: cheap is what moves the outputs least,
-    at worst over the input range. A layer quantized before stays so as long as its merged weights lie on its grid, with as many levels as they take.
+    With a tolerance, a bound or a number of neurons, nearly proportional neurons merge as well, the cheapest first: cheap is what moves the outputs
+    least, at worst over the input range. A layer quantized before stays so as long as its merged weights lie on its grid, with as many levels as
+    they take.
 
     Parameters
     ----------
     network : Network
     tolerance : float in [0, 1)
-        Neurons merge when the cosine between their (weights, bias) is at least 1 − tolerance. 0 is exact, or without this limit where keep or max_bound is given.
+        Neurons merge when the cosine between their (weights, bias) is at least 1 − tolerance. 0 is exact, or without this limit where keep or
+        max_bound is given.
     input_range : (low, high), optional
         Smallest and largest inputs, numbers or arrays of the network's input_shape, over which the bound holds; by default [0, 1].
     keep : int, optional
@@ -64,9 +67,8 @@ def lump(network: Network, tolerance=0.0, input_range=None, *, keep=None, max_bo
     VerificationError
         See `verify`.
 
-    References
-    ----------
-    Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability" (2022); Prabhakar, "Bisimulations for Neural Network Reduction" (2022).
+    References ---------- Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability" (2022); Prabhakar,
+    "Bisimulations for Neural Network Reduction" (2022).
     """
     box = input_box(network, input_range)
     samples = _check(network, tolerance, keep, max_bound, samples, match)
@@ -83,7 +85,7 @@ def lump(network: Network, tolerance=0.0, input_range=None, *, keep=None, max_bo
         elif limit < 0 or least == 0:
             choose = exact_step
         else:
-            choose = Approximate(gains(base), least, limit, most)
+            choose = Approximate(gains(logits(base)), least, limit, most)
         merge(draft, box, choose)
         sweep(draft)
         return Attempt(draft, base, box, getattr(choose, "costs", ()))
@@ -181,10 +183,9 @@ def check(lumping: Lumping, box: Box, count=512) -> None:
     x = (box.low + weights * (box.high - box.low)).astype(lumping.network.dtype)
     difference = np.abs(lumping.network.predict(x).astype(np.float64) - lumping.original.predict(x)).max(axis=0)
     if (difference > lumping.bound).any():
-        worst = np.unravel_index(np.argmax(difference - lumping.bound), difference.shape)
-        raise VerificationError(
-            f"lumping: output {worst[0] if len(worst) == 1 else worst} differs by {difference[worst]:.3g}, more than the bound {lumping.bound[worst]:.3g}"
-        )
+        worst = int(np.argmax(difference - lumping.bound))
+        found, bound = difference.flat[worst], lumping.bound.flat[worst]
+        raise VerificationError(f"lumping: output {worst} differs by {found:.3g}, more than the bound {bound:.3g}")
 
 
 def _check(network, tolerance, keep, max_bound, samples, match):

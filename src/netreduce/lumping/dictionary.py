@@ -3,8 +3,8 @@
 k is the number of sets in S, the input layer counted; S[i] holds the neurons of layer i, W[i][r, s] the weight from r in S[i − 1] to s in S[i],
 b[i][s] and A[i][s] the bias and the activation's name of s, for i = 1 .. k − 1.
 
-For real networks use `netreduce.lump`: it is thousands of times faster. This form is for reading beside the papers (Prabhakar, "Bisimulations for Neural
-Network Reduction", 2022; Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability", 2022).
+For real networks use `netreduce.lump`: it is thousands of times faster. This form is for reading beside the papers (Prabhakar, "Bisimulations for
+Neural Network Reduction", 2022; Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability", 2022).
 """
 
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ def lump_neural_network(N, convention="exact"):
     N : mapping with the keys "k", "S", "W", "b", "A", or the tuple (k, S, W, b, A)
         Neuron ids are any hashable values, different in all layers.
     convention : {"exact", "thesis"}
-        "exact": s' joins the class of s when its incoming weights, as the lumped layer before sees them, and its bias are c > 0 times those of s (c = 1
-        unless the activation is positively homogeneous); the next layer gets W̃(C, t) = Σ c_r W(r, t). The lumped network computes the same function.
-        "thesis": the published transcription, literally, for comparison only: it does **not** preserve the function. It takes ρ = b(s) / b(s') and forms
-        Σ ρ_r W(r, t) where it must divide, compares unscaled sums, accepts ρ ≤ 0, so that a neuron of zeros swallows every later one, cannot handle a zero
-        bias, ignores activations and lumps outputs.
+        "exact": s' joins the class of s when its incoming weights, as the lumped layer before sees them, and its bias are c > 0 times those of s (c
+        = 1 unless the activation is positively homogeneous); the next layer gets W̃(C, t) = Σ c_r W(r, t). The lumped network computes the same
+        function. "thesis": the published transcription, literally, for comparison only: it does **not** preserve the function. It takes ρ = b(s) /
+        b(s') and forms Σ ρ_r W(r, t) where it must divide, compares unscaled sums, accepts ρ ≤ 0, so that a neuron of zeros swallows every later
+        one, cannot handle a zero bias, ignores activations and lumps outputs.
 
     Returns
     -------
@@ -67,7 +67,10 @@ def run_neural_network(N, inputs):
     dict of output neuron to float
     """
     k, S, W, b, A = _checked(N)
-    values = {s: float(inputs[s]) for s in S[0]} if isinstance(inputs, Mapping) else dict(zip(S[0], map(float, inputs), strict=True))
+    given = inputs if isinstance(inputs, Mapping) else dict(zip(S[0], inputs, strict=False))
+    if len(inputs) != len(S[0]) or set(given) != set(S[0]):
+        raise ParameterError(f"inputs must give a value to each of the {len(S[0])} input neurons, found {len(inputs)}")
+    values = {s: float(given[s]) for s in S[0]}
     for i in range(1, k):
         values = {
             s: float(activation_function(_activation(A, i, s)).function(np.float64(sum(W[i][r, s] * v for r, v in values.items()) + b[i][s])))

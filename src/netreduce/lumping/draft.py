@@ -12,13 +12,27 @@ from .regions import EPSILON, ULPS, Region, find_regions
 
 @dataclass(frozen=True)
 class Heirs:
-    """How the channels that go follow from the ones that take over: ratio and shift, shape (positions or 1, channels that go, multiplier)."""
+    """How each channel that goes follows from the one that takes over.
+
+    Attributes
+    ----------
+    ratio, shift : ndarray, shape (positions or 1, channels that go, multiplier)
+    """
 
     ratio: np.ndarray
     shift: np.ndarray
 
     def share(self, step, keep, weights):
-        """Per channel that stays what it takes over, given weights of shape (blocks, channels that go, multiplier, outputs), and which channels those are."""
+        """The channels that take over, by their place in `keep`, and the weights that each one gets.
+
+        Parameters
+        ----------
+        step : Step
+        keep : ndarray of int
+            The channels that stay.
+        weights : ndarray, shape (blocks, channels that go, multiplier, outputs)
+            Those that read the channels that go.
+        """
         merged = step.into >= 0
         targets, places = np.unique(step.into[merged], return_inverse=True)
         taken = np.zeros((len(weights), len(targets), *weights.shape[2:]))
@@ -31,12 +45,19 @@ class Heirs:
 
 @dataclass(frozen=True)
 class Mixture:
-    """How the channels that go follow from all that stay: weights of shape (multiplier, channels that go, channels that stay), and a shift as above."""
+    """How each channel that goes follows from all that stay.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (multiplier, channels that go, channels that stay)
+    shift : ndarray, shape (1, channels that go, multiplier)
+    """
 
     weights: np.ndarray
     shift: np.ndarray
 
     def share(self, step, keep, weights):
+        """As of `Heirs`."""
         return np.arange(len(keep)), np.einsum("mjk,qjmo->qkmo", self.weights, weights, optimize=True)
 
     def magnitudes(self):

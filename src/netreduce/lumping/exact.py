@@ -149,8 +149,8 @@ def class_counts(network) -> dict[str, int]:
 def published_class_counts(network) -> dict[str, int]:
     """Number of classes as the published program for real networks counts them: for comparison, not right.
 
-    It looks at dense layers only and leaves out the last; takes the ratio ρ = b(s) / b(s') of biases, skips s' where its bias is zero, accepts any sign of ρ, so
-    that a neuron of zeros swallows every later one, and compares unscaled sums over the classes before to a relative 1e-5.
+    It looks at dense layers only and leaves out the last; takes the ratio ρ = b(s) / b(s') of biases, skips s' where its bias is zero, accepts any
+    sign of ρ, so that a neuron of zeros swallows every later one, and compares unscaled sums over the classes before to a relative 1e-5.
 
     Parameters
     ----------

@@ -44,7 +44,8 @@ class Lumping:
     network : Network
     merges : list of Merge
     bound : ndarray
-        For every output, how far it can be from that of the original network, over the input range and with the rounding of both in their floating type.
+        For every output, how far it can be from that of the original network, over the input range and with the rounding of both in their floating
+        type.
     """
 
     network: Network
