@@ -71,7 +71,7 @@ rule report_figures:
 
 rule provenance:
     input:
-        requirements="requirements.in",
+        requirements=["requirements.in", "requirements-torch.txt"],
         script="workflow/scripts/provenance.py",
         code=code("workflow/scripts/provenance.py"),
     output:

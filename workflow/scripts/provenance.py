@@ -15,11 +15,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=json.loads, required=True, help="the whole configuration, as JSON")
     parser.add_argument("--commit", required=True, help="commit of the project, or 'unknown'")
-    parser.add_argument("--requirements", type=Path, required=True, help="the pinned packages (requirements.in)")
+    parser.add_argument("--requirements", type=Path, nargs="+", required=True, help="files that pin the packages (requirements.in)")
     parser.add_argument("--output", type=Path, required=True, help="where the record goes (.json)")
     arguments = parser.parse_args()
 
-    pinned = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", arguments.requirements.read_text(), re.M)
+    pinned = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", "\n".join(path.read_text() for path in arguments.requirements), re.M)
     write_json(
         arguments.output,
         {
@@ -32,9 +32,9 @@ def main():
 
 
 def _version(name, pinned):
-    """The installed version; where each step has an environment of its own, the one they are all pinned to."""
+    """The installed version, whichever build; where each step has an environment of its own, the one they are all pinned to."""
     try:
-        return metadata.version(name)
+        return metadata.version(name).partition("+")[0]
     except metadata.PackageNotFoundError:
         return pinned
 
