@@ -33,4 +33,5 @@ rule all:
     default_target: True
     input:
         "results/report/thesis.pdf",
+        rules.networks.input,
     localrule: True
