@@ -326,6 +326,10 @@ def sparse_chunks(file):
     replaced(file, shape=(4, 3), dtype="f4", chunks=(4, 3), compression="gzip")
 
 
+def missing_chunks(file):
+    replaced(file, shape=(4, 3), dtype="f4", chunks=(2, 3), compression="gzip")[:2] = W[:2]
+
+
 def bomb(file):
     """A chunk that inflates to far more than it should hold."""
     dataset = replaced(file, shape=(4, 3), dtype="f4", chunks=(4, 3), compression="gzip")
@@ -386,6 +390,7 @@ def large_chunks(file):
         (virtual, r"layer 'd': kernel: stored in a way that is not read"),
         (lambda f: replaced(f, data=W, chunks=(2, 3), compression="lzf"), r"layer 'd': kernel: stored in a way that is not read \(HDF5 filters"),
         (lambda f: replaced(f, data=W, chunks=(2, 3), scaleoffset=2), r"layer 'd': kernel: stored in a way that is not read"),
+        (missing_chunks, r"layer 'd': kernel: the file stores 1 of its 2 chunks"),
         (large_chunks, r"layer 'd': kernel: chunks of shape \(4000, 3000\) are larger than the data, \(4, 3\)"),
         (soft_link, r"dataset 'model_weights/d/d/w0:0' is a link, which is not followed"),
         (external_link, r"dataset 'model_weights/d/d/w0:0' is a link, which is not followed"),
@@ -406,6 +411,14 @@ def test_arrays_that_cannot_be_trusted_are_refused(tmp_path, edit, message):
     with pytest.raises(ModelFileError, match=message) as caught:
         load(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_chunk_that_deflating_did_not_shrink(tmp_path):
+    path = write_h5(tmp_path / "network.h5", sequential(dense()), {"d": [W, B]})
+    with h5py.File(path, "a") as file:
+        dataset = replaced(file, shape=W.shape, dtype="f4", chunks=W.shape, compression="gzip")
+        dataset.id.write_direct_chunk((0, 0), W.tobytes(), filter_mask=1)
+    np.testing.assert_array_equal(load(path).layers[0].kernel, W)
 
 
 def test_ten_gigabytes_that_are_not_there(tmp_path):

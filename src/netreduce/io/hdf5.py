@@ -141,15 +141,21 @@ class ArrayReader:
         if dataset.chunks and any(chunk > length for chunk, length in zip(dataset.chunks, dataset.shape, strict=True)):
             raise ModelFileError(f"{what}: chunks of shape {dataset.chunks} are larger than the data, {dataset.shape}")
         if h5py.h5z.FILTER_DEFLATE in filters:
-            self._check_streams(dataset, what)
+            self._check_streams(dataset, filters.index(h5py.h5z.FILTER_DEFLATE), what)
 
-    def _check_streams(self, dataset, what):
-        """HDF5 inflates a chunk whatever its length: make sure that each is as long as it should be."""
+    def _check_streams(self, dataset, deflate, what):
+        """HDF5 inflates a chunk whatever its length, and makes up chunks that are missing: make sure that each is there, as long as it should be.
+
+        What deflating would not shrink, HDF5 stores as it is, with the bit of that filter set.
+        """
         chunks, size = [], prod(dataset.chunks) * dataset.dtype.itemsize
         dataset.id.chunk_iter(lambda info: chunks.append(info.chunk_offset))
+        expected = prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+        if len(chunks) != expected:
+            raise ModelFileError(f"{what}: the file stores {len(chunks):,} of its {expected:,} chunks")
         for offset in chunks:
             skipped, stream = dataset.id.read_direct_chunk(offset)
-            inflated = 0 if skipped else _inflated(stream, size)
+            inflated = len(stream) if skipped == 1 << deflate else 0 if skipped else _inflated(stream, size)
             if inflated != size:
                 raise ModelFileError(f"{what}: a compressed chunk is damaged, expected {size:,} bytes in it")
 
