@@ -22,7 +22,7 @@ def quantize_validated(
     seed: int = 0,
     alphabet_scalars: Sequence[float] = ALPHABET_SCALARS,
 ) -> Network:
-    """Quantize a network with a given alphabet scalar, or with the one that is best on validation images.
+    """Quantize a network with a given alphabet scalar, or with the one that is best on validation images; pruned weights stay zero.
 
     Parameters
     ----------
@@ -39,6 +39,7 @@ def quantize_validated(
     Network
     """
     scalars = alphabet_scalars if alphabet_scalar == "best" else [alphabet_scalar]
-    settings = [{"method": method, "bits": bits, "alphabet_scalar": scalar, "conv": conv, "seed": seed} for scalar in scalars]
+    fixed = {"method": method, "bits": bits, "conv": conv, "seed": seed, "keep_zeros": True}
+    settings = [{**fixed, "alphabet_scalar": scalar} for scalar in scalars]
     networks = (quantized for _, quantized, _ in quantize_many(network, samples, settings))
     return max(networks, key=lambda quantized: accuracy(quantized, *validation)) if len(settings) > 1 else next(networks)

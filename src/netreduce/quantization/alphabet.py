@@ -56,7 +56,7 @@ def level_count(bits) -> int:
     raise ParameterError(f"bits must be 1.58 (ternary) or a whole number from 2 to 8, found {bits!r}")
 
 
-def make_alphabet(kernel, bits, alphabet_scalar=2.0, radius="median", axes=None) -> Alphabet:
+def make_alphabet(kernel, bits, alphabet_scalar=2.0, radius="median", axes=None, keep_zeros=False) -> Alphabet:
     """The alphabet of a layer.
 
     Parameters
@@ -70,6 +70,8 @@ def make_alphabet(kernel, bits, alphabet_scalar=2.0, radius="median", axes=None)
         r = alphabet_scalar · median |W| (the published alphabet), max |W|, or the r in (0, max |W|] with the least squared rounding error.
     axes : tuple of int, optional
         Axes of the kernel that share an alphabet; by default all of them.
+    keep_zeros : bool
+        Leave weights that are zero out of account: they are pruned, and need no level.
 
     Raises
     ------
@@ -78,15 +80,18 @@ def make_alphabet(kernel, bits, alphabet_scalar=2.0, radius="median", axes=None)
     """
     top = level_count(bits) - 1
     magnitudes = np.abs(kernel.astype(np.float64))
-    statistic = np.median if radius == "median" else np.max
-    r = statistic(magnitudes, axis=axes, keepdims=axes is not None)
+    keep = axes is not None
+    if radius == "median" and keep_zeros and magnitudes.any():
+        r = np.ma.filled(np.ma.median(np.ma.masked_equal(magnitudes, 0), axis=axes, keepdims=keep), 0)
+    else:
+        r = (np.median if radius == "median" else np.max)(magnitudes, axis=axes, keepdims=keep)
     if not (np.asarray(r) > 0).all():
         advice = 'at least half of its weights are: radius="max" or "mse" can do without the median' if magnitudes.any() else "all its weights are"
         raise ParameterError(f"no alphabet: the {'median' if radius == 'median' else 'maximum'} |W| is zero in {_count(r)}; {advice}")
     if radius == "median":
         r = alphabet_scalar * r
     elif radius == "mse":
-        r = _least_squares_radius(kernel, r, top, axes)
+        r = _least_squares_radius(kernel, r, top, axes, kernel != 0 if keep_zeros else True)
     return Alphabet(np.asarray(r) / top, top)
 
 
@@ -94,10 +99,10 @@ def _count(r):
     return "the layer" if np.ndim(r) == 0 else f"{np.count_nonzero(r == 0)} of {r.size} channels"
 
 
-def _least_squares_radius(kernel, largest, top, axes):
+def _least_squares_radius(kernel, largest, top, axes, counted):
     best, least = largest, np.inf
     for fraction in np.arange(1, MSE_CANDIDATES + 1) / MSE_CANDIDATES:
         alphabet = Alphabet(fraction * largest / top, top)
-        error = ((alphabet.scale * alphabet.nearest(kernel) - kernel) ** 2).sum(axis=axes, keepdims=axes is not None)
+        error = ((alphabet.scale * alphabet.nearest(kernel) - kernel) ** 2).sum(axis=axes, keepdims=axes is not None, where=counted)
         best, least = np.where(error < least, fraction * largest, best), np.minimum(error, least)
     return best

@@ -22,7 +22,7 @@ def dead_inputs(H) -> np.ndarray:
     return np.diagonal(H, axis1=1, axis2=2) < DEAD_NORM**2
 
 
-def gpfq(weights, G, H, alphabet):
+def gpfq(weights, G, H, alphabet, pruned=None):
     """The greedy walk; weights of dead inputs get code 0.
 
     Parameters
@@ -31,26 +31,28 @@ def gpfq(weights, G, H, alphabet):
     G, H : ndarray, shape (groups, inputs, inputs), float64
         X̃ᵀX and X̃ᵀX̃ of the inputs X of the analog and X̃ of the quantized network.
     alphabet : Alphabet
+    pruned : ndarray of bool, as weights, optional
+        Weights that get code 0.
 
     Returns
     -------
     ndarray, shape (groups, inputs, neurons)
         Codes: the quantized weight is scale · code.
     """
-    return walk(weights, G, H, alphabet, dead_inputs(H), ORTHOGONAL)
+    return walk(weights, G, H, alphabet, dead_inputs(H), ORTHOGONAL, pruned=pruned)
 
 
-def gpfq_soft(weights, G, H, alphabet, threshold=THRESHOLD):
+def gpfq_soft(weights, G, H, alphabet, threshold=THRESHOLD, pruned=None):
     """The walk with soft thresholding, sign(z) max(|z| − λ, 0), before the nearest level: an ℓ¹ penalty on the weights.
 
     λ = threshold · radius, and 0 joins the levels.
     """
-    return walk(weights, G, H, alphabet, dead_inputs(H), ORTHOGONAL, SOFT, threshold)
+    return walk(weights, G, H, alphabet, dead_inputs(H), ORTHOGONAL, SOFT, threshold, pruned=pruned)
 
 
-def gpfq_hard(weights, G, H, alphabet, threshold=THRESHOLD):
+def gpfq_hard(weights, G, H, alphabet, threshold=THRESHOLD, pruned=None):
     """The walk with hard thresholding (0 where |z| ≤ λ) before the nearest level.
 
     λ = threshold · radius, and 0 joins the levels.
     """
-    return walk(weights, G, H, alphabet, dead_inputs(H), ORTHOGONAL, HARD, threshold)
+    return walk(weights, G, H, alphabet, dead_inputs(H), ORTHOGONAL, HARD, threshold, pruned=pruned)

@@ -19,7 +19,7 @@ DAMPING = 0.01  # of the mean diagonal entry of H, as in the paper
 SINGULAR = 1e-13  # least squared pivot of a regular H, as a fraction of the diagonal entry
 
 
-def gptq(weights, H, alphabet, damping=DAMPING):
+def gptq(weights, H, alphabet, damping=DAMPING, pruned=None):
     """Codes by GPTQ, in the order of the inputs; weights of dead inputs get code 0.
 
     Parameters
@@ -30,13 +30,15 @@ def gptq(weights, H, alphabet, damping=DAMPING):
     alphabet : Alphabet
     damping : float
         What is added to the diagonal of H, as a fraction of its mean.
+    pruned : ndarray of bool, as weights, optional
+        Weights that get code 0.
 
     Returns
     -------
     ndarray, shape (groups, inputs, neurons)
     """
     F = np.stack([feedback(cholesky_upper(damped(h, damping), damping)) for h in H])
-    return walk(weights, F, F, alphabet, dead_inputs(H))
+    return walk(weights, F, F, alphabet, dead_inputs(H), pruned=pruned)
 
 
 def damped(H, damping) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Memoryless scalar quantization: every weight goes to its nearest level."""
 
+import numpy as np
 
-def msq(weights, alphabet):
-    """Codes of the nearest levels; a function of the weights alone."""
-    return alphabet.nearest(weights)
+
+def msq(weights, alphabet, pruned=None):
+    """Codes of the nearest levels, and 0 where weights are pruned; a function of the weights alone."""
+    return alphabet.nearest(weights) if pruned is None else np.where(pruned, 0, alphabet.nearest(weights))

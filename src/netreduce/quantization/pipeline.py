@@ -12,6 +12,7 @@ from ..layers import Conv2D, Dense, DepthwiseConv2D, Quantization
 from ..network import Network
 from .alphabet import Alphabet, level_count, make_alphabet
 from .gram import from_groups, has_one_group, to_groups
+from .msq import msq
 from .propagation import Propagation
 from .settings import METHODS, Setting
 
@@ -30,6 +31,7 @@ def quantize(
     radius: str = "median",
     per_channel: bool = False,
     quantize_bias: bool = False,
+    keep_zeros: bool = False,
     layers: Iterable | None = None,
     activation_order: bool = False,
     seed: int = 0,
@@ -65,6 +67,8 @@ def quantize(
     quantize_bias : bool
         Treat the bias as one more weight, the last one, on a constant input. Where input channels are quantized on their own, the
         constant is a channel too, so that the bias goes to its nearest level.
+    keep_zeros : bool
+        Weights that are zero are pruned: they get code 0 and are left out of the radius. The others are quantized knowing of them.
     layers : iterable of int or str, optional
         Indices or names of the layers to quantize; by default all that have weights.
     activation_order : bool
@@ -95,7 +99,21 @@ def quantize(
     UnsupportedLayerError
         When a layer that was asked for has no weights, or none has.
     """
-    setting = Setting(method, bits, alphabet_scalar, conv, radius, per_channel, quantize_bias, layers, activation_order, seed, threshold, damping)
+    setting = Setting(
+        method,
+        bits,
+        alphabet_scalar,
+        conv,
+        radius,
+        per_channel,
+        quantize_bias,
+        keep_zeros,
+        layers,
+        activation_order,
+        seed,
+        threshold,
+        damping,
+    )
     return _Quantizer(network, samples, memory, progress, keep=False)(setting)
 
 
@@ -202,7 +220,7 @@ class _Quantizer:
 
 def _alphabet(layer, setting):
     axes = None if not setting.per_channel else (0, 1) if isinstance(layer, DepthwiseConv2D) else tuple(range(layer.kernel.ndim - 1))
-    return make_alphabet(layer.kernel, setting.bits, setting.alphabet_scalar, setting.radius, axes)
+    return make_alphabet(layer.kernel, setting.bits, setting.alphabet_scalar, setting.radius, axes, setting.keep_zeros)
 
 
 def _quantize_layer(layer, setting, alphabet, G, H):
@@ -217,6 +235,6 @@ def _quantize_layer(layer, setting, alphabet, G, H):
     changes = {"kernel": (alphabet.scale * from_groups(codes[:, : len(codes[0]) - with_bias], layer, conv)).astype(layer.kernel.dtype)}
     if setting.quantize_bias:
         bias_alphabet = Alphabet(alphabet.scale.reshape(-1), alphabet.top)
-        bias_codes = codes[0, -1] if with_bias else bias_alphabet.nearest(bias)
+        bias_codes = codes[0, -1] if with_bias else msq(bias, bias_alphabet, bias == 0 if setting.keep_zeros else None)
         changes["bias"] = (bias_alphabet.scale * bias_codes).astype(layer.bias.dtype)
     return layer.replace(**changes, quantization=Quantization(alphabet.scale, setting.bits, setting.quantize_bias))

@@ -17,7 +17,7 @@ from .walk import walk
 DAMPING = 1e-3
 
 
-def qronos(weights, G, H, alphabet, damping=DAMPING):
+def qronos(weights, G, H, alphabet, damping=DAMPING, pruned=None):
     """Codes by Qronos, in the order of the inputs; weights of dead inputs get code 0.
 
     Parameters
@@ -28,6 +28,8 @@ def qronos(weights, G, H, alphabet, damping=DAMPING):
     alphabet : Alphabet
     damping : float
         The least-squares problem gets the penalty λ ‖v − w‖², λ = damping · (mean diagonal entry of H), w the analog weights.
+    pruned : ndarray of bool, as weights, optional
+        Weights that get code 0.
 
     Returns
     -------
@@ -38,18 +40,21 @@ def qronos(weights, G, H, alphabet, damping=DAMPING):
         live = np.flatnonzero(~dead)
         if len(live):
             here = np.ix_(live, live)
-            codes[group, live] = _group(weights[group, live], G[group][here], H[group][here], alphabet.group(group), damping)
+            zeros = None if pruned is None else pruned[group, live]
+            codes[group, live] = _group(weights[group, live], G[group][here], H[group][here], alphabet.group(group), damping, zeros)
     return codes
 
 
-def _group(w, G, H, alphabet, damping):
+def _group(w, G, H, alphabet, damping, pruned):
     H_damped = damped(H, damping)
     target = G @ w + (H_damped - H) @ w  # X̃ᵀX w and the pull of the penalty
     first = alphabet.nearest((target[:1] - H_damped[:1, 1:] @ w[1:]) / H_damped[0, 0])
+    if pruned is not None:
+        first = np.where(pruned[:1], 0, first)
     if len(w) == 1:
         return first
     R = cholesky_upper(H_damped[1:, 1:], damping)
     missing = target[1:] - H_damped[1:, :1] * (alphabet.scale * first)
     rest = solve_triangular(R, solve_triangular(R, missing), trans="T")
     F = feedback(R)[None]
-    return np.concatenate([first, walk(rest[None], F, F, alphabet)[0]])
+    return np.concatenate([first, walk(rest[None], F, F, alphabet, pruned=None if pruned is None else pruned[None, 1:])[0]])

@@ -50,6 +50,7 @@ class Setting:
     radius: str = "median"
     per_channel: bool = False
     quantize_bias: bool = False
+    keep_zeros: bool = False
     layers: tuple | None = None
     activation_order: bool = False
     seed: int = 0
@@ -81,11 +82,15 @@ class Setting:
         options = {name: getattr(self, name) for name in method.options if getattr(self, name) is not None}
         if "seed" in options:
             options["rng"] = np.random.default_rng(options.pop("seed"))
+        if self.keep_zeros:
+            options["pruned"] = weights == 0
         matrices = [{"G": G, "H": H}[letter] for letter in method.needs]
         if not (self.activation_order and matrices):
             return method.function(weights, *matrices, alphabet, **options)
         order = np.argsort(-np.diagonal(H, axis1=1, axis2=2), axis=1, kind="stable")[:, :, None]
         ordered = [np.take_along_axis(np.take_along_axis(matrix, order, 1), order.transpose(0, 2, 1), 2) for matrix in matrices]
+        if self.keep_zeros:
+            options["pruned"] = np.take_along_axis(options["pruned"], order, 1)
         codes = np.empty(weights.shape)
         np.put_along_axis(codes, order, method.function(np.take_along_axis(weights, order, 1), *ordered, alphabet, **options), 1)
         return codes

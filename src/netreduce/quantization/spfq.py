@@ -8,9 +8,9 @@ from .gpfq import ORTHOGONAL, dead_inputs
 from .walk import STOCHASTIC, walk
 
 
-def spfq(weights, G, H, alphabet, rng):
+def spfq(weights, G, H, alphabet, rng, pruned=None):
     """As `gpfq`, but each argument goes to the level above or below it, with the probabilities that keep its mean.
 
     Beyond the alphabet's ends there is nothing to choose. `rng` is a numpy Generator.
     """
-    return walk(weights, G, H, alphabet, dead_inputs(H), ORTHOGONAL, STOCHASTIC, uniform=rng.random(weights.shape))
+    return walk(weights, G, H, alphabet, dead_inputs(H), ORTHOGONAL, STOCHASTIC, uniform=rng.random(weights.shape), pruned=pruned)

@@ -34,7 +34,7 @@ def in_threads(function, tasks: int):
         list(pool.map(function, bounds[:-1], bounds[1:]))
 
 
-def walk(weights, G, H, alphabet, dead=None, tolerance=0.0, mode=NEAREST, threshold=0.0, uniform=None) -> np.ndarray:
+def walk(weights, G, H, alphabet, dead=None, tolerance=0.0, mode=NEAREST, threshold=0.0, uniform=None, pruned=None) -> np.ndarray:
     """Codes of the quantized weights.
 
     Parameters
@@ -52,6 +52,8 @@ def walk(weights, G, H, alphabet, dead=None, tolerance=0.0, mode=NEAREST, thresh
         SOFT, HARD: thresholding before the nearest level, of the alphabet and 0.
     threshold : float
         Of SOFT and HARD, as a fraction of the alphabet's radius.
+    pruned : ndarray of bool, as weights, optional
+        Weights that get code 0.
 
     Returns
     -------
@@ -63,17 +65,19 @@ def walk(weights, G, H, alphabet, dead=None, tolerance=0.0, mode=NEAREST, thresh
     dead = np.zeros((groups, inputs), bool) if dead is None else dead
     scale = np.broadcast_to(alphabet.scale, (groups, 1, neurons))[:, 0]
     uniform = np.zeros((groups, 1, neurons)) if uniform is None else uniform
+    keep_zeros = pruned is not None
+    pruned = pruned if keep_zeros else np.zeros((groups, 1, neurons), bool)
     slabs = -(-neurons // SLAB)
 
     def run(start, stop):
-        _walk(weights, G, H, dead, scale, alphabet.top, tolerance, mode, threshold, uniform, codes, slabs, start, stop)
+        _walk(weights, G, H, dead, scale, alphabet.top, tolerance, mode, threshold, uniform, keep_zeros, pruned, codes, slabs, start, stop)
 
     in_threads(run, groups * slabs)
     return codes
 
 
 @numba.njit(nogil=True, cache=True)
-def _walk(weights, G, H, dead, scale, top, tolerance, mode, threshold, uniform, codes, slabs, start, stop):
+def _walk(weights, G, H, dead, scale, top, tolerance, mode, threshold, uniform, keep_zeros, pruned, codes, slabs, start, stop):
     inputs, neurons = weights.shape[1:]
     w, q, total = np.zeros((inputs, SLAB)), np.zeros((inputs, SLAB)), np.zeros(SLAB)
     for task in range(start, stop):
@@ -91,6 +95,9 @@ def _walk(weights, G, H, dead, scale, top, tolerance, mode, threshold, uniform, 
                 for n in range(SLAB):
                     total[n] += g * w[j, n] - h * q[j, n]
             for n in range(width):
+                if keep_zeros and pruned[group, t, first + n]:
+                    q[t, n] = codes[group, t, first + n] = 0.0
+                    continue
                 z = w[t, n] if abs(total[n]) < tolerance else (total[n] + G[group, t, t] * w[t, n]) / H[group, t, t]
                 draw = uniform[group, t, first + n] if mode == STOCHASTIC else 0.0
                 code = _round(z / scale[group, first + n], top, mode, threshold * top, draw)
