@@ -77,4 +77,5 @@ def _common_divisor(magnitudes):
 def _step_that_rounds_to(magnitudes, codes):
     """The step, float64, whose multiples round to the magnitudes; where there is none, one that comes close."""
     below, above = ((magnitudes.astype(np.float64) + np.nextafter(magnitudes, limit)) / 2 for limit in (0, np.inf))
-    return ((below / codes).max() + (above / codes).min()) / 2
+    low, high, plain = (below / codes).max(), (above / codes).min(), magnitudes[-1].astype(np.float64) / codes[-1]
+    return plain if low < plain < high else (low + high) / 2

@@ -216,7 +216,7 @@ def test_a_network_made_elsewhere_is_measured_and_lumped(tmp_path, monkeypatch):
     assert metrics["network"]["agreement"] == metrics["lumped"]["agreement"] == 1
     assert metrics["network"]["neurons"] == metrics["lumped"]["neurons"] + 1 == 22
     assert metrics["lumping"]["neurons_merged"] == 1
-    assert metrics["lumping"]["largest_output_difference"] <= metrics["lumping"]["bound"] < 1e-4
+    assert metrics["lumping"]["largest_output_difference"] <= metrics["lumping"]["bound"] < 1e-3
     inputs = (images / 255).astype(np.float32)
     assert lumped.input_shape == (4, 4, 1)
     np.testing.assert_allclose(lumped.predict(inputs), network.predict(inputs.reshape(30, 16)), atol=1e-5)
