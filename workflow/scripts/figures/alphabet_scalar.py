@@ -12,7 +12,7 @@ def main():
     table = table[table.method.isin(pair)]
     widths = sorted(table.bits.unique())
 
-    figure, panels = style.panels(len(widths), 2, 2.0, sharex=True, sharey=True)
+    figure, panels = style.panels(len(widths), 2, 2.0, sharex=True, sharey="row")
     analog = 100 * table.analog_test_accuracy.iloc[0]
     for axes, bits in zip(panels, widths, strict=True):
         for method in pair:
@@ -22,7 +22,7 @@ def main():
             axes.plot(best.alphabet_scalar, 100 * best.test_accuracy, **style.RING)
         axes.axhline(analog, **style.ANALOG)
         axes.set_title(names.bits_name(bits), loc="left", fontweight="bold")
-    style.accuracy_axis(panels[0], [*(100 * table.test_accuracy), analog])
+    style.accuracy_rows(panels, [[*(100 * table.test_accuracy[table.bits == bits]), analog] for bits in widths])
     style.integer_axis(panels[0].xaxis)
     figure.supxlabel("alphabet scalar", fontsize=9.5)
     figure.supylabel("test accuracy (%)", fontsize=9.5)

@@ -13,7 +13,7 @@ def main():
     layers = table.drop_duplicates("layer").sort_values("position").layer
     methods = list(table.method.unique())
 
-    figure, panels = style.panels(len(widths), 2, 2.05, sharex=True, sharey=True)
+    figure, panels = style.panels(len(widths), 2, 2.05, sharex=True, sharey="row")
     for axes, bits in zip(panels, widths, strict=True):
         for method in methods:
             rows = table[(table.bits == bits) & (table.method == method)].sort_values("position")
@@ -22,7 +22,7 @@ def main():
         axes.set_title(names.bits_name(bits), loc="left", fontweight="bold")
         axes.set_xticks(range(len(layers) + 1), ["none", *(f"+ {names.layer_name(layer)}" for layer in layers)])
         style.slant(axes, len(layers) > 3)
-    style.accuracy_axis(panels[0], [*(100 * table.test_accuracy), analog])
+    style.accuracy_rows(panels, [[*(100 * table.test_accuracy[table.bits == bits]), analog] for bits in widths])
     figure.supxlabel("layers quantized", fontsize=9.5)
     figure.supylabel("test accuracy (%)", fontsize=9.5)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -34,6 +34,7 @@ SERIES = [
 ]
 ANALOG = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2))}  # the line at the analog accuracy
 RING = {"linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.8}  # a choice
+LEAST_ERROR = 0.01  # percent; accuracies above 100 − LEAST_ERROR are drawn there
 METHODS = [name for name, technique in TECHNIQUES.items() if technique.family == "quantization"]
 
 sns.set_theme(
@@ -143,9 +144,9 @@ def accuracy_axis(axes, values):
     """Make y (percent) logarithmic in the error, so that 10 % and 98 % are both legible, with limits that hold all values and round ticks."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
-    error = np.clip(100 - values, 0.05, 100)
+    error = np.clip(100 - values, LEAST_ERROR, 100)
     low, high = error.min() / 1.25, min(error.max() * 1.2, 100)
-    axes.set_yscale("function", functions=(lambda y: -np.log10(np.clip(100 - y, 1e-3, None)), lambda z: 100 - 10.0 ** (-z)))
+    axes.set_yscale("function", functions=(lambda y: -np.log10(np.clip(100 - y, LEAST_ERROR, None)), lambda z: 100 - 10.0 ** (-z)))
     axes.set_ylim(100 - high, 100 - low)
     if high / low > 6:
         ticks = [100 - digit * 10.0**power for power in range(-2, 3) for digit in (1, 2, 5)]
@@ -156,6 +157,16 @@ def accuracy_axis(axes, values):
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+
+
+def accuracy_rows(panels, values):
+    """The same for panels of which each row shares its axis; `values` holds those of each panel."""
+    rows = {}
+    for axes, here in zip(panels, values, strict=True):
+        first = next(other for other in panels if axes.get_shared_y_axes().joined(axes, other))
+        rows.setdefault(first, []).extend(here)
+    for first, here in rows.items():
+        accuracy_axis(first, here)
 
 
 def integer_axis(axis):

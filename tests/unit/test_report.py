@@ -1,0 +1,369 @@
+"""Figures, the summary and the thesis, from small hand-made results."""
+
+import itertools
+import json
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netreduce import names
+from netreduce.files import write_json, write_table
+from netreduce.io import save
+from netreduce.layers import Dense, Flatten
+from netreduce.network import Network
+from netreduce.quantization import quantize
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "workflow" / "scripts"
+BITS = ("1.58", "2", "4")
+METHODS = ("gpfq", "msq")
+FIGURES = ("training", "alphabet_scalar", "bits", "cumulative", "sensitivity", "weights", "classes", "tolerance", "pareto", "chains", "sparsity")
+LAYERS = ("dense_1", "dense_2")
+CHAINS = (
+    "analog",
+    "gpfq-bits=4",
+    "msq-bits=2",
+    "lump-tolerance=0.1",
+    "magnitude-fraction=0.2",
+    "gpfq-bits=4/lump-tolerance=0",
+    "magnitude-fraction=0.2/gpfq-bits=4",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def style_importable():
+    sys.path.insert(0, str(SCRIPTS / "figures"))
+    yield
+    sys.path.remove(str(SCRIPTS / "figures"))
+
+
+@pytest.fixture
+def run(monkeypatch):
+    def run(script, *arguments):
+        path = SCRIPTS / ("figures" if script in FIGURES else "") / f"{script}.py"
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        runpy.run_path(str(path))["main"]()
+
+    return run
+
+
+def measures(accuracy, size):
+    return {
+        "accuracy": accuracy,
+        "low": accuracy - 0.01,
+        "high": accuracy + 0.01,
+        "agreement": 0.98,
+        "parameters": 100,
+        "nonzeros": 90,
+        "weights": 90,
+        "nonzero_weights": 80 if size > 200 else 40,
+        "neurons": 20,
+        "macs": 90,
+        "nonzero_macs": 80,
+        "bits_per_weight": 4.0,
+        "float_bytes": 400,
+        "dense_bytes": size,
+        "sparse_bytes": size,
+        "entropy_bytes": size,
+    }
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A folder with results/ of two models: "net" with everything, "net-b" brought in as a file and never compared."""
+    folder = tmp_path_factory.mktemp("run")
+    results = folder / "results"
+    rng = np.random.default_rng(0)
+    images = rng.random((40, 4, 4, 1), np.float32)
+    images[:, 0] = 0
+    network = Network(
+        [
+            Flatten(),
+            Dense(rng.standard_normal((16, 8)).astype("float32"), rng.standard_normal(8).astype("float32"), "relu"),
+            Dense(rng.standard_normal((8, 3)).astype("float32"), np.zeros(3, "float32"), "linear"),
+        ],
+        (4, 4, 1),
+    )
+    (results / "data").mkdir(parents=True)
+    labels = np.arange(30) % 3
+    np.savez(
+        results / "data/digits.npz",
+        train_labels=labels,
+        validation_labels=labels[:9],
+        test_labels=labels[:12],
+        test_images=np.zeros((12, 4, 4, 1), "uint8"),
+    )
+    for model in ("net", "net-b"):
+        (results / "keras").mkdir(exist_ok=True)
+        save(network, results / f"keras/{model}.h5")
+        lumped, curve, layers = [], [], []
+        for step, bits in enumerate(BITS):
+            (results / "quantized").mkdir(exist_ok=True)
+            save(quantize(network, images, method="gpfq", bits=float(bits), alphabet_scalar=2.0), results / f"quantized/{model}_{bits}bit.h5")
+            rows = [
+                {
+                    "method": method,
+                    "bits": float(bits),
+                    "alphabet_scalar": float(scalar),
+                    "validation_accuracy": 0.9 - 0.01 * abs(scalar - 2) - 0.05 * (method == "msq") + 0.01 * step,
+                    "test_accuracy": 0.9 - 0.05 * (method == "msq") + 0.01 * step,
+                    "analog_validation_accuracy": 0.93,
+                    "analog_test_accuracy": 0.92,
+                    "dead_weights": 32,
+                }
+                for method in METHODS
+                for scalar in (1, 2, 3)
+            ]
+            write_table(results / f"sweep/{model}/{bits}bit.csv", rows)
+            write_json(results / f"metrics/quantized/{model}_{bits}bit.json", {**rows[1], "methods": {"gpfq": rows[1], "msq": rows[4]}})
+            for method in METHODS:
+                for kind in ("cumulative", "single"):
+                    for position, layer in enumerate(LAYERS, start=1):
+                        row = {
+                            "method": method,
+                            "bits": bits,
+                            "kind": kind,
+                            "layer": layer,
+                            "position": position,
+                            "test_accuracy": 0.91 - 0.01 * position,
+                        }
+                        layers.append(row)
+        for name in ("analog", *BITS):
+            lumped.append(
+                {
+                    "network": name,
+                    "layer": "dense_1",
+                    "neurons": 8,
+                    "classes": 8,
+                    "published_classes": 8 if model == "net" else "",
+                    "neurons_after": 8,
+                }
+            )
+            for order in ("lump",) if name == "analog" else ("lump-quantize", "quantize-lump"):
+                for tolerance in (0.0, 0.1):
+                    row = {"network": name, "order": order, "tolerance": tolerance, "neurons": 8, "neurons_kept": 8 - int(10 * tolerance)}
+                    curve.append({**row, "test_accuracy": 0.9, "agreement": 0.99, "bound": 40 * tolerance, "certified_share": 1 - tolerance})
+        write_table(results / f"metrics/layers/{model}.csv", layers)
+        write_table(results / f"metrics/lumping/{model}.csv", lumped)
+        write_table(results / f"metrics/tolerance/{model}.csv", curve)
+        rows = [{"network": "analog", "bits": "", **measures(0.92, 400)}, {"network": "quantized", "bits": 2, **measures(0.9, 60)}]
+        write_table(results / f"metrics/networks/{model}.csv", rows)
+    history = [
+        {"epoch": e, "training_loss": 1 / e, "training_accuracy": 1 - 0.3 / e, "validation_loss": 1.2 / e, "validation_accuracy": 1 - 0.4 / e}
+        for e in (1, 2, 3)
+    ]
+    write_table(results / "metrics/training/net.csv", history)
+    write_json(results / "metrics/conversion/net.json", {"text_bit_for_bit": True, "max_logit_difference": 2.5e-5})
+    compared = [
+        {"model": "net", "seed": seed, "chain": chain, **measures(0.92 - 0.01 * place - 0.002 * seed, 400 - 50 * place)}
+        for seed in (0, 1)
+        for place, chain in enumerate(CHAINS)
+    ]
+    write_table(results / "metrics/comparison.csv", compared)
+    config = {
+        "seed": 0,
+        "models": {
+            "net": {
+                "dataset": "digits",
+                "architecture": {"name": "mlp", "hidden": [8]},
+                "training": {"epochs": 3, "batch_size": 4, "optimizer": "adam"},
+            },
+            "net-b": {"dataset": "digits", "weights": "other.h5"},
+        },
+        "sweep": {"methods": list(METHODS), "bits": [1.58, 2, 4], "alphabet_scalars": [1, 2, 3], "samples": 40, "conv": "channel"},
+        "lumping": {"tolerances": [0, 0.1], "input_range": [0, 1]},
+        "comparison": {"models": ["net"], "seeds": [0, 1], "samples": 40, "chains": []},
+        "report": {"title": "Title", "subtitle": "Subtitle", "author": "Author"},
+    }
+    write_json(results / "provenance.json", {"commit": "0123456789abcdef", "seed": 0, "versions": {"python": "3.11"}, "config": config})
+    return results
+
+
+def figure_inputs(results, figure, model="net"):
+    sweep = sorted(results.glob(f"sweep/{model}/*.csv"))
+    compared = ("--comparison", results / "metrics/comparison.csv", "--model", model)
+    return {
+        "training": ("--history", results / f"metrics/training/{model}.csv"),
+        "alphabet_scalar": ("--sweep", *sweep),
+        "bits": ("--sweep", *sweep),
+        "cumulative": ("--layers", results / f"metrics/layers/{model}.csv", "--sweep", *sweep),
+        "sensitivity": ("--layers", results / f"metrics/layers/{model}.csv", "--sweep", *sweep),
+        "weights": ("--analog", results / f"keras/{model}.h5", "--quantized", *sorted(results.glob(f"quantized/{model}_*bit.h5"))),
+        "classes": ("--lumping", results / f"metrics/lumping/{model}.csv"),
+        "tolerance": ("--tolerance", results / f"metrics/tolerance/{model}.csv"),
+        "pareto": compared,
+        "chains": compared,
+        "sparsity": compared,
+    }[figure]
+
+
+def summarize(run, results, output, monkeypatch, models=("net", "net-b"), comparison=True, figures=()):
+    monkeypatch.chdir(results.parent)
+    here = Path("results")
+
+    def each(pattern):
+        return [path for model in models for path in sorted(here.glob(pattern.format(model)))]
+
+    run(
+        "summarize",
+        *("--provenance", here / "provenance.json", "--published", ROOT / "report/published", "--output", output, "--figures", *figures),
+        *("--data", here / "data/digits.npz", "--networks", *each("keras/{}.h5"), "--training", *each("metrics/training/{}.csv")),
+        *(
+            "--conversion",
+            *each("metrics/conversion/{}.json"),
+            "--sweep",
+            *each("sweep/{}/*.csv"),
+            "--selected",
+            *each("metrics/quantized/{}_*bit.json"),
+        ),
+        *(
+            "--measures",
+            *each("metrics/networks/{}.csv"),
+            "--lumping",
+            *each("metrics/lumping/{}.csv"),
+            "--tolerance",
+            *each("metrics/tolerance/{}.csv"),
+        ),
+        *(("--comparison", here / "metrics/comparison.csv") if comparison else ()),
+    )
+    return json.loads(Path(output).read_text())
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_figure_is_drawn_the_same_each_time(figure, results, run, tmp_path):
+    pictures = [tmp_path / "a.svg", tmp_path / "b.svg"]
+    for picture in pictures:
+        run(figure, *figure_inputs(results, figure), "--output", picture)
+    first, second = (picture.read_bytes() for picture in pictures)
+    assert first == second
+    assert b"<svg" in first and b"<text" not in first and b"dc:date" not in first
+
+
+def test_every_figure_has_a_caption():
+    assert {path.stem for path in (ROOT / "report/captions").glob("*.rst")} == {*FIGURES, "thesis", "workflow"}
+    assert {path.stem for path in (SCRIPTS / "figures").glob("*.py")} == {*FIGURES, "style"}
+
+
+def test_names():
+    assert [names.bits_name(bits) for bits in (1.58, "1.58", 2, "4", 3.0)] == ["ternary", "ternary", "2 bits", "4 bits", "3 bits"]
+    assert names.chain_name("analog") == "analog"
+    assert names.chain_name("nnrelief-fraction=0.95/gpfq-bits=1.58/lump-tolerance=0") == "NNrelief 0.95 → GPFQ ternary → exact lumping"
+    assert names.chain_name("lump-tolerance=0.3") == "Lumping 0.3"
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=12).map(sorted), st.floats(0.5, 8))
+@settings(max_examples=50, deadline=None)
+def test_spread_keeps_labels_apart_in_order_and_inside(positions, step):
+    import style
+
+    placed = style.spread(positions, step, 0, 100)
+    assert all(b - a >= step - 1e-6 for a, b in itertools.pairwise(placed))
+    if step * (len(positions) - 1) <= 100:
+        assert min(placed) >= -1e-6 and max(placed) <= 100 + 1e-6
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_accuracy_axis_shows_all_values_between_ticks(values):
+    import style
+
+    figure, axes = style.plt.subplots()
+    style.accuracy_axis(axes, values)
+    low, high = axes.get_ylim()
+    ticks = axes.yaxis.get_major_locator().locs
+    style.plt.close(figure)
+    assert low <= min(values) + 1e-6 and high >= min(max(values), 99.9) - 1e-6
+    assert 2 <= len(ticks) <= 12 and all(low <= tick <= high for tick in ticks)
+
+
+def test_labels_do_not_overlap():
+    import style
+
+    rng = np.random.default_rng(1)
+    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 4))
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    points = rng.uniform(0.2, 0.8, (25, 2))
+    omitted = style.place_labels(axes, [(x, y, f"technique number {i}", "black") for i, (x, y) in enumerate(points)])
+    boxes = [text.get_window_extent() for text in axes.texts]
+    style.plt.close(figure)
+    assert len(boxes) + len(omitted) == len(points) and len(boxes) >= 20
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+def test_summary_of_the_toy_network(results, run, tmp_path, monkeypatch):
+    toy = summarize(run, results, tmp_path / "summary.json", monkeypatch)["toy"]
+    assert toy["exact_weight"] == pytest.approx(2.3, abs=1e-12) and toy["published_weight"] == pytest.approx(1.1, abs=1e-12)
+    values = {tuple(point["input"]): point for point in toy["points"]}
+    for point, value in {(0, 0): 1.481, (1, 1): 2.746, (1, 0): 2.010, (0, 1): 2.217, (-5, -5): 1.090, (2, 3): 4.747}.items():
+        assert values[point]["function"] == pytest.approx(value, abs=1e-12)
+        assert values[point]["exact"] == pytest.approx(value, abs=1e-12)
+        assert values[point]["published"] < value - 0.3
+
+
+def test_summary_keeps_models_apart_and_chooses_on_validation(results, run, tmp_path, monkeypatch):
+    summary = summarize(run, results, tmp_path / "summary.json", monkeypatch)
+    net, other = summary["models"]["net"], summary["models"]["net-b"]
+    assert net["settings"] == other["settings"] == 18
+    assert "history" in net and "history" not in other
+    assert {row["alphabet_scalar"] for row in net["best"]} == {2.0}
+    assert [row["bits_name"] for row in net["by_bits"]] == ["ternary", "2 bits", "4 bits"]
+    assert net["lumping"]["merged"] == 0 and other["lumping"]["totals"][0]["published_classes"] is None
+    lump = next(row for row in net["tolerance"]["usable"] if row["order"] == "lump")
+    assert lump["near"]["tolerance"] == 0.1 and lump["near"]["neurons_kept"] == 7
+    assert "NaN" not in (tmp_path / "summary.json").read_text()
+
+
+def test_summary_of_the_comparison(results, run, tmp_path, monkeypatch):
+    entry = summarize(run, results, tmp_path / "summary.json", monkeypatch)["comparison"]["net"]
+    rows = {row["chain"]: row for row in entry["rows"]}
+    assert entry["seeds"] == 2 and list(rows) == list(CHAINS)
+    assert rows["analog"]["accuracy"] == pytest.approx(0.919)
+    assert all(row["front"] for row in rows.values())  # each chain is smaller and worse than the one before it
+    assert entry["smallest"]["chain"] == "analog" and entry["smallest_chain"] is None
+    assert [(pair["before"]["chain"], pair["after"]["chain"]) for pair in entry["lumped_last"]] == [("gpfq-bits=4", "gpfq-bits=4/lump-tolerance=0")]
+
+
+def test_published_tables_stand_beside_a_network_of_the_same_kind(tmp_path):
+    script = SimpleNamespace(**runpy.run_path(str(SCRIPTS / "summarize.py")))
+    write_table(
+        tmp_path / "mine/1.58bit.csv",
+        [{"method": method, "bits": 1.58, "alphabet_scalar": 3.0, "test_accuracy": accuracy} for method, accuracy in (("gpfq", 0.97), ("msq", 0.9))],
+    )
+    models = {"mine": {"dataset": "mnist", "architecture": {"name": "mlp", "hidden": [500, 300]}, "analog": {"test": 0.98}}}
+    table = script.published(ROOT / "report/published", "mnist", models, [tmp_path / "mine/1.58bit.csv"])
+    row = next(row for row in table["rows"] if row["alphabet_scalar"] == 3)
+    assert (row["our_gpfq"], row["our_msq"]) == (0.97, 0.9) and row["gpfq"] == pytest.approx(0.9739)
+    assert table["model"] == "mine" and table["rows"][0]["our_gpfq"] is None
+    assert script.published(ROOT / "report/published", "vgg16", models, [])["model"] is None
+
+
+@pytest.mark.parametrize("comparison", [True, False])
+def test_thesis_is_typeset_the_same_each_time(comparison, results, run, monkeypatch):
+    monkeypatch.chdir(results.parent)
+    shutil.copytree(ROOT / "report", "report", dirs_exist_ok=True)
+    figures = []
+    for figure in FIGURES if comparison else ():
+        figures.append(Path(f"results/figures/net/{figure}.svg"))
+        run(figure, *figure_inputs(Path("results"), figure), "--output", figures[-1])
+    summarize(run, results, results / "report/summary.json", monkeypatch, comparison=comparison, figures=figures)
+    for name in ("a", "b"):
+        run("typeset", "--source", "report/thesis.typ", "--summary", "results/report/summary.json", "--output", f"results/report/{name}.pdf")
+    first, second = ((results / f"report/{name}.pdf").read_bytes() for name in ("a", "b"))
+    assert first == second and first.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", first)) > 15
+
+
+def test_typesetting_names_what_is_missing_and_leaves_no_file(tmp_path, run, monkeypatch):
+    shutil.copytree(ROOT / "report", tmp_path / "report")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"summary\.json"):
+        run("typeset", "--source", "report/thesis.typ", "--summary", "results/summary.json", "--output", "thesis.pdf")
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
