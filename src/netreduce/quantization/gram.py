@@ -9,13 +9,13 @@ from functools import partial
 import numba
 import numpy as np
 
-from ..layers import Dense, DepthwiseConv2D
+from ..layers import Dense, DepthwiseConv2D, window_counts
 from .walk import in_threads
 
 BLOCK_BYTES = 1 << 24  # float64 rows that are multiplied at a time
 MIN_ROWS = 256  # their least number: adding up products of fewer rows costs more than the products
 PANEL = 128  # columns of G at a time when just its lower triangle is wanted
-FEW_CHANNELS = 16  # below which the windows of each channel are multiplied as a matrix
+PARTS = 16  # of an image, whose window products are added up by themselves, so that no sum depends on the number of threads
 LARGE = 8192  # inputs from which on all of H at a time would need another array of 0.5 GB or more
 
 
@@ -119,38 +119,20 @@ class _Windows:
         self.H, self.G = 0.0, None
 
     def add(self, inputs):
-        if inputs[0].shape[-1] < FEW_CHANNELS:
-            self._add_products(inputs)
-            return
-        rows, columns = self.layer.patches(inputs[0][:1]).shape[1:3]
         padded = [self.layer.padded(x.astype(np.float64)) for x in inputs]
-        self.H = self.H + self._correlate(padded[0], padded[0], rows, columns, False)
+        self.H = self.H + self._products(padded[0], padded[0], False)
         if len(padded) == 2:
-            G = self._correlate(*padded, rows, columns, self.whole)
+            G = self._products(*padded, self.whole)
             self.G = G if self.G is None else self.G + G
 
-    def _add_products(self, inputs):
-        """The same by matrix products of each channel's windows, which is quicker than `_correlate` for few channels."""
-        size = int(np.prod(self.layer.kernel.shape[:2]))
-        H, G = np.zeros((2, inputs[0].shape[-1], size, size))
-        windows = [self.layer.patches(x) for x in inputs]
-        step = max(1, BLOCK_BYTES // (8 * windows[0][0, ..., 0].size))
-        for start in range(0, len(windows[0]), step):
-            for channel in range(len(H)):
-                X, *others = (x[start : start + step, ..., channel].reshape(-1, size).astype(np.float64, copy=False) for x in windows)
-                H[channel] += X.T @ X
-                for X_analog in others:
-                    G[channel] += X.T @ X_analog
-        self.H = self.H + H
-        if len(inputs) == 2:
-            self.G = G if self.G is None else self.G + G
-
-    def _correlate(self, left, right, rows, columns, whole):
-        window = self.layer.kernel.shape[:2]
-        size, channels = window[0] * window[1], left.shape[-1]
-        sums = np.zeros((len(left), size, size, channels))
-        geometry = (rows, columns, *window, *self.layer.strides, *self.layer.dilation)
-        in_threads(lambda start, stop: _correlate(left, right, geometry, whole, sums, start, stop), len(left))
+    def _products(self, left, right, whole):
+        """Sums over all windows of the products of their entries a and b ≤ a (all b, if `whole`), shape (channels, entries, entries)."""
+        layer, (_, height, width, channels) = self.layer, left.shape
+        window = layer.kernel.shape[:2]
+        counts = window_counts((height, width), window, layer.strides, "valid", layer.dilation)
+        sums = np.zeros((min(PARTS, height), window[0] * window[1], window[0] * window[1], channels))
+        rows = [x.reshape(len(x), height, width * channels) for x in (left, right)]
+        in_threads(lambda start, stop: _products(*rows, window, counts, layer.strides, layer.dilation, whole, sums, start, stop), len(sums))
         return sums.sum(axis=0).transpose(2, 0, 1)
 
     def result(self):
@@ -163,16 +145,37 @@ def _copy(target, source, start, stop):
 
 
 @numba.njit(nogil=True, cache=True)
-def _correlate(left, right, geometry, whole, sums, start, stop):
-    """Adds, per sample and channel, the products of pairs of window entries over all windows: all pairs, or the lower triangle."""
-    rows, columns, height, width, down, across, gap_down, gap_across = geometry
-    channels = left.shape[3]
-    for sample in range(start, stop):
-        for y in range(rows):
-            for a in range(height * width):
-                y_a, x_a = y * down + a // width * gap_down, a % width * gap_across
-                for b in range(height * width if whole else a + 1):
-                    y_b, x_b = y * down + b // width * gap_down, b % width * gap_across
-                    for x in range(columns):
-                        for c in range(channels):
-                            sums[sample, a, b, c] += left[sample, y_a, x_a + x * across, c] * right[sample, y_b, x_b + x * across, c]
+def _products(left, right, window, counts, strides, dilation, whole, sums, start, stop):
+    """Products of window entries by the part of the image in which the first entry lies, for parts start to stop.
+
+    Entries a and b of a window are pixels at a fixed distance, whichever window they are in. So the pixels of a row are multiplied by
+    those at each distance once, summed over the samples, and then each pair of entries takes the pixels of its windows.
+    """
+    channels, parts, height = sums.shape[3], len(sums), left.shape[1]
+    width = left.shape[2] // channels
+    line = np.zeros(left.shape[2])
+    for part in range(start, stop):
+        for row in range(part * height // parts, (part + 1) * height // parts):
+            for down in range(1 - window[0], window[0] if whole else 1):
+                other = row + down * dilation[0]
+                if not 0 <= other < height:
+                    continue
+                for across in range(1 - window[1], window[1] if whole or down < 0 else 1):
+                    distance = across * dilation[1]
+                    first, last = max(0, -distance) * channels, (width - max(0, distance)) * channels
+                    line[:] = 0.0
+                    total = line[first:last]
+                    for sample in range(len(left)):
+                        p, q = left[sample, row, first:last], right[sample, other, first + distance * channels : last + distance * channels]
+                        for lane in range(len(total)):
+                            total[lane] += p[lane] * q[lane]
+                    for i in range(max(0, -down), min(window[0], window[0] - down)):
+                        y = row - i * dilation[0]
+                        if y < 0 or y % strides[0] != 0 or y // strides[0] >= counts[0]:
+                            continue
+                        for j in range(max(0, -across), min(window[1], window[1] - across)):
+                            pair = sums[part, i * window[1] + j, (i + down) * window[1] + j + across]
+                            for x in range(counts[1]):
+                                pixel = line[(x * strides[1] + j * dilation[1]) * channels :]
+                                for c in range(channels):
+                                    pair[c] += pixel[c]
