@@ -421,6 +421,16 @@ def test_a_chunk_that_deflating_did_not_shrink(tmp_path):
     np.testing.assert_array_equal(load(path).layers[0].kernel, W)
 
 
+def test_strings_that_hdf5_would_never_finish_reading(tmp_path):
+    path = write_h5(tmp_path / "network.h5", sequential(dense()), {"d": [W, B]})
+    content = bytearray(path.read_bytes())
+    heap = content.find(b"GCOL")
+    content[heap + 16 : heap + 32] = bytes(16)
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=rf"network.h5: the strings at byte {heap:,} of the HDF5 file are damaged"):
+        load(path)
+
+
 def test_ten_gigabytes_that_are_not_there(tmp_path):
     model = sequential(entry("Dense", "d", units=50_000), shape=(50_000,))
     for settings in ({}, {"chunks": (1000, 1000), "compression": "gzip"}):

@@ -1,5 +1,6 @@
 """Arrays in HDF5 files: written compressed and without time stamps, read without trusting the file."""
 
+import mmap
 import zlib
 from math import prod
 
@@ -16,6 +17,7 @@ COMPRESSION_LEVEL = 5  # level 9 takes twenty times as long for a tenth of the s
 # What a file may hold unpacked: any network up to 1 GiB; beyond that, no more than weights of a few bits compress to.
 FREE_BYTES, LARGEST_RATIO = 1 << 30, 64
 FILTERS = ([], [h5py.h5z.FILTER_SHUFFLE], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE])
+HEAP = b"GCOL\1\0\0\0"  # how a collection of strings of variable length begins
 QUANTIZATION = "quantization"  # a group that Keras does not look at
 
 
@@ -49,6 +51,19 @@ def write_quantization(file: h5py.File, network: Network) -> None:
             write_array(group, "scale", layer.quantization.scale)
             group.attrs["bits"] = float(layer.quantization.bits)
             group.attrs["quantized_bias"] = int(layer.quantization.quantized_bias)
+
+
+def check_heaps(content: bytes | mmap.mmap) -> None:
+    """Refuse a file whose strings HDF5 would never finish reading: it goes on by the size of free space, even if that is zero."""
+    start = content.find(HEAP)
+    while start >= 0:
+        end, place = start + int.from_bytes(content[start + 8 : start + 16], "little"), start + 16
+        while place + 16 <= min(end, len(content)):
+            index, size = (int.from_bytes(content[place + a : place + b], "little") for a, b in ((0, 2), (8, 16)))
+            if not index and size < 16:
+                raise ModelFileError(f"the strings at byte {start:,} of the HDF5 file are damaged")
+            place += 16 + (size + 7) // 8 * 8 if index else size
+        start = content.find(HEAP, start + 1)
 
 
 class ArrayReader:

@@ -4,6 +4,7 @@ Weight files (`save_weights`, those of keras.applications) are read as well, giv
 """
 
 import json
+import mmap
 from pathlib import Path
 
 import h5py
@@ -14,7 +15,7 @@ from ..errors import ModelFileError
 from ..files import replacing
 from ..network import Network
 from .guard import reading
-from .hdf5 import ArrayReader, is_quantized, write_array, write_quantization
+from .hdf5 import ArrayReader, check_heaps, is_quantized, write_array, write_quantization
 from .keras_config import build_network, config_of_network, keras_order, parse_json, parse_model
 from .keras_store import WeightsByClass, WeightsByName, WeightsInOrder, fill, layers_in_keras_order
 
@@ -25,6 +26,8 @@ DATASETS = {"mean": "moving_mean", "variance": "moving_variance"}
 def read_network(path: Path, architecture=None) -> Network:
     """Read a Keras .h5 file; `architecture` is used only for files that hold nothing but weights."""
     with reading(path), h5py.File(path, "r") as file:
+        with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            check_heaps(content)
         reader = ArrayReader(file, path.stat().st_size)
         config = file.attrs.get("model_config")
         if config is None:

@@ -11,7 +11,7 @@ from ..errors import ModelFileError
 from ..files import replacing
 from ..network import Network
 from .guard import reading
-from .hdf5 import FREE_BYTES, LARGEST_RATIO, ArrayReader, is_quantized, write_array, write_quantization
+from .hdf5 import FREE_BYTES, LARGEST_RATIO, ArrayReader, check_heaps, is_quantized, write_array, write_quantization
 from .keras_config import build_network, config_of_network, keras_order, parse_json, parse_model
 from .keras_store import WeightsByClass, groups_by_class, layers_in_keras_order
 
@@ -26,6 +26,7 @@ def read_network(path: Path) -> Network:
         config = parse_json(_member(archive, "config.json", path), "config.json")
         weights = _member(archive, "model.weights.h5", path)
         model = parse_model(config)
+        check_heaps(weights)
         with h5py.File(io.BytesIO(weights), "r") as file:
             reader = ArrayReader(file, len(weights))
             return reader.quantized(build_network(model, WeightsByClass(reader, model.keras_layers)))
