@@ -34,7 +34,7 @@ SERIES = [
 ]
 ANALOG = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2))}  # the line at the analog accuracy
 RING = {"linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.8}  # a choice
-LEAST_ERROR = 0.01  # percent; accuracies above 100 − LEAST_ERROR are drawn there
+PERFECT = 0.01  # percent: the error that 100 % is drawn at on an axis that is logarithmic in the error
 METHODS = [name for name, technique in TECHNIQUES.items() if technique.family == "quantization"]
 
 sns.set_theme(
@@ -144,16 +144,17 @@ def accuracy_axis(axes, values):
     """Make y (percent) logarithmic in the error, so that 10 % and 98 % are both legible, with limits that hold all values and round ticks."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
-    error = np.clip(100 - values, LEAST_ERROR, 100)
-    low, high = error.min() / 1.25, min(error.max() * 1.2, 100)
-    axes.set_yscale("function", functions=(lambda y: -np.log10(np.clip(100 - y, LEAST_ERROR, None)), lambda z: 100 - 10.0 ** (-z)))
-    axes.set_ylim(100 - high, 100 - low)
+    error = 100 - values + PERFECT
+    low, high = error.min() / 1.25, min(error.max() * 1.2, 100 + PERFECT)
+    axes.set_yscale("function", functions=(lambda y: -np.log10(np.clip(100 - y + PERFECT, 1e-6, None)), lambda z: 100 + PERFECT - 10.0 ** (-z)))
+    axes.set_ylim(100 + PERFECT - high, 100 + PERFECT - low)
     if high / low > 6:
-        ticks = [100 - digit * 10.0**power for power in range(-2, 3) for digit in (1, 2, 5)]
+        digits = (1, 3) if high / low > 300 else (1, 2, 5) if high / low > 40 else (1, 1.5, 2, 3, 5, 7)
+        ticks = [100, *(100 - digit * 10.0**power for power in range(-1, 3) for digit in digits)]
     else:
         step = next(step for step in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if high - low <= 7 * step)
-        ticks = step * np.arange(0, 100 / step)
-    ticks = sorted(round(tick, 6) for tick in ticks if 100 - high <= tick <= 100 - low)
+        ticks = step * np.arange(0, 100 / step + 1)
+    ticks = sorted(round(tick, 6) for tick in ticks if 100 - high <= tick <= min(100 - low + PERFECT, 100))
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
