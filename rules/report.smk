@@ -5,8 +5,8 @@ FIGURES = {
     "training": {"history": "results/metrics/training/{model}.csv"},
     "alphabet_scalar": {"sweep": SWEEP},
     "bits": {"sweep": SWEEP},
-    "cumulative": {"layers": "results/metrics/layers/{model}.csv", "sweep": SWEEP},
-    "sensitivity": {"layers": "results/metrics/layers/{model}.csv", "sweep": SWEEP},
+    "cumulative": {"layers": "results/metrics/layers/{model}.csv"},
+    "sensitivity": {"layers": "results/metrics/layers/{model}.csv"},
     "weights": {
         "analog": "results/keras/{model}.h5",
         "quantized": expand("results/quantized/{{model}}_{bits}bit.h5", bits=BITS),
@@ -116,6 +116,10 @@ rule summarize:
         measures=expand("results/metrics/networks/{model}.csv", model=MODELS),
         lumping=expand("results/metrics/lumping/{model}.csv", model=MODELS),
         tolerance=expand("results/metrics/tolerance/{model}.csv", model=MODELS),
+        elsewhere=expand(
+            "results/published/{network}.json", network=config["published"]
+        ),
+        imagenet=expand("results/imagenet/{network}.csv", network=config["imagenet"]),
         comparison=branch(COMPARED, then="results/metrics/comparison.csv"),
         published=collect("report/published/{name}.csv", name=PUBLISHED),
         script="workflow/scripts/summarize.py",
@@ -140,7 +144,7 @@ rule summarize:
         "python {input.script} --provenance {input.provenance} --published report/published --figures {input.figures}"
         " --data {input.data} --networks {input.networks} --training {input.training} --conversion {input.conversion}"
         " --sweep {input.sweep} --selected {input.selected} --measures {input.measures} --lumping {input.lumping}"
-        " --tolerance {input.tolerance} {params.comparison} --output {output} > {log} 2>&1"
+        " --tolerance {input.tolerance} --elsewhere {input.elsewhere} --imagenet {input.imagenet} {params.comparison} --output {output} > {log} 2>&1"
 
 
 rule thesis:

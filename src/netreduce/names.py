@@ -11,8 +11,8 @@ def bits_name(bits) -> str:
 
 
 def network_name(name: str) -> str:
-    """Name of a network in a table: analog, or its bit width."""
-    return name if name == "analog" else bits_name(name)
+    """Name of a network in a table: what it is called (analog, pruned), or its bit width."""
+    return bits_name(name) if name[0].isdigit() else name
 
 
 def layer_name(layer: str) -> str:

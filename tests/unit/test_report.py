@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netreduce import names
+from netreduce.datasets.archive import write
 from netreduce.files import write_json, write_table
 from netreduce.io import save
 from netreduce.layers import Dense, Flatten
@@ -93,14 +94,10 @@ def results(tmp_path_factory):
         (4, 4, 1),
     )
     (results / "data").mkdir(parents=True)
-    labels = np.arange(30) % 3
-    np.savez(
-        results / "data/digits.npz",
-        train_labels=labels,
-        validation_labels=labels[:9],
-        test_labels=labels[:12],
-        test_images=np.zeros((12, 4, 4, 1), "uint8"),
-    )
+    splits = {"train": 30, "validation": 9, "test": 12}
+    arrays = {f"{split}_images": np.zeros((count, 4, 4, 1), np.uint8) for split, count in splits.items()}
+    arrays |= {f"{split}_labels": (np.arange(count) % 3).astype(np.uint8) for split, count in splits.items()}
+    write(results / "data/digits.npz", arrays, ("a", "b", "c"), "Digits")
     for model in ("net", "net-b"):
         (results / "keras").mkdir(exist_ok=True)
         save(network, results / f"keras/{model}.h5")
@@ -134,6 +131,7 @@ def results(tmp_path_factory):
                             "layer": layer,
                             "position": position,
                             "test_accuracy": 0.91 - 0.01 * position,
+                            "analog_accuracy": 0.92,
                         }
                         layers.append(row)
         for name in ("analog", *BITS):
@@ -194,8 +192,8 @@ def figure_inputs(results, figure, model="net"):
         "training": ("--history", results / f"metrics/training/{model}.csv"),
         "alphabet_scalar": ("--sweep", *sweep),
         "bits": ("--sweep", *sweep),
-        "cumulative": ("--layers", results / f"metrics/layers/{model}.csv", "--sweep", *sweep),
-        "sensitivity": ("--layers", results / f"metrics/layers/{model}.csv", "--sweep", *sweep),
+        "cumulative": ("--layers", results / f"metrics/layers/{model}.csv"),
+        "sensitivity": ("--layers", results / f"metrics/layers/{model}.csv"),
         "weights": ("--analog", results / f"keras/{model}.h5", "--quantized", *sorted(results.glob(f"quantized/{model}_*bit.h5"))),
         "classes": ("--lumping", results / f"metrics/lumping/{model}.csv"),
         "tolerance": ("--tolerance", results / f"metrics/tolerance/{model}.csv"),
@@ -337,7 +335,8 @@ def test_published_tables_stand_beside_a_network_of_the_same_kind(tmp_path):
         tmp_path / "mine/1.58bit.csv",
         [{"method": method, "bits": 1.58, "alphabet_scalar": 3.0, "test_accuracy": accuracy} for method, accuracy in (("gpfq", 0.97), ("msq", 0.9))],
     )
-    models = {"mine": {"dataset": "mnist", "architecture": {"name": "mlp", "hidden": [500, 300]}, "analog": {"test": 0.98}}}
+    layers = [{"shape": [outputs], "weights": 1} for outputs in (500, 300, 10)]
+    models = {"mine": {"dataset": "mnist", "layers": layers, "analog": {"test": 0.98}}}
     table = script.published(ROOT / "report/published", "mnist", models, [tmp_path / "mine/1.58bit.csv"])
     row = next(row for row in table["rows"] if row["alphabet_scalar"] == 3)
     assert (row["our_gpfq"], row["our_msq"]) == (0.97, 0.9) and row["gpfq"] == pytest.approx(0.9739)

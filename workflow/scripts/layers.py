@@ -26,6 +26,7 @@ def main():
     analog = load(arguments.analog)
     data = read(arguments.data)
     images, labels = data.images("test", arguments.images), data.test_labels[: arguments.images]
+    analog_accuracy = evaluate(analog, images, labels).accuracy
     rows = []
     for path in arguments.quantized:
         key = QUANTIZED.fullmatch(path.stem).groupdict()
@@ -41,6 +42,7 @@ def main():
                         "layer": analog.names[index],
                         "position": position,
                         "test_accuracy": evaluate(network, images, labels).accuracy,
+                        "analog_accuracy": analog_accuracy,
                     }
                 )
     write_table(arguments.output, rows)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from netreduce import cli, names
+from netreduce.datasets import SPLITS, read
 from netreduce.files import write_json
 from netreduce.io import load
 from netreduce.lumping.dictionary import lump_neural_network, run_neural_network
@@ -28,11 +29,11 @@ TOY = {
     "A": {1: {2: "ReLU", 3: "ReLU"}, 2: {4: "ReLU", 5: "ReLU"}, 3: {6: "ReLU"}},
 }
 TOY_INPUTS = [(0, 0), (1, 1), (1, 0), (0, 1), (-5, -5), (2, 3)]
-# Published tables: file, dataset and architecture of the network, columns of the accuracies.
+# Published tables: file, dataset and outputs of every layer of the network, columns of the accuracies.
 PUBLISHED = {
-    "mnist": ("mnist_mlp_metrics.csv", "mnist", "mlp", ("analog_test_acc", "sd_test_acc", "msq_test_acc")),
-    "cifar10": ("cifar10_cnn_metrics.csv", "cifar10", "vgg-small", ("analog_test_acc", "sd_test_acc", "msq_test_acc")),
-    "vgg16": ("vgg16_ternary_metrics.csv", "imagenet", "vgg16", ("analog_test_top1_acc", "gpfq_test_top1_acc", "msq_test_top1_acc")),
+    "mnist": ("mnist_mlp_metrics.csv", "mnist", [500, 300, 10], ("analog_test_acc", "sd_test_acc", "msq_test_acc")),
+    "cifar10": ("cifar10_cnn_metrics.csv", "cifar10", [32, 32, 64, 64, 128, 128, 128, 10], ("analog_test_acc", "sd_test_acc", "msq_test_acc")),
+    "vgg16": ("vgg16_ternary_metrics.csv", "imagenet", None, ("analog_test_top1_acc", "gpfq_test_top1_acc", "msq_test_top1_acc")),
 }
 
 
@@ -50,6 +51,8 @@ def main():
     parser.add_argument("--measures", type=Path, nargs="*", default=[], help="analog, quantized and lumped networks on one scale, <model>.csv")
     parser.add_argument("--lumping", type=Path, nargs="*", default=[], help="equivalence classes, <model>.csv")
     parser.add_argument("--tolerance", type=Path, nargs="*", default=[], help="lumping over its tolerance, <model>.csv")
+    parser.add_argument("--elsewhere", type=Path, nargs="*", default=[], help="networks made elsewhere, <name>.json")
+    parser.add_argument("--imagenet", type=Path, nargs="*", default=[], help="sweeps on ImageNet, <name>.csv")
     parser.add_argument("--comparison", type=Path, help="table of all chains (.csv)")
     parser.add_argument("--output", type=Path, required=True, help="where the summary goes (.json)")
     arguments = parser.parse_args()
@@ -63,7 +66,8 @@ def main():
         "toy": toy(),
         "datasets": {path.stem: dataset(path) for path in arguments.data},
         "models": models,
-        "published": {name: published(arguments.published, name, models, arguments.sweep) for name in PUBLISHED},
+        "published": {name: published(arguments.published, name, models, arguments.sweep, arguments.imagenet) for name in PUBLISHED},
+        "elsewhere": {path.stem: elsewhere(path) for path in arguments.elsewhere},
         "comparison": compare(arguments.comparison),
     }
     write_json(arguments.output, clean(summary))
@@ -116,10 +120,10 @@ def value(network, point):
 
 
 def dataset(path):
-    """Sizes of the splits, shape of an image, number of classes."""
-    with np.load(path) as arrays:
-        sizes = {split: len(arrays[f"{split}_labels"]) for split in ("train", "validation", "test")}
-        return {**sizes, "shape": arrays["test_images"].shape[1:], "classes": len(np.unique(arrays["test_labels"]))}
+    """Which data these are, sizes of the splits, shape of an image, number of classes."""
+    data = read(path)
+    sizes = {split: len(getattr(data, f"{split}_labels")) for split in SPLITS}
+    return {**sizes, "source": data.source, "shape": data.image_shape, "classes": len(data.classes)}
 
 
 def describe(model, entry, config, arguments):
@@ -232,19 +236,21 @@ def tolerance(table):
     return {"rows": records(table), "usable": usable}
 
 
-def published(folder, name, models, sweeps):
+def published(folder, name, models, sweeps, imagenet=()):
     """A published table, setting by setting, beside this run's sweep of the same kind of network, if there is one."""
-    file, of_dataset, architecture, (analog, gpfq, msq) = PUBLISHED[name]
+    file, of_dataset, outputs, (analog, gpfq, msq) = PUBLISHED[name]
     table = pd.read_csv(folder / file)
-    ours = next(
-        (model for model, entry in models.items() if entry["dataset"] == of_dataset and (entry["architecture"] or {}).get("name") == architecture),
-        None,
-    )
-    paths = of_model(sweeps, ours) if ours else []
-    measured = {}
-    if paths:
-        for row in records(pd.concat([pd.read_csv(path) for path in paths])):
-            measured[row["method"], round(row["bits"], 2), row["alphabet_scalar"]] = row["test_accuracy"]
+    ours, our_analog, sweep = None, None, []
+    if of_dataset == "imagenet":
+        for path in imagenet:
+            sweep = records(pd.read_csv(path).rename(columns={"top1": "test_accuracy"}))
+            ours, our_analog = path.stem, sweep[0]["analog_top1"]
+    else:
+        for model, entry in models.items():
+            if ours is None and entry["dataset"] == of_dataset and outputs_of(entry) == outputs and "analog" in entry:
+                sweep = records(pd.concat([pd.read_csv(path) for path in of_model(sweeps, model)]))
+                ours, our_analog = model, entry["analog"]["test"]
+    measured = {(row["method"], round(row["bits"], 2), row["alphabet_scalar"]): row["test_accuracy"] for row in sweep}
     rows = [
         {
             "bits": round(row["bits"], 2),
@@ -264,11 +270,22 @@ def published(folder, name, models, sweeps):
     return {
         "analog": table[analog].iloc[0],
         "samples": int(table.q_train_size.iloc[0]),
-        "model": ours if measured else None,
-        "our_analog": models[ours]["analog"]["test"] if measured else None,
+        "model": ours,
+        "our_analog": our_analog,
         "rows": rows,
         "best": best,
     }
+
+
+def outputs_of(description):
+    """Number of outputs of every layer with weights."""
+    return [layer["shape"][-1] for layer in description.get("layers", []) if layer["weights"]]
+
+
+def elsewhere(path):
+    """A network made elsewhere: its measures, its lumped form, its alphabets."""
+    record = json.loads(path.read_text())
+    return {**record, "alphabets": [{"layer": names.layer_name(layer), **found} for layer, found in record["alphabets"].items()]}
 
 
 def compare(path):

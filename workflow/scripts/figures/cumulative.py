@@ -6,9 +6,9 @@ from netreduce import names
 
 
 def main():
-    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"), ("sweep", "sweep tables of the model (.csv)"))
+    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"))
     table = style.read(arguments.layers).query("kind == 'cumulative'")
-    analog = 100 * style.read(arguments.sweep).analog_test_accuracy.iloc[0]
+    analog = 100 * table.analog_accuracy.iloc[0]
     widths = sorted(table.bits.unique())
     layers = table.drop_duplicates("layer").sort_values("position").layer
     methods = list(table.method.unique())

@@ -6,10 +6,9 @@ from netreduce import names
 
 
 def main():
-    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"), ("sweep", "sweep tables of the model (.csv)"))
+    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"))
     table = style.read(arguments.layers).query("kind == 'single'")
-    analog = 100 * style.read(arguments.sweep).analog_test_accuracy.iloc[0]
-    table = table.assign(lost=analog - 100 * table.test_accuracy)
+    table = table.assign(lost=100 * (table.analog_accuracy - table.test_accuracy))
     widths = sorted(table.bits.unique())
     layers = list(table.drop_duplicates("layer").sort_values("position").layer)
     methods = list(table.method.unique())

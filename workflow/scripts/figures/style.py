@@ -128,7 +128,7 @@ def series_style(index):
 
 def network_styles(names):
     """Line styles of a network at several bit widths: black for the analog one, darker for more bits."""
-    bits = sorted((name for name in names if name != "analog"), key=float)
+    bits = [name for name in names if name != "analog"]
     shades = sns.color_palette("viridis", len(bits) + 1)[:-1][::-1]
     styles = {"analog": {"color": INK, "linestyle": "-", "marker": "o"}} if "analog" in names else {}
     for name, shade, (_, line, marker) in zip(bits, shades, (SERIES * len(bits))[1:], strict=False):
