@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from test_quick import digests
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.faults]
 KILLS = int(os.environ.get("NETREDUCE_KILLS", "1"))
 NAMESPACE = ["unshare", "--mount", "--map-root-user"]
 COMMAND = [Path(sys.executable).with_name("snakemake"), "--configfile", "config/quick.yaml", "--cores", "2"]
