@@ -49,7 +49,7 @@ def style_importable():
 @pytest.fixture
 def run(monkeypatch):
     def run(script, *arguments):
-        path = SCRIPTS / ("figures" if script in FIGURES else "") / f"{script}.py"
+        path = SCRIPTS / ("" if script in ("summarize", "typeset") else "figures") / f"{script}.py"
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
         runpy.run_path(str(path))["main"]()
 
@@ -245,9 +245,25 @@ def test_figure_is_drawn_the_same_each_time(figure, results, run, tmp_path):
     assert b"<svg" in first and b"<text" not in first and b"dc:date" not in first
 
 
+def test_architectures_are_told_apart_by_their_layers(results, run, tmp_path):
+    other = tmp_path / "deep.csv"
+    row = {"network": "analog", "layer": "dense_1", "neurons": 9, "classes": 7, "published_classes": 2, "neurons_after": 6}
+    write_table(other, [row, {**row, "layer": "dense_2"}, {**row, "network": "pruned"}])
+    run(
+        "architectures",
+        "--lumping",
+        results / "metrics/lumping/net.csv",
+        results / "metrics/lumping/net-b.csv",
+        other,
+        "--output",
+        tmp_path / "a.svg",
+    )
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+
+
 def test_every_figure_has_a_caption():
-    assert {path.stem for path in (ROOT / "report/captions").glob("*.rst")} == {*FIGURES, "thesis", "workflow"}
-    assert {path.stem for path in (SCRIPTS / "figures").glob("*.py")} == {*FIGURES, "style"}
+    assert {path.stem for path in (ROOT / "report/captions").glob("*.rst")} == {*FIGURES, "architectures", "thesis", "workflow"}
+    assert {path.stem for path in (SCRIPTS / "figures").glob("*.py")} == {*FIGURES, "architectures", "style"}
 
 
 def test_names():

@@ -41,7 +41,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--provenance", type=Path, required=True, help="configuration, commit, versions (.json)")
     parser.add_argument("--published", type=Path, required=True, help="folder of the published result tables")
-    parser.add_argument("--figures", type=Path, nargs="*", default=[], help="figures, <model>/<figure>.svg")
+    parser.add_argument("--figures", type=Path, nargs="*", default=[], help="figures, <model>/<figure>.svg and, of all models, <figure>.svg")
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="datasets, <dataset>.npz")
     parser.add_argument("--networks", type=Path, nargs="*", default=[], help="analog networks, <model>.h5")
     parser.add_argument("--training", type=Path, nargs="*", default=[], help="training histories, <model>.csv")
@@ -66,6 +66,7 @@ def main():
         "toy": toy(),
         "datasets": {path.stem: dataset(path) for path in arguments.data},
         "models": models,
+        "figures": {path.stem: f"/{path.as_posix()}" for path in arguments.figures if path.parent.name not in models},
         "published": {name: published(arguments.published, name, models, arguments.sweep, arguments.imagenet) for name in PUBLISHED},
         "elsewhere": {path.stem: elsewhere(path) for path in arguments.elsewhere},
         "comparison": compare(arguments.comparison),

@@ -4,46 +4,55 @@ import style
 
 from netreduce import names
 
+PUBLISHED = {"color": "white", "edgecolor": style.VERMILION, "hatch": "/////", "linewidth": 0.6}
+
+
+def draw(axes, table, networks):
+    """Bars for one layer, a row for each network; where there are several models, their mean with a whisker from the least to the most."""
+    neurons = table.neurons.max()
+    for place, network in enumerate(networks):
+        rows = table[table.network == network]
+        if rows.empty:
+            continue
+        axes.barh(place, neurons, 0.74, color="#e6eef4", linewidth=0, label="neurons")
+        bars = [(rows.classes, "classes, exact", {"color": style.BLUE, "linewidth": 0})]
+        if rows.published_classes.notna().all():
+            bars.append((rows.published_classes, "classes, published count", PUBLISHED))
+        for offset, (counts, label, look) in zip((-0.18, 0.18), bars, strict=False):
+            axes.barh(place + offset, counts.mean(), 0.26, label=label, **look)
+            if counts.min() < counts.max():
+                axes.hlines(place + offset, counts.min(), counts.max(), color=style.INK, linewidth=0.8)
+            text = f"{counts.mean():.1f}".removesuffix(".0")
+            axes.annotate(text, (neurons, place + offset), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
+        axes.vlines(rows.neurons_after.mean(), place - 0.42, place + 0.42, color=style.INK, linewidth=1.6, label="left after lumping")
+    axes.set_title(f"{names.layer_name(table.layer.iloc[0])}: {neurons:.0f} neurons", loc="left", fontweight="bold")
+    axes.set_yticks(range(len(networks)), [names.network_name(network) for network in networks])
+    axes.set_ylim(len(networks) - 0.45, -0.55)
+    axes.set_xlim(0, neurons * 1.18)
+    axes.xaxis.set_major_locator(style.MaxNLocator(integer=True, nbins=4))
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def legend(figure, panels):
+    """One legend above all panels: neurons, classes, what is left."""
+    found = {}
+    for axes in panels:
+        found |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    order = sorted(found, key=lambda label: ("left" in label, "classes" in label, label))
+    figure.supxlabel("neurons", fontsize=9.5)
+    figure.legend([found[label] for label in order], order, loc="outside upper center", ncols=4)
+
 
 def main():
     arguments = style.arguments(__doc__, ("lumping", "equivalence classes of one model (.csv)"))
     table = style.read(arguments.lumping)
-    layers = list(table.layer.unique())
-    networks = list(table.network.unique())
-    published = table.published_classes.notna().any()
-
+    layers, networks = list(table.layer.unique()), list(table.network.unique())
     figure, panels = style.panels(len(layers), 4, 0.75 + 0.36 * len(networks), sharey=True)
     for axes, layer in zip(panels, layers, strict=True):
-        rows = table[table.layer == layer].set_index("network").reindex(networks)
-        for place, (_, row) in enumerate(rows.iterrows()):
-            if row.isna().loc["neurons"]:
-                continue
-            axes.barh(place, row.neurons, 0.74, color="#e6eef4", linewidth=0, label="neurons" if place == 0 else None)
-            top = 0.18 if published else 0
-            axes.barh(place - top, row.classes, 0.26, color=style.BLUE, linewidth=0, label="classes, exact" if place == 0 else None)
-            kept = {"color": style.INK, "linewidth": 1.6, "label": "left after lumping" if place == 0 else None}
-            axes.vlines(row.neurons_after, place - 0.42, place + 0.42, **kept)
-            counts = [f"{row.classes:.0f}"]
-            if row.notna().loc["published_classes"]:
-                look = {"color": "white", "edgecolor": style.VERMILION, "hatch": "/////", "linewidth": 0.6}
-                axes.barh(place + top, row.published_classes, 0.26, label="classes, published count" if place == 0 else None, **look)
-                counts.append(f"{row.published_classes:.0f}")
-            for offset, count in zip((-top, top), counts, strict=False):
-                axes.annotate(count, (row.neurons, place + offset), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
-        axes.set_title(f"{names.layer_name(layer)}: {rows.neurons.max():.0f} neurons", loc="left", fontweight="bold")
-        axes.set_yticks(range(len(networks)), [names.network_name(network) for network in networks])
-        axes.set_ylim(len(networks) - 0.45, -0.55)
-        axes.set_xlim(0, rows.neurons.max() * 1.18)
-        axes.xaxis.set_major_locator(style.MaxNLocator(integer=True, nbins=4, prune=None))
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-    figure.supxlabel("neurons", fontsize=9.5)
-    found = {}
-    for axes in panels:
-        found.update(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    order = sorted(found, key=lambda name: ("left" in name, "classes" in name, name))
-    figure.legend([found[name] for name in order], order, loc="outside upper center", ncols=4)
+        draw(axes, table[table.layer == layer], networks)
+    legend(figure, panels)
     style.save(figure, arguments.output)
 
 
