@@ -119,7 +119,7 @@ def similarity(rays, channels) -> np.ndarray:
     """Cosines between the rays of channels, the least one where there are several; of identical rays 2⟨v, w⟩ / (‖v‖² + ‖w‖²)."""
     least = np.ones((len(channels), len(channels)))
     for ray in rays:
-        vectors = [part.vectors[..., channels] for part in ray.parts]
+        vectors = [part.of(channels)[0] for part in ray.parts]
         for row in range(vectors[0].shape[1]):
             products = sum(v[:, row].T @ v[:, row] for v in vectors)
             squares = np.diag(products)

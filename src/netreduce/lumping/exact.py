@@ -6,7 +6,7 @@ from ..layers import Add, BatchNormalization, Concatenate, Conv2D, Dense, Depthw
 from ..network import INPUT
 from .bound import Box, linear, lipschitz, propagate, unit_roundoff
 from .draft import Draft, Step, channels_read
-from .regions import ULPS, Description, describe
+from .regions import EPSILON, ULPS, Description, describe
 from .transport import take_out
 
 PROJECTIONS = 4  # the first sorts the channels, the others spare comparisons
@@ -114,8 +114,8 @@ def match(rays, order) -> np.ndarray:
         others = others[near]
         for part in parts:
             if len(others):
-                difference = np.abs(part.vectors[..., others] - part.vectors[..., [leader]])
-                others = others[(difference <= part.tolerance * (part.size(others) + part.size([leader]))).all(axis=(0, 1))]
+                (mine, size), (theirs, sizes) = part.of([leader]), part.of(others)
+                others = others[(np.abs(theirs - mine) <= part.tolerance * (sizes + size)).all(axis=(0, 1))]
         leaders[others] = leader
     return leaders
 
@@ -192,9 +192,10 @@ def _project(parts):
         vectors = part.vectors.reshape(-1, part.vectors.shape[-1])
         directions = rng.standard_normal((PROJECTIONS, len(vectors)))
         sizes = vectors if part.sizes is None else part.sizes.reshape(vectors.shape)
-        projections = projections + directions @ vectors
-        lengths = np.sqrt(np.einsum("ij,ij->j", sizes, sizes))
-        reach = reach + part.tolerance * np.linalg.norm(directions, axis=1)[:, None] * lengths
+        projections = projections + directions @ vectors / part.scale
+        lengths = np.sqrt(np.einsum("ij,ij->j", sizes, sizes)) / part.scale
+        tolerance = part.tolerance + len(vectors) * EPSILON  # and the rounding of the products
+        reach = reach + tolerance * np.linalg.norm(directions, axis=1)[:, None] * lengths
     return projections, reach
 
 

@@ -111,14 +111,27 @@ def activation_of(layer):
 
 @dataclass(frozen=True)
 class Part:
-    """Numbers that channels must share: vectors and sizes of shape (entries, rows, channels), equal up to tolerance · sizes."""
+    """Numbers that channels must share: vectors / scale, equal up to tolerance · sizes / scale.
+
+    Attributes
+    ----------
+    vectors : ndarray, shape (entries, rows, channels)
+    tolerance : float
+    sizes : ndarray, optional
+        Of the terms that were summed, as vectors; by default |vectors|.
+    scale : ndarray, shape (channels,), or float
+    """
 
     vectors: np.ndarray
     tolerance: float
-    sizes: np.ndarray | None = None  # of the terms that were summed; None: |vectors|
+    sizes: np.ndarray | None = None
+    scale: np.ndarray | float = 1.0
 
-    def size(self, channels):
-        return np.abs(self.vectors[..., channels]) if self.sizes is None else self.sizes[..., channels]
+    def of(self, channels) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled vectors and sizes of some channels."""
+        scale = self.scale[channels] if np.ndim(self.scale) else self.scale
+        vectors = self.vectors[..., channels] / scale
+        return vectors, np.abs(vectors) if self.sizes is None else self.sizes[..., channels] / scale
 
 
 @dataclass(frozen=True)
@@ -193,23 +206,20 @@ def describe(draft, region, nonnegative) -> Description:
     layer = network.layers[region.producer]
     function = activation_of(layer)[0]
     close, weights, weight_size, intercepts, intercept_size, factor = _open_rows(draft, region)
-    pivot = np.maximum(weights.max(axis=0, initial=0), -weights.min(axis=0, initial=0))
+    highest = weights.max(axis=0, initial=0)
+    pivot = np.maximum(highest, -weights.min(axis=0, initial=0))
     constant = pivot == 0
-    never_positive = (intercepts <= 0) & (
-        np.where(np.tile(nonnegative, len(weights) // len(nonnegative))[:, None], weights, np.abs(weights)) <= 0
-    ).all(axis=0)
+    never_positive = (intercepts <= 0) & (highest == 0)
+    signed = np.flatnonzero(~np.tile(nonnegative, len(weights) // len(nonnegative)))
+    never_positive[never_positive] = (weights[np.ix_(signed, np.flatnonzero(never_positive))] == 0).all(axis=0)
     pivot = np.where(constant, np.where(intercepts == 0, 1, np.abs(intercepts)), pivot)
     scale = pivot if function.positively_homogeneous else 1 / factor
     on_grid = layer.quantization is not None and close == region.producer
     rays = [
         Ray(
             (
-                Part(
-                    (weights / scale)[:, None],
-                    ULPS * (EPSILON if on_grid else epsilon),
-                    None if weight_size is None else (weight_size / scale)[:, None],
-                ),
-                Part((intercepts / scale)[None, None], ULPS * epsilon, (intercept_size / scale)[None, None]),
+                Part(weights[:, None], ULPS * (EPSILON if on_grid else epsilon), None if weight_size is None else weight_size[:, None], scale),
+                Part(intercepts[None, None], ULPS * epsilon, intercept_size[None, None], scale),
             ),
             identical=not function.positively_homogeneous,
         )
