@@ -35,7 +35,8 @@ from netreduce.quantization import quantize, quantize_many
 BITS, SCALAR = 4, 4.0
 MLP_BATCH, CNN_BATCH = 500, 100  # images of a mini-batch
 FLOOR_BATCHES = 4  # of the MLP, that the floor multiplies at a time
-MLP_IMAGES, CNN_IMAGES, CNN_WALK_IMAGES = (2500,), 60, 5
+MLP_IMAGES, CNN_IMAGES = (2500, 25000, 60000), 5000
+CNN_WALK_IMAGES = 20  # the walk per neuron would take hours on 5,000
 PATCH_ROWS = 4096  # rows of a convolution's matrix that the floor multiplies at a time
 GRID = [{"bits": bits, "alphabet_scalar": scalar} for bits in (1.58, 2, 3, 4) for scalar in range(1, 11)]
 

@@ -16,6 +16,7 @@ from netreduce.quantization.gptq import gptq
 from netreduce.quantization.msq import msq
 from netreduce.quantization.qronos import qronos
 from netreduce.quantization.spfq import spfq
+from netreduce.quantization.walk import BLOCK
 
 
 @st.composite
@@ -97,6 +98,19 @@ def test_qronos_is_its_alternating_definition(problem, damping):
         penalty = damping * (X_quantized**2).sum(axis=0).mean()
         plain = each_neuron(plain_qronos, weights[live], X, X_quantized, levels(radius, count), penalty)
         np.testing.assert_allclose(alphabet.scale * codes[live], plain, atol=1e-12)
+
+
+def test_more_inputs_than_a_block_of_the_walk():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 2 * BLOCK + 9))
+    X_quantized, weights = X + 0.1 * rng.standard_normal(X.shape), rng.standard_normal((X.shape[1], 3))
+    (G, H), alphabet, grid = matrices(X, X_quantized), alphabet_of(2.0, 8), levels(2.0, 8)
+    for plain, codes in (
+        (each_neuron(plain_gpfq, weights, X, X_quantized, grid), gpfq(weights[None], G, H, alphabet)),
+        (each_neuron(plain_gpfq, weights, X_quantized, X_quantized, grid), gpfq(weights[None], H, H, alphabet)),
+        (each_neuron(plain_gptq, weights, H[0] + 0.01 * np.diagonal(H[0]).mean() * np.eye(len(H[0])), grid), gptq(weights[None], H, alphabet, 0.01)),
+    ):
+        np.testing.assert_allclose(alphabet.scale * codes[0], plain, atol=1e-12)
 
 
 @settings(max_examples=30, deadline=None)

@@ -5,7 +5,7 @@ transformers, ICLR 2023.
 
 The paper rounds w_t and moves the later weights by −(w_t − q_t) / U[t, t] · U[t, t+1:], where H⁻¹ = Uᵀ U. Unrolled, the weight that
 step t rounds is w_t + Σ_{j<t} F[t, j] (w_j − q_j), with the original w and H = Fᵀ D F, F lower triangular with a unit diagonal: a walk,
-which needs one Cholesky factorization and no inverse, and whose slabs of neurons do what the paper's lazy blocks do for the cache.
+which needs one Cholesky factorization and no inverse, and whose blocks are the paper's lazy batches.
 """
 
 import numpy as np

@@ -10,12 +10,14 @@ diagonal, it is the error feedback w_t + Σ_{j<t} F[t, j] (w_j − q_j) of GPTQ.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numba
 import numpy as np
 
 NEAREST, STOCHASTIC, SOFT, HARD = range(4)
-SLAB = 32  # neurons that walk together: their weights stay in the cache, their sums in vector registers
+BLOCK = 128  # steps after which the sums over j < t so far are a matrix product
+SLAB = 32  # neurons that walk together, so that what the steps of a block add is in the cache
 
 
 def thread_count() -> int:
@@ -61,48 +63,53 @@ def walk(weights, G, H, alphabet, dead=None, tolerance=0.0, mode=NEAREST, thresh
         Whole numbers; the level is scale · code.
     """
     groups, inputs, neurons = weights.shape
-    codes = np.empty(weights.shape)
+    codes, levels = np.zeros((2, *weights.shape))
     dead = np.zeros((groups, inputs), bool) if dead is None else dead
     scale = np.broadcast_to(alphabet.scale, (groups, 1, neurons))[:, 0]
     uniform = np.zeros((groups, 1, neurons)) if uniform is None else uniform
     keep_zeros = pruned is not None
     pruned = pruned if keep_zeros else np.zeros((groups, 1, neurons), bool)
+    rounding = alphabet.top, tolerance, mode, threshold, uniform, keep_zeros, pruned
     slabs = -(-neurons // SLAB)
-
-    def run(start, stop):
-        _walk(weights, G, H, dead, scale, alphabet.top, tolerance, mode, threshold, uniform, keep_zeros, pruned, codes, slabs, start, stop)
-
-    in_threads(run, groups * slabs)
+    for start in range(0, inputs, BLOCK):
+        block = slice(start, min(start + BLOCK, inputs))
+        if G is H:
+            before = H[:, block, :start] @ (weights[:, :start] - levels[:, :start])
+        else:
+            before = G[:, block, :start] @ weights[:, :start] - H[:, block, :start] @ levels[:, :start]
+        in_threads(partial(_walk, weights, G, H, dead, scale, rounding, before, codes, levels, start, slabs), groups * slabs)
     return codes
 
 
 @numba.njit(nogil=True, cache=True)
-def _walk(weights, G, H, dead, scale, top, tolerance, mode, threshold, uniform, keep_zeros, pruned, codes, slabs, start, stop):
-    inputs, neurons = weights.shape[1:]
-    w, q, total = np.zeros((inputs, SLAB)), np.zeros((inputs, SLAB)), np.zeros(SLAB)
-    for task in range(start, stop):
+def _walk(weights, G, H, dead, scale, rounding, before, codes, levels, start, slabs, first_task, last_task):
+    """Steps start, start + 1, ... of the walk; `before` holds what the sums over j get from the weights before those."""
+    top, tolerance, mode, threshold, uniform, keep_zeros, pruned = rounding
+    steps, neurons = before.shape[1:]
+    w, q, total = np.zeros((steps, SLAB)), np.zeros((steps, SLAB)), np.zeros(SLAB)
+    for task in range(first_task, last_task):
         group, first = task // slabs, task % slabs * SLAB
         width = min(SLAB, neurons - first)
-        w[:, :width] = weights[group, :, first : first + width]
-        for t in range(inputs):
+        w[:, :width] = weights[group, start : start + steps, first : first + width]
+        for step in range(steps):
+            t = start + step
+            q[step] = 0.0
             if dead[group, t]:
-                q[t] = 0.0
-                codes[group, t, first : first + width] = 0.0
                 continue
-            total[:] = 0.0
-            for j in range(t):
-                g, h = G[group, t, j], H[group, t, j]
+            total[:width] = before[group, step, first : first + width]
+            for j in range(step):
+                g, h = G[group, t, start + j], H[group, t, start + j]
                 for n in range(SLAB):
                     total[n] += g * w[j, n] - h * q[j, n]
             for n in range(width):
                 if keep_zeros and pruned[group, t, first + n]:
-                    q[t, n] = codes[group, t, first + n] = 0.0
                     continue
-                z = w[t, n] if abs(total[n]) < tolerance else (total[n] + G[group, t, t] * w[t, n]) / H[group, t, t]
+                z = w[step, n] if abs(total[n]) < tolerance else (total[n] + G[group, t, t] * w[step, n]) / H[group, t, t]
                 draw = uniform[group, t, first + n] if mode == STOCHASTIC else 0.0
                 code = _round(z / scale[group, first + n], top, mode, threshold * top, draw)
                 codes[group, t, first + n] = code
-                q[t, n] = scale[group, first + n] * code
+                q[step, n] = scale[group, first + n] * code
+            levels[group, t, first : first + width] = q[step, :width]
 
 
 @numba.njit(cache=True)
