@@ -1,5 +1,6 @@
 import math
 from dataclasses import fields
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def quantized(rng, shape, bits, zeros=0.0, scale=0.0123):
 def mlp(bits=None, zeros=0.0, widths=(20, 30, 10), seed=0):
     rng = np.random.default_rng(seed)
     layers = [Flatten()]
-    for shape in zip(widths, widths[1:], strict=False):
+    for shape in pairwise(widths):
         kernel = rng.normal(size=shape).astype(np.float32) * (rng.random(shape) >= zeros)
         values = {"kernel": kernel} if bits is None else quantized(rng, shape, bits, zeros)
         layers.append(Dense(**values, bias=rng.normal(size=shape[1]).astype(np.float32), activation="relu"))
