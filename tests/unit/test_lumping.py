@@ -229,6 +229,20 @@ def test_a_norm_of_zero_slope_makes_a_constant():
         same_function(network, lumping, 1e-12)
 
 
+def test_a_channel_that_one_reader_sees_as_constant():
+    """It cannot stand for a channel that this reader sees move, though the other reader sees both as multiples; two of its kind merge."""
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((3, 3, 2, 4))
+    kernel[..., 1:] = kernel[..., :1] * [2, 3, 4]
+    norm = BatchNormalization(np.array([0.0, 1, 2, 0]), np.array([1.0, 2, 3, 4]), np.zeros(4), np.ones(4))
+    layers = [Conv2D(kernel, None, "relu"), norm, Conv2D(rng.standard_normal((3, 3, 4, 2))), Conv2D(rng.standard_normal((3, 3, 4, 2))), Add()]
+    network = Network(layers, (7, 7, 2), [(-1,), (0,), (0,), (1,), (2, 3)])
+    lumping = lump(network, input_range=(-1, 1), verify=True)
+    assert found(lumping) == {("conv2d_1", 2, 1), ("conv2d_1", 3, 0)}
+    same_function(network, lumping, 1e-12)
+    assert (np.abs(network.predict(inputs(network)) - lump(network, 0.9, (-1, 1)).network.predict(inputs(network))).max(axis=0) < 1e-9).all()
+
+
 def test_negative_slopes_before_max_pooling():
     """max(−x) is not −max(x): channels of opposite slopes merge behind a mean, not behind a maximum."""
     rng = np.random.default_rng(0)

@@ -111,7 +111,7 @@ def _activate(layer, box, rounding, roundoff):
         crosses = (box.low < 0) & (box.high > 0)
         low, high = np.minimum(low, high), np.maximum(low, high)
         low, high = np.where(crosses, np.minimum(low, 0), low), np.where(crosses, np.maximum(high, 0), high)
-        own = 0.0 if least in (0.0, 1.0) else roundoff * np.maximum(np.abs(low), np.abs(high))
+        own = 0.0 if least in (0.0, 1.0) else 2 * roundoff * np.maximum(np.abs(low), np.abs(high))
     else:
         if not function.monotone:
             low, high = np.where(box.low < 0, LEAST_SMOOTH, low), np.maximum(low, high)

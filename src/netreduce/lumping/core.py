@@ -17,6 +17,7 @@ from .exact import exact_step, merge, sweep
 from .record import Lumping, merges_of
 
 MATCHES = ("weights", "activations")
+VERIFY_INPUTS = 64  # random ones, and as many corners
 
 
 def lump(network: Network, tolerance=0.0, input_range=None, *, keep=None, max_bound=None, samples=None, match="weights", verify=False) -> Lumping:
@@ -169,7 +170,7 @@ def _best(attempt, keep, max_bound) -> Attempt:
     return best
 
 
-def check(lumping: Lumping, box: Box, count=512) -> None:
+def check(lumping: Lumping, box: Box) -> None:
     """Evaluate both networks on random inputs and on corners of the box.
 
     Raises
@@ -178,7 +179,7 @@ def check(lumping: Lumping, box: Box, count=512) -> None:
         When an output differs by more than the bound.
     """
     rng = np.random.default_rng(0)
-    shape = (count, *box.low.shape)
+    shape = (VERIFY_INPUTS, *box.low.shape)
     weights = np.concatenate([rng.random(shape), rng.integers(0, 2, shape), np.zeros((1, *box.low.shape)), np.ones((1, *box.low.shape))])
     x = (box.low + weights * (box.high - box.low)).astype(lumping.network.dtype)
     difference = np.abs(lumping.network.predict(x).astype(np.float64) - lumping.original.predict(x)).max(axis=0)

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..layers import Add, BatchNormalization, Concatenate, Conv2D, Dense, DepthwiseConv2D, Flatten
 from ..network import INPUT
-from .bound import Box, linear, lipschitz, propagate, unit_roundoff
+from .bound import Box, fan_in, linear, lipschitz, propagate, unit_roundoff
 from .draft import Draft, Step, channels_read
 from .regions import EPSILON, ULPS, Description, describe
 from .transport import take_out
@@ -200,10 +200,11 @@ def _project(parts):
 
 
 def _rounding_of_sums(draft, index, box):
-    """What the rounding of merged weights can do to a layer's output."""
+    """What the rounding of merged weights, and of the sums that made them, can do to a layer's output."""
     layer = draft.network.layers[index]
     weights, biases = draft.sizes[index]
-    return lipschitz(layer) * ULPS * draft.epsilon[index] * (linear(layer, weights, box.magnitude) + biases)
+    precision = ULPS * draft.epsilon[index] + fan_in(draft.original.layers[index]) * EPSILON
+    return lipschitz(layer) * precision * (linear(layer, weights, box.magnitude) + biases)
 
 
 def _never_negative(layer, signs, shape):

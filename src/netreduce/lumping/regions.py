@@ -299,6 +299,8 @@ def _follow(layer, state, shape, epsilon):
         case BatchNormalization():
             slope, shift = (array.reshape(-1, channels, multiplier) for array in layer.affine())
             size = np.abs(layer.beta) + np.abs(layer.affine()[0] * layer.mean)
+            flat = (slope == 0).astype(np.float64)  # a channel that is constant here cannot stand for one that is not
+            ray = Ray((Part(_rows(flat), 0.0),), identical=True) if flat.any() else None
             return State(
                 alpha=slope * state.alpha,
                 tau=slope * state.tau + shift,
@@ -306,7 +308,7 @@ def _follow(layer, state, shape, epsilon):
                 constant=state.constant | (slope == 0),
                 value=slope * np.where(state.constant, state.value, 0) + shift,
                 never_positive=np.zeros(slope.shape, bool),
-            ), None
+            ), ray
         case Activation():
             ray, scale = _affine_ray(state, epsilon, identical=not activation_of(layer)[0].positively_homogeneous)
             trivial = not ray.identical and not state.tau.any() and (state.alpha > 0).all()
