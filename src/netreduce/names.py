@@ -10,9 +10,9 @@ def bits_name(bits) -> str:
     return "ternary" if float(bits) == TERNARY else f"{float(bits):g} bits"
 
 
-def network_name(name: str) -> str:
+def network_name(name: str | float) -> str:
     """Name of a network in a table: what it is called (analog, pruned), or its bit width."""
-    return bits_name(name) if name[0].isdigit() else name
+    return bits_name(name) if str(name)[0].isdigit() else name
 
 
 def layer_name(layer: str) -> str:
