@@ -84,13 +84,15 @@ def test_dead_constant_and_unread_neurons(seed, dtype):
     network = Network([first.replace(kernel=kernel, bias=bias), second.replace(kernel=next_kernel, bias=next_bias), last], (4,))
     lumping = lump(network, input_range=(-1, 1), verify=True)
     kinds = {(merge.layer, merge.neuron): merge.kind for merge in lumping.merges}
-    assert kinds == {
+    planted = {
         ("dense_1", 1): "constant",
         ("dense_1", 2): "constant",
         ("dense_1", 5): "constant",
         ("dense_1", 7): "unread",
         ("dense_2", 4): "constant",
     }
+    assert planted.items() <= kinds.items()  # other neurons of the second layer may be dead by chance
+    assert set(kinds.values()) == {"constant", "unread"}
     same_function(network, lumping, 1e-5 if dtype == np.float32 else 1e-12)
 
 
