@@ -398,6 +398,7 @@ def test_record():
     record = json.loads(json.dumps(lumping.record()))
     assert record["input_range"] == [-1, 1] and record["tolerance"] == 0
     assert record["bound"] == pytest.approx(lumping.bound)
+    assert record["rounding"] == pytest.approx(lumping.rounding) and (lumping.rounding < lumping.bound).all()
     layer = record["layers"]["dense_1"]
     assert (layer["neurons_before"], layer["neurons_after"], layer["classes"]) == (7, 6, 6)
     assert (layer["parameters_before"], layer["parameters_after"]) == (42, 36)

@@ -255,7 +255,7 @@ def config_of_network(network: Network) -> dict:
     for entry, sources in zip(entries, [(), *network.sources], strict=True):
         entry["name"] = entry["config"]["name"]
         entry["inbound_nodes"] = [[[names[source], 0, 0, {}] for source in sources]] if sources else []
-    config = {"name": "functional", "layers": entries, "input_layers": [[INPUT_NAME, 0, 0]], "output_layers": [[network.names[-1], 0, 0]]}
+    config = {"name": "functional", "layers": entries, "input_layers": [INPUT_NAME, 0, 0], "output_layers": [network.names[-1], 0, 0]}
     return {"class_name": "Functional", "config": config}
 
 

@@ -120,28 +120,42 @@ class Attempt:
         return sum(map(len, self.draft.kept.values()))
 
     @cached_property
+    def logits_rounding(self) -> np.ndarray:
+        """What the evaluation of both networks in floating type can add to the difference of their outputs, those before a softmax at the end."""
+        first, roundoff = min(self.draft.changed), unit_roundoff(self.draft.original)
+        sides = logits(self.base), logits(self.draft.network)
+        return sum(output_error(side, rounding_errors(side, self.box, first, roundoff)) for side in sides)
+
+    @cached_property
     def logits_bound(self) -> np.ndarray:
         """How far the outputs, those before a softmax at the end, can be from those of the original network."""
-        base, reduced = logits(self.base), logits(self.draft.network)
         if not self.draft.steps:
-            return np.zeros(base.shapes[-1])
-        first, roundoff = min(self.draft.changed), unit_roundoff(self.draft.original)
-        local = rounding_errors(base, self.box, first, roundoff)
-        for index, error in self.draft.local.items():
-            local[index] = local.get(index, 0.0) + error
-        return output_error(base, local) + output_error(reduced, rounding_errors(reduced, self.box, first, roundoff))
+            return np.zeros(self.draft.original.shapes[-1])
+        return output_error(logits(self.base), self.draft.local) + self.logits_rounding
 
     @cached_property
     def bound(self) -> np.ndarray:
+        """How far the outputs can be from those of the original network."""
+        return self._of_outputs(self.logits_bound)
+
+    def _of_outputs(self, error):
         original = self.draft.original
         if not self.draft.steps or logits(original) is original:
-            return self.logits_bound
-        return softmax_error(self.logits_bound, unit_roundoff(original))
+            return error
+        return softmax_error(error, unit_roundoff(original))
 
     def lumping(self, settings) -> Lumping:
         draft = self.draft
-        network = draft.finished() if draft.steps else draft.original
-        return Lumping(network, merges_of(draft.original, draft.steps), self.bound, draft.original, tuple(draft.steps), settings, self.logits_bound)
+        return Lumping(
+            network=draft.finished() if draft.steps else draft.original,
+            merges=merges_of(draft.original, draft.steps),
+            bound=self.bound,
+            rounding=self._of_outputs(self.logits_rounding) if draft.steps else self.bound,
+            original=draft.original,
+            steps=tuple(draft.steps),
+            settings=settings,
+            logits_bound=self.logits_bound,
+        )
 
 
 def _best(attempt, keep, max_bound) -> Attempt:

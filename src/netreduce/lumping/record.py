@@ -46,11 +46,14 @@ class Lumping:
     bound : ndarray
         For every output, how far it can be from that of the original network, over the input range and with the rounding of both in their floating
         type.
+    rounding : ndarray
+        The part of it that is due to the evaluation in floating type, at its worst and for any order of summation.
     """
 
     network: Network
     merges: list[Merge]
     bound: np.ndarray
+    rounding: np.ndarray
     original: Network = field(repr=False)
     steps: tuple[Step, ...] = field(repr=False)
     settings: dict = field(repr=False)
@@ -98,7 +101,7 @@ class Lumping:
             }
             for step in self.steps
         ]
-        return {**self.settings, "bound": self.bound.tolist(), "layers": layers, "steps": steps}
+        return {**self.settings, "bound": self.bound.tolist(), "rounding": self.rounding.tolist(), "layers": layers, "steps": steps}
 
 
 def replay(network: Network, record: dict) -> Network:
