@@ -159,7 +159,7 @@ def describe(model, entry, config, arguments):
         )
     if paths := files("measures"):
         rows = records(pd.read_csv(paths[0]))
-        description["measures"] = [{**row, "name": names.network_name("analog" if row["network"] == "analog" else row["bits"])} for row in rows]
+        description["measures"] = [{**row, "name": "analog" if row["network"] == "analog" else names.bits_name(row["bits"])} for row in rows]
     if paths := files("lumping"):
         description["lumping"] = lumping(pd.read_csv(paths[0], dtype={"network": str}))
     if paths := files("tolerance"):
@@ -325,16 +325,16 @@ def compare_model(table):
             }
         )
     analog = next((row for row in rows if row["chain"] == "analog"), rows[0])
-    for row in rows:
+    for place, row in enumerate(rows):
         row["ratio"] = analog["entropy_bytes"] / row["entropy_bytes"]
         row["lost"] = analog["accuracy"] - row["accuracy"]
         row["weights_kept"] = row["nonzero_weights"] / analog["nonzero_weights"]
         row["front"] = not any(
             other["entropy_bytes"] <= row["entropy_bytes"]
             and other["accuracy"] >= row["accuracy"]
-            and other is not row
-            and (other["entropy_bytes"] < row["entropy_bytes"] or other["accuracy"] > row["accuracy"])
-            for other in rows
+            and (index < place or other["entropy_bytes"] < row["entropy_bytes"] or other["accuracy"] > row["accuracy"])
+            for index, other in enumerate(rows)
+            if index != place
         )
     by_chain = {row["chain"]: row for row in rows}
     near = [row for row in rows if row["lost"] <= NEAR]

@@ -18,9 +18,25 @@ FAMILIES = {
 }
 
 
+REACH = 8  # the axis reaches down to so many times the error of the analog network
+
+
 def family(chain):
     steps = names.steps(chain)
     return "analog" if not steps else steps[0].technique.family if len(steps) == 1 else "chain"
+
+
+def merged(labels):
+    """Labels of points that fall together as one label of several lines."""
+    together = []
+    for x, y, text, color in labels:
+        for i, (other_x, other_y, lines, first) in enumerate(together):
+            if abs(x / other_x - 1) < 0.012 and abs(y - other_y) < 0.015:
+                together[i] = (other_x, other_y, f"{lines}\n{text}", first)
+                break
+        else:
+            together.append((x, y, text, color))
+    return together
 
 
 def main():
@@ -28,31 +44,44 @@ def main():
     table = style.read(arguments.comparison).query("model == @arguments.model")
     points = style.over_seeds(table, "accuracy", "entropy_bytes")
     points = points.assign(kilobytes=points.entropy_bytes / 1000, percent=100 * points.accuracy, family=points.chain.map(family))
-    points = points.sort_values(["kilobytes", "percent"], ascending=[True, False])
+    points = points.sort_values(["kilobytes", "percent"], ascending=[True, False], kind="stable")
     front = points[points.percent > points.percent.cummax().shift(fill_value=0)]
+    # Networks far worse than the analog one would push all others together: they are drawn hollow at the lower edge.
+    edge = 100 - max(REACH * (100 - points.percent[points.chain == "analog"].iloc[0]), 2)
+    points = points.assign(shown=points.percent.clip(lower=edge), far=points.percent < edge)
 
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 4.6))
     axes.step(front.kilobytes, front.percent, where="post", color=MUTED, linewidth=0.9, zorder=1)
     for name, (color, marker) in FAMILIES.items():
         rows = points[points.family == name]
         if len(rows):
-            look = {"color": color, "marker": marker, "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5}
-            axes.vlines(rows.kilobytes, 100 * rows.lowest, 100 * rows.highest, color=color, linewidth=0.7, alpha=0.7)
-            axes.plot(rows.kilobytes, rows.percent, linestyle="none", label=name, **look)
+            near = rows[~rows.far]
+            axes.vlines(near.kilobytes, (100 * near.lowest).clip(lower=edge), 100 * near.highest, color=color, linewidth=0.7, alpha=0.7)
+            for part, face in ((near, color), (rows[rows.far], "white")):
+                look = {"color": color, "markerfacecolor": face, "markeredgecolor": "white" if face == color else color, "markeredgewidth": 0.6}
+                axes.plot(part.kilobytes, part.shown, marker, markersize=5.5, **look)
     axes.set_xscale("log")
     axes.set_xlim(points.kilobytes.min() / 1.7, points.kilobytes.max() * 1.9)
     axes.set_xlabel("size of the entropy-coded network (kB)")
     axes.set_ylabel("test accuracy (%)")
     style.log_ticks(axes.xaxis)
-    style.accuracy_axis(axes, 100 * points[["lowest", "highest"]].to_numpy().ravel())
-    figure.legend(loc="outside upper center", ncols=len(FAMILIES), handlelength=1)
-    ordered = style.pd.concat([front, points.drop(front.index)])
-    columns = zip(ordered.kilobytes, ordered.percent, ordered.chain.map(names.chain_name), ordered.family, strict=True)
-    labels = [(x, y, text, FAMILIES[family][0]) for x, y, text, family in columns]
+    style.accuracy_axis(axes, [*points.shown, *(100 * points.highest[~points.far])])
+    axes.set_ylim(top=100 + style.PERFECT - (100 + style.PERFECT - axes.get_ylim()[1]) / 1.25)  # room for labels
+    used = {name: look for name, look in FAMILIES.items() if (points.family == name).any()}
+    handles = [style.plt.Line2D([], [], color=color, marker=marker, linestyle="none", markersize=5.5) for color, marker in used.values()]
+    figure.legend(handles, used, loc="outside upper center", ncols=len(used), handlelength=1)
+
+    # The front gets its labels first, then the long ones, for which it is hardest to find room.
+    rest = points.drop(front.index).sort_values("chain", key=lambda chains: -chains.map(names.chain_name).str.len(), kind="stable")
+    ordered = style.pd.concat([points.loc[front.index], rest])
+    texts = [
+        names.chain_name(chain) + (f" ({percent:.1f} %)" if far else "") for chain, percent, far in ordered[["chain", "percent", "far"]].to_numpy()
+    ]
+    colors = [FAMILIES[name][0] for name in ordered.family]
     corners = list(zip(front.kilobytes, front.percent, strict=True))
     steps = [corners[0], *(point for (_, y), (x, top) in pairwise(corners) for point in ((x, y), (x, top)))]
-    bars = [[(x, 100 * low), (x, 100 * high)] for x, low, high in zip(points.kilobytes, points.lowest, points.highest, strict=True)]
-    style.place_labels(axes, labels, lines=[steps, *bars])
+    bars = [[(x, max(100 * low, edge)), (x, 100 * high)] for x, low, high in points.loc[~points.far, ["kilobytes", "lowest", "highest"]].to_numpy()]
+    style.place_labels(axes, merged(zip(ordered.kilobytes, ordered.shown, texts, colors, strict=True)), lines=[steps, *bars])
     style.save(figure, arguments.output)
 
 

@@ -34,6 +34,7 @@ SERIES = [
 ]
 ANALOG = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2))}  # the line at the analog accuracy
 RING = {"linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.8}  # a choice
+ANGLES = np.deg2rad([0, 45, -45, 90, -90, 22.5, -22.5, 67.5, -67.5, 180, 135, -135, 112.5, -112.5, 157.5, -157.5])  # of labels, best first
 PERFECT = 0.01  # percent: the error that 100 % is drawn at on an axis that is logarithmic in the error
 METHODS = [name for name, technique in TECHNIQUES.items() if technique.family == "quantization"]
 
@@ -149,7 +150,7 @@ def accuracy_axis(axes, values):
     axes.set_yscale("function", functions=(lambda y: -np.log10(np.clip(100 - y + PERFECT, 1e-6, None)), lambda z: 100 + PERFECT - 10.0 ** (-z)))
     axes.set_ylim(100 + PERFECT - high, 100 + PERFECT - low)
     if high / low > 6:
-        digits = (1, 3) if high / low > 300 else (1, 2, 5) if high / low > 40 else (1, 1.5, 2, 3, 5, 7)
+        digits = (1, 3) if high / low > 300 else (1, 2, 5) if high / low > 15 else (1, 1.5, 2, 3, 5, 7)
         ticks = [100, *(100 - digit * 10.0**power for power in range(-1, 3) for digit in digits)]
     else:
         step = next(step for step in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if high - low <= 7 * step)
@@ -175,8 +176,9 @@ def integer_axis(axis):
 
 
 def log_ticks(axis):
-    """Ticks 1, 2, 5, 10, ... written as plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    """Ticks 1, 2, 5, 10, ..., over many decades the powers of ten, written as plain numbers. Call it when the limits are final."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,), numticks=20))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
 
@@ -258,44 +260,49 @@ def place_labels(axes, labels, lines=(), size=7.5):
     `labels` are (x, y, text, color) in data coordinates, the most important first; `lines` are sequences of (x, y) to keep clear as well.
     A label for which there is no room is left out; returns the texts left out. Call it when the limits of the axes are final.
     """
-    figure = axes.figure
-    figure.draw_without_rendering()
-    scale = figure.dpi / 72
-    frame = axes.bbox
+    axes.figure.draw_without_rendering()
+    point = axes.figure.dpi / 72
+    frame = axes.bbox.extents
     marks = [axes.transData.transform(label[:2]) for label in labels]
-    taken = [(x - 3 * scale, y - 3 * scale, x + 3 * scale, y + 3 * scale) for x, y in marks]
+    taken = np.array([(*(mark - 3 * point), *(mark + 3 * point)) for mark in marks])
     for line in lines:
-        corners = axes.transData.transform(line)
-        for start, end in pairwise(corners):
-            steps = np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / (3 * scale)))[:, None]
-            taken += [(x - scale, y - scale, x + scale, y + scale) for x, y in start + steps * (end - start)]
-    directions = [(1, 0), (1, 1), (1, -1), (0, 1), (0, -1), (-1, 0), (-1, 1), (-1, -1)]
+        for start, end in pairwise(axes.transData.transform(line)):
+            taken = np.vstack([taken, _boxes(start, end, point)])
+    ways = [(radius, np.array([np.cos(angle), np.sin(angle)])) for radius in (5, 8, 12, 17, 23, 30, 38, 48, 60, 75) for angle in ANGLES]
     omitted = []
-    for (x, y, text, color), (px, py) in zip(labels, marks, strict=False):
-        probe = axes.annotate(text, (x, y), fontsize=size, color=color)
-        box = probe.get_window_extent()
-        width, height = box.width, box.height
+    for (x, y, text, color), mark in zip(labels, marks, strict=True):
+        probe = axes.annotate(text, (x, y), fontsize=size)
+        half = np.add(probe.get_window_extent().size / 2, (point, 0))
         probe.remove()
-        for radius, (dx, dy) in ((radius, way) for radius in (5, 9, 14, 20, 28, 38, 50, 64, 80) for way in directions):
-            cx = px + dx * (radius * scale + width / 2)
-            cy = py + dy * (radius * scale + height / 2 if dx == 0 else radius * scale)
-            own = (cx - width / 2 - scale, cy - height / 2, cx + width / 2 + scale, cy + height / 2)
-            inside = own[0] >= frame.x0 and own[2] <= frame.x1 and own[1] >= frame.y0 and own[3] <= frame.y1
-            if inside and not any(own[0] < o[2] and own[2] > o[0] and own[1] < o[3] and own[3] > o[1] for o in taken):
-                taken.append(own)
-                arrow = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3} if radius > 9 else None
-                axes.annotate(
-                    text,
-                    (x, y),
-                    xytext=((cx - px) / scale, (cy - py) / scale),
-                    textcoords="offset points",
-                    ha="center",
-                    va="center",
-                    fontsize=size,
-                    color=color,
-                    arrowprops=arrow,
-                )
+        for radius, way in ways:
+            center = mark + radius * point * way + half * np.clip(2 * way, -1, 1)
+            box = np.array([*(center - half), *(center + half)])
+            own = box[None]
+            if radius > 8:
+                nearest = np.clip(mark, box[:2], box[2:])
+                start = mark + (nearest - mark) * min(1, 5 * point / np.hypot(*(nearest - mark)))
+                own = np.vstack([own, _boxes(start, nearest, point / 4)])
+            if (box[:2] >= frame[:2]).all() and (box[2:] <= frame[2:]).all() and not _overlap(own, taken):
+                taken = np.vstack([taken, own])
+                look = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": size, "color": color}
+                axes.annotate(text, (x, y), xytext=(center - mark) / point, linespacing=1.05, **look)
+                if radius > 8:
+                    arrow = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3}
+                    axes.annotate("", (x, y), xytext=(nearest - mark) / point, textcoords="offset points", arrowprops=arrow)
                 break
         else:
             omitted.append(text)
     return omitted
+
+
+def _boxes(start, end, reach):
+    """Boxes (left, bottom, right, top) that cover a line."""
+    steps = np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / (3 * reach)))[:, None]
+    points = start + steps * (end - start)
+    return np.hstack([points - reach, points + reach])
+
+
+def _overlap(boxes, others):
+    """Whether any of the boxes touches any of the others."""
+    boxes = boxes[:, None]
+    return bool(((boxes[..., :2] < others[:, 2:]) & (boxes[..., 2:] > others[:, :2])).all(axis=-1).any())

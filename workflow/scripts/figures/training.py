@@ -20,7 +20,7 @@ def main():
         if measure == "loss":
             axes.set_ylabel("loss (cross-entropy)")
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(style.FuncFormatter(lambda y, _: f"{y:g}"))
+            style.log_ticks(axes.yaxis)
         else:
             axes.set_ylabel("accuracy (%)")
             style.accuracy_axis(axes, 100 * history[["training_accuracy", "validation_accuracy"]].to_numpy().ravel())
