@@ -1,5 +1,7 @@
 import ast
 import fcntl
+import functools
+import gc
 import json
 import re
 import subprocess
@@ -9,6 +11,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
+
+# Searching Snakemake's modules and its graph of jobs for garbage would take a quarter of the time of every start.
+gc.freeze()
+gc.set_threshold(50_000)
 
 validate(config, "../workflow/schemas/config.schema.yaml")
 
@@ -39,16 +45,24 @@ def hold_folder():
 
 
 HELD = hold_folder()
+PROJECT_FILES = {
+    file for folder in ("src", "workflow") for file in Path(folder).rglob("*.py")
+} - {Path("src/netreduce/__init__.py")}
 SEED_SUFFIX = re.compile(r"(?P<base>.+)-seed(?P<seed>\d+)")
 
 
+@functools.cache
 def imported_files(file):
     """Project files that a Python file imports: modules of netreduce, and modules beside it.
 
     The table of names in netreduce/__init__.py computes nothing, so it does not count.
     """
-    candidates = []
-    for node in ast.walk(ast.parse(file.read_text())):
+    candidates, files = [], set()
+    statements = [ast.parse(file.read_text())]
+    while statements:
+        node = statements.pop()
+        for block in ("body", "orelse", "handlers", "finalbody", "cases"):
+            statements += getattr(node, block, [])
         if isinstance(node, ast.Import):
             candidates += [(0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -68,8 +82,9 @@ def imported_files(file):
         ]
         for path in [*packages, *(base.joinpath(*parts, name) for name in names)]:
             for found in (path.with_suffix(".py"), path / "__init__.py"):
-                if found.is_file() and found != Path("src/netreduce/__init__.py"):
-                    yield found
+                if found in PROJECT_FILES:
+                    files.add(found)
+    return files
 
 
 def code(script, *modules):
