@@ -3,6 +3,7 @@
 A layer is called on one batch per input and returns a batch; `output_shape` does the same for shapes without the batch axis.
 """
 
+import math
 from dataclasses import dataclass, field
 from dataclasses import replace as _replace
 
@@ -397,7 +398,7 @@ def window_counts(size, kernel_size, strides, padding, dilation=(1, 1)) -> tuple
 
 def _rows(patches):
     """Patches as a matrix, a row each; copied along image rows where the rows of a patch are too short to be copied by themselves."""
-    size = int(np.prod(patches.shape[3:]))
+    size = math.prod(patches.shape[3:])
     if patches.shape[5] < FEW_CHANNELS:
         return patches.transpose(3, 4, 5, 0, 1, 2).reshape(size, -1).T
     return patches.reshape(-1, size)
