@@ -231,25 +231,31 @@ def chain_parent(wildcards):
     return f"results/keras/{wildcards.model}.h5"
 
 
-def chains():
-    """The chains of the comparison as (path, steps); refuses a bad one before any job runs."""
+def chains(section):
+    """The paths of the chains in a section of the config; refuses a bad one before any job runs."""
     try:
-        return {
-            "/".join(map(str, steps)): steps
-            for steps in map(techniques.parse_chain, config["comparison"]["chains"])
-        }
+        return [
+            "/".join(map(str, steps))
+            for steps in map(techniques.parse_chain, config[section]["chains"])
+        ]
     except NetreduceError as error:
-        raise WorkflowError(f"config, comparison: chains: {error}") from None
+        raise WorkflowError(f"config, {section}: chains: {error}") from None
+
+
+def models_in(section):
+    """The models that a section of the config names, all where it names none."""
+    for name in config[section].get("models", MODELS):
+        if name not in config["models"]:
+            raise WorkflowError(
+                f"config, {section}: models: unknown model {name!r}; the config has: {', '.join(MODELS)}"
+            )
+        yield name
 
 
 def compared():
     """Every row of the comparison as (model, seed, chain); a model trained elsewhere has no other seed."""
     rows = []
-    for name in config["comparison"]["models"]:
-        if name not in config["models"]:
-            raise WorkflowError(
-                f"config, comparison: models: unknown model {name!r}; the config has: {', '.join(MODELS)}"
-            )
+    for name in models_in("comparison"):
         trained_elsewhere = "weights" in config["models"][name]
         seeds = (
             [model(name)["seed"]]
@@ -260,7 +266,9 @@ def compared():
     return rows
 
 
-CHAINS = chains()
+CHAINS = chains("comparison")
+LUMPED_CHAINS = chains("lumping")
+DETAILED = list(models_in("report"))
 COMPARED = compared()
 
 

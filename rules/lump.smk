@@ -31,6 +31,9 @@ rule classes:
     input:
         analog="results/keras/{model}.h5",
         quantized=expand("results/quantized/{{model}}_{bits}bit.h5", bits=BITS),
+        chains=expand(
+            "results/chains/{{model}}/{chain}/network.h5", chain=LUMPED_CHAINS
+        ),
         script="workflow/scripts/classes.py",
         code=code("workflow/scripts/classes.py"),
     output:
@@ -46,11 +49,11 @@ rule classes:
         mem_mb=memory(2000),
         runtime=30,
     params:
-        networks=["analog", *BITS],
+        networks=["analog", *BITS, *LUMPED_CHAINS],
     message:
         "equivalence classes of {wildcards.model}, layer by layer"
     shell:
-        "python {input.script} --names {params.networks} --networks {input.analog} {input.quantized} --output {output} > {log} 2>&1"
+        "python {input.script} --names {params.networks} --networks {input.analog} {input.quantized} {input.chains} --output {output} > {log} 2>&1"
 
 
 rule tolerance:

@@ -56,11 +56,43 @@ for figure, tables in FIGURES.items():
 
 DRAWN = [
     f"results/figures/{name}/{figure}.svg"
-    for name in MODELS
+    for name in DETAILED
     for figure in FIGURES
     if (figure not in OF_TRAINED_MODELS or "weights" not in config["models"][name])
     and (figure not in OF_COMPARED_MODELS or name in config["comparison"]["models"])
 ]
+
+
+if len(DETAILED) < len(MODELS):
+    DRAWN.append("results/figures/architectures.svg")
+
+
+rule figure_architectures:
+    input:
+        lumping=expand("results/metrics/lumping/{model}.csv", model=MODELS),
+        script="workflow/scripts/figures/architectures.py",
+        code=code("workflow/scripts/figures/architectures.py"),
+    output:
+        report(
+            "results/figures/architectures.svg",
+            caption="../report/captions/architectures.rst",
+            category="all networks",
+            labels={"figure": "architectures"},
+        ),
+    log:
+        "logs/figures/architectures.log",
+    benchmark:
+        "results/timings/jobs/figures/architectures.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=10,
+    message:
+        "figure architectures of all networks"
+    shell:
+        "python {input.script} --lumping {input.lumping} --output {output} > {log} 2>&1"
 
 
 rule report_figures:
@@ -115,7 +147,7 @@ rule summarize:
         ),
         measures=expand("results/metrics/networks/{model}.csv", model=MODELS),
         lumping=expand("results/metrics/lumping/{model}.csv", model=MODELS),
-        tolerance=expand("results/metrics/tolerance/{model}.csv", model=MODELS),
+        tolerance=expand("results/metrics/tolerance/{model}.csv", model=DETAILED),
         elsewhere=expand(
             "results/published/{network}.json", network=config["published"]
         ),

@@ -11,8 +11,8 @@ def bits_name(bits) -> str:
 
 
 def network_name(name: str | float) -> str:
-    """Name of a network in a table: what it is called (analog, pruned), or its bit width."""
-    return bits_name(name) if str(name)[0].isdigit() else name
+    """Name of a network in a table: analog, its bit width, or its chain in words."""
+    return bits_name(name) if str(name)[0].isdigit() else chain_name(name)
 
 
 def layer_name(layer: str) -> str:

@@ -8,7 +8,7 @@ from .evaluation import accuracy
 from .network import Network
 from .quantization import quantize_many
 
-ALPHABET_SCALARS = tuple(range(1, 11))
+ALPHABET_SCALARS = tuple(range(1, 7))
 
 
 def quantize_validated(
