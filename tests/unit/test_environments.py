@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Where the name of a package is not that of its module: module → package on PyPI, package on PyPI → package on conda-forge.
 ON_PYPI = {"PIL": "pillow", "sklearn": "scikit-learn"}
 ON_CONDA_FORGE = {"torch": "pytorch", "typst": "typst-py"}
+NOT_ON_CONDA_FORGE = {"ai_edge_litert"}  # netreduce.latency goes without it
 READERS = {"keras_h5": ".h5", "keras_zip": ".keras", "pytorch": ".pth", "text": ".txt"}  # module of netreduce.io → suffix that it is for
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "envs").glob("*.yaml"))
 
@@ -122,7 +123,7 @@ def test_environment_holds_what_the_step_imports_and_no_more(step, rules):
     wanted = {"python"}
     for rule in rules:
         if rule.conda_env and Path(str(rule.conda_env)).stem == step and "script" in dict(rule.input.items()):
-            wanted |= {ON_CONDA_FORGE.get(name, name) for name in needed(rule)}
+            wanted |= {ON_CONDA_FORGE.get(name, name) for name in needed(rule) - NOT_ON_CONDA_FORGE}
     wanted |= {"tensorflow"} if "keras" in wanted else set()  # Keras needs a backend
     assert set(environment(step)) == wanted
 
@@ -153,7 +154,7 @@ def test_requirements_are_what_is_imported_and_pinned_exactly():
     assert direct.items() <= everything.items()
     packages = set().union(*(environment(step) for step in ENVIRONMENTS)) - {"python"}
     on_pypi = {conda: name for name, conda in ON_CONDA_FORGE.items()}
-    around = {"snakemake", "pygments", "tensorflow-cpu"}  # the workflow, its reports, TensorFlow on Linux x86-64
+    around = {"snakemake", "pygments", "tensorflow-cpu", "ai-edge-litert"}  # the workflow, its reports, TensorFlow and LiteRT on Linux x86-64
     assert set(direct) == {on_pypi.get(name, name) for name in packages} | around
 
 

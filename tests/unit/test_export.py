@@ -1,9 +1,12 @@
 """Export to ONNX and LiteRT, run by their runtimes; and latency."""
 
 import numpy as np
+import onnxruntime
 import pytest
 
+from netreduce import latency
 from netreduce.errors import ModelFileError, ParameterError, SampleError
+from netreduce.export import export, to_onnx
 from netreduce.layers import (
     Activation,
     Add,
@@ -20,12 +23,6 @@ from netreduce.layers import (
     Quantization,
 )
 from netreduce.network import Network
-
-onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-pytest.importorskip("onnx", reason="onnx is not installed")
-
-from netreduce import latency  # noqa: E402
-from netreduce.export import export, to_onnx  # noqa: E402
 
 
 def normal(*shape, seed=0):

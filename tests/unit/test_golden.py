@@ -9,11 +9,7 @@ from netreduce.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten
 from netreduce.network import Network
 from netreduce.quantization import dead_weights, quantize
 
-ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT.parent / "shared" / "golden"
-MNIST = ROOT / "results" / "data" / "mnist.npz"
-
-pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no outputs of the published program at {GOLDEN}")
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 arrivals = pytest.mark.parametrize("size", [1, 100, None], ids=["one by one", "batches of 100", "all at once"])
 
 
@@ -28,12 +24,11 @@ def assert_equal(network, golden, names):
         np.testing.assert_array_equal(layer.kernel, (layer.quantization.scale * layer.codes).astype(np.float32))
 
 
-@pytest.mark.skipif(not MNIST.exists(), reason=f"no {MNIST.relative_to(ROOT)}: make it with snakemake")
 @arrivals
 def test_mlp(size):
     golden = np.load(GOLDEN / "gpfq_mlp_4bit.npz")
     network = Network([Dense(golden[f"weight_{i}"], golden[f"bias_{i}"], "relu" if i < 2 else "linear") for i in range(3)], (784,))
-    images = np.load(MNIST)["train_images"][:2500].reshape(2500, 784).astype(np.float32) / 255
+    images = np.load(GOLDEN / "mnist_first_2500.npz")["images"].reshape(2500, 784).astype(np.float32) / 255
     quantized = quantize(network, arriving(images, size), bits=4, alphabet_scalar=4.0)
     assert_equal(quantized, golden, {i: f"quantized_{i}" for i in range(3)})
     assert [dead_weights(layer) for layer in quantized.layers] == [int((golden[f"quantized_{i}"] == 0).sum()) for i in range(3)]

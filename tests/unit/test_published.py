@@ -166,7 +166,7 @@ def golden_cnn(arrays):
 
 
 def test_the_sweep_reproduces_the_golden_cnn(tmp_path, monkeypatch):
-    arrays = np.load(shared("golden/gpfq_cnn_2bit.npz"))
+    arrays = np.load(ROOT / "tests/golden/gpfq_cnn_2bit.npz")
     save(golden_cnn(arrays), tmp_path / "analog.h5")
     data = dataset(tmp_path / "data.npz", arrays["samples_uint8"])
     run(

@@ -1,0 +1,21 @@
+"""Export a network for deployment: to ONNX (.onnx) or LiteRT (.tflite)."""
+
+import argparse
+from pathlib import Path
+
+from netreduce import cli
+from netreduce.export import export
+from netreduce.io import load
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", type=Path, required=True, help="network (.h5)")
+    parser.add_argument("--output", type=Path, required=True, help="where the export goes (.onnx or .tflite)")
+    arguments = parser.parse_args()
+
+    export(load(arguments.network), arguments.output)
+
+
+if __name__ == "__main__":
+    cli.main(main)
