@@ -4,8 +4,6 @@ The weights of a layer form groups that are quantized independently: one group f
 input channels together (conv="joint"); one per input channel for conv="channel" and for a depthwise convolution.
 """
 
-from functools import partial
-
 import numba
 import numpy as np
 
@@ -87,7 +85,7 @@ class _Rows:
                 self._multiply()
             for buffer, block in zip(self.buffers, blocks, strict=True):
                 target = buffer[self.filled : self.filled + count, : self.inputs].reshape(block.shape)
-                in_threads(partial(_copy, target, block), len(block))
+                target[:] = block
             self.filled += count
 
     def _multiply(self):
@@ -138,10 +136,6 @@ class _Windows:
     def result(self):
         H = np.tril(self.H) + np.tril(self.H, -1).transpose(0, 2, 1)
         return (H if self.G is None else np.ascontiguousarray(self.G)), H
-
-
-def _copy(target, source, start, stop):
-    target[start:stop] = source[start:stop]
 
 
 @numba.njit(nogil=True, cache=True)
