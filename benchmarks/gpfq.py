@@ -3,8 +3,8 @@
     python benchmarks/gpfq.py results/data/mnist.npz results/keras/mnist.h5 --cifar10 results/data/cifar10.npz
 
 All contenders learn from the same images, with 4 bits and one alphabet: 16 equispaced levels on [−4 median |W|, 4 median |W|].
-"streamed" reads them from disk in mini-batches; the others have them in memory or read them before the clock starts. Each run is a process of its own, so that its peak memory is its own; the runs of all contenders take
-turns. Prints a Markdown table.
+"streamed" reads them from disk in mini-batches, the others have them in memory. Each run is a process of its own, so that its peak
+memory is its own; the runs of all contenders take turns. Prints a Markdown table.
 
 Brevitas is optional and runs with the PyTorch that is there: pip install --no-deps brevitas==0.13.4 dependencies==2.0.1 unfoldNd
 """
