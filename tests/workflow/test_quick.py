@@ -9,6 +9,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import onnxruntime
+import pandas as pd
 import pytest
 
 from netreduce import load
@@ -74,7 +76,7 @@ def test_nothing_is_left_to_do(finished):
 
 def test_touching_any_file_reruns_nothing(changed):
     for path in changed.folder.rglob("*"):
-        if path.is_file() and ".snakemake" not in path.parts and "results" not in path.parts:
+        if path.is_file() and ".snakemake" not in path.parts:
             os.utime(path)
     assert changed.stale() == {}
 
@@ -166,7 +168,9 @@ def test_a_bad_target_is_refused(finished, target, message):
         (r"bits: \[1.58", "bits: [1", "bits"),
         (r"bits: \[1.58", "bits: [four", "bits"),
         (r"alphabet_scalars: \[2", "alphabet_scalars: [-2", "alphabet_scalars"),
-        (r"models: \[digits\]", "models: [nosuch]", "nosuch"),
+        (r"models: \[digits\]", "models: [nosuch]", "config, comparison: models: unknown model 'nosuch'; the config has: digits"),
+        ("comparison:", "report: {models: [nosuch]}\ncomparison:", "config, report: models: unknown model 'nosuch'; the config has: digits"),
+        ("lumping:", "lumping:\n  chains: [[lamp: 0]]", "config, lumping: chains: "),
         (r"nnrelief: 0.95\]", "nnreleif: 0.95]", "nnreleif"),
         (r"nnrelief: 0.95\]", "nnrelief: 1.95]", "1.95"),
         (r"gpfq: \{bits: 4\}\]", "gpfq: {bots: 4}]", "bots"),
@@ -175,6 +179,36 @@ def test_a_bad_target_is_refused(finished, target, message):
 def test_a_bad_config_is_refused_before_any_job_runs(changed, pattern, replacement, message):
     edit(changed / "config/quick.yaml", pattern, replacement)
     assert message in changed.snakemake("--dry-run", check=False)
+
+
+@pytest.mark.parametrize("path", ["config.yaml", "config/cifar10.yaml", "config/thesis.yaml"])
+def test_every_configuration_can_be_planned(changed, path):
+    assert changed.stale("--configfile", path)["thesis"] == 1
+
+
+def test_class_counts_of_chains_and_networks_without_figures(changed):
+    edit(changed / "config/quick.yaml", "lumping:", "lumping:\n  chains: [[nnrelief: {fraction: 0.8, fold: false}]]")
+    edit(changed / "config/quick.yaml", "  digits:\n", "  other: {dataset: digits, architecture: {name: mlp, hidden: [16]}, training: {epochs: 2}}\n  digits:\n")
+    with open(changed / "config/quick.yaml", "a") as config:
+        config.write("report: {models: [digits]}\n")
+    assert changed.stale().get("figure_training") is None
+    changed.snakemake("results/figures/architectures.svg", "results/report/thesis.pdf")
+    table = pd.read_csv(changed / "results/metrics/lumping/digits.csv")
+    assert list(table.network.unique()) == ["analog", "1.58", "2", "4", "nnrelief-fraction=0.8-fold=false"]
+    assert (table.neurons_after <= table.classes).all() and (table.classes <= table.neurons).all()
+    assert not (changed / "results/figures/other").exists()
+
+
+def test_deployable_export_and_its_latency(changed):
+    changed.snakemake("results/exported/digits_4bit.onnx", "results/timings/latency/digits.csv")
+    images = np.load(changed / "results/data/digits.npz")["test_images"].astype(np.float32) / 255
+    (outputs,) = onnxruntime.InferenceSession(changed / "results/exported/digits_4bit.onnx").run(None, {"input": images})
+    np.testing.assert_allclose(outputs, load(changed / "results/quantized/digits_4bit.h5").predict(images), atol=1e-4)
+    table = pd.read_csv(changed / "results/timings/latency/digits.csv", dtype={"network": str})
+    assert set(table.network) == {"analog", "1.58", "2", "4"}
+    assert set(table.batch) == {1, 256}
+    assert {"numpy", "onnxruntime"} <= set(table.runtime)
+    assert (table.seconds > 0).all()
 
 
 def test_a_failing_step_leaves_no_file_and_names_the_cause(changed):
