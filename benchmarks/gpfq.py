@@ -35,7 +35,7 @@ from netreduce.quantization import quantize, quantize_many
 BITS, SCALAR = 4, 4.0
 MLP_BATCH, CNN_BATCH = 500, 100  # images of a mini-batch
 FLOOR_BATCHES = 4  # of the MLP, that the floor multiplies at a time
-MLP_IMAGES, CNN_IMAGES = (2500, 25000, 60000), 5000
+MLP_IMAGES, GRID_IMAGES, CNN_IMAGES = (2500, 25000, 60000), (5000, 25000), 5000
 CNN_WALK_IMAGES = 20  # the walk per neuron would take hours on 5,000
 PATCH_ROWS = 4096  # rows of a convolution's matrix that the floor multiplies at a time
 GRID = [{"bits": bits, "alphabet_scalar": scalar} for bits in (1.58, 2, 3, 4) for scalar in range(1, 11)]
@@ -209,7 +209,7 @@ def run_floor(network, images, conv, quantized):
 
 def run_sweep(network, images, conv):
     """Seconds per setting, after the first, of a grid of 4 bit widths and 10 scalars."""
-    seconds = [seconds for _, _, seconds in quantize_many(network, images, GRID)]
+    seconds = [seconds for _, _, seconds in quantize_many(network, np.concatenate(list(images)), GRID)]
     return sum(seconds[1:]) / len(seconds[1:]), network
 
 
@@ -313,7 +313,8 @@ def main():
         bench = Bench("MLP", network, read(options.mnist, "train", "validation")[0], folder, test)
         for count in MLP_IMAGES:
             show(bench.rows(["netreduce", "netreduce, streamed", "floor", *others, "walk per neuron"], count, "channel", options.repeats))
-        show(bench.rows(["netreduce, a setting of a grid"], 25000, "channel", 1))
+        for count in GRID_IMAGES:
+            show(bench.rows(["netreduce, a setting of a grid"], count, "channel", 1))
         if options.cifar10:
             network = load(options.cnn) if options.cnn else build("vgg-small", (32, 32, 3), 10, seed=0)
             test = scaled(network, *read(options.cifar10, "test")) if options.cnn else None

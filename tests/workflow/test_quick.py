@@ -188,7 +188,11 @@ def test_every_configuration_can_be_planned(changed, path):
 
 def test_class_counts_of_chains_and_networks_without_figures(changed):
     edit(changed / "config/quick.yaml", "lumping:", "lumping:\n  chains: [[nnrelief: {fraction: 0.8, fold: false}]]")
-    edit(changed / "config/quick.yaml", "  digits:\n", "  other: {dataset: digits, architecture: {name: mlp, hidden: [16]}, training: {epochs: 2}}\n  digits:\n")
+    edit(
+        changed / "config/quick.yaml",
+        "  digits:\n",
+        "  other: {dataset: digits, architecture: {name: mlp, hidden: [16]}, training: {epochs: 2}}\n  digits:\n",
+    )
     with open(changed / "config/quick.yaml", "a") as config:
         config.write("report: {models: [digits]}\n")
     assert changed.stale().get("figure_training") is None
