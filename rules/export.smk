@@ -23,7 +23,7 @@ rule export:
         "python {input.script} --network {input.network} --output {output} > {log} 2>&1"
 
 
-# Takes all cores, so that nothing runs beside it, and computes on one.
+# Asks for many cores, so that nothing runs beside it, and computes on one.
 rule latency:
     input:
         analog="results/keras/{model}.h5",
@@ -39,7 +39,7 @@ rule latency:
         "results/timings/jobs/latency/{model}.tsv"
     conda:
         "../envs/export.yaml"
-    threads: workflow.cores
+    threads: 8
     resources:
         mem_mb=memory(4000),
         runtime=30,

@@ -19,6 +19,12 @@ FIGURES = {
 }
 OF_TRAINED_MODELS = {"training"}
 OF_COMPARED_MODELS = {"pareto", "chains", "sparsity"}
+# Only a technique that removes weights, alone, is a point in the figure of sparsity.
+if not any(
+    len(steps) == 1 and steps[0].technique.family in ("pruning", "factorization")
+    for steps in map(techniques.parse_path, CHAINS)
+):
+    del FIGURES["sparsity"]
 
 for figure, tables in FIGURES.items():
 

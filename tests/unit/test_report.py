@@ -177,7 +177,7 @@ def results(tmp_path_factory):
             "net-b": {"dataset": "digits", "weights": "other.h5"},
         },
         "sweep": {"methods": list(METHODS), "bits": [1.58, 2, 4], "alphabet_scalars": [1, 2, 3], "samples": 40, "conv": "channel"},
-        "lumping": {"tolerances": [0, 0.1], "input_range": [0, 1]},
+        "lumping": {"chains": [], "tolerances": [0, 0.1], "input_range": [0, 1]},
         "comparison": {"models": ["net"], "seeds": [0, 1], "samples": 40, "chains": []},
         "report": {"title": "Title", "subtitle": "Subtitle", "author": "Author"},
     }
@@ -248,7 +248,7 @@ def test_figure_is_drawn_the_same_each_time(figure, results, run, tmp_path):
 def test_architectures_are_told_apart_by_their_layers(results, run, tmp_path):
     other = tmp_path / "deep.csv"
     row = {"network": "analog", "layer": "dense_1", "neurons": 9, "classes": 7, "published_classes": 2, "neurons_after": 6}
-    write_table(other, [row, {**row, "layer": "dense_2"}, {**row, "network": "pruned"}])
+    write_table(other, [row, {**row, "layer": "dense_2"}, {**row, "network": "nnrelief-fraction=0.8"}])
     run(
         "architectures",
         "--lumping",

@@ -33,9 +33,14 @@ SETTINGS = {"epochs": 4, "batch_size": 32, "learning_rate": 0.01, "threads": 1}
 def train_in(request):
     if request.param == "torch":
         return train
+    return train_on_the_threads_there_are
+
+
+def train_on_the_threads_there_are(*arguments, threads, **settings):
+    """TensorFlow, which other tests use in this process, takes no other number of threads."""
     from netreduce.training.keras import train as train_in_keras
 
-    return train_in_keras
+    return train_in_keras(*arguments, **settings)
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("adam", 0.01), ("adamw", 0.01), ("sgd", 0.1)])
@@ -89,14 +94,12 @@ def test_weight_decay_shrinks_weights(digits):
 )
 def test_both_frameworks_take_the_same_steps(digits, optimizer, weight_decay, tolerance):
     """All images in one batch leave nothing to chance: the two give the same network."""
-    from netreduce.training.keras import train as train_in_keras
-
     template = build("lenet5", (12, 12, 1), 10, seed=0)
     images = np.pad(digits[0][:100], ((0, 0), (2, 2), (2, 2), (0, 0)))
     data = (images, digits[1][:100], images, digits[1][:100])
     settings = {"epochs": 2, "batch_size": 100, "threads": 1, "optimizer": optimizer, "weight_decay": weight_decay}
     settings["schedule"] = "none"  # the momentum of Keras carries the learning rates of earlier steps, that of PyTorch does not
-    (ours, history), (theirs, their_history) = (function(template, *data, **settings) for function in (train, train_in_keras))
+    (ours, history), (theirs, their_history) = (function(template, *data, **settings) for function in (train, train_on_the_threads_there_are))
     for a, b in zip(ours.layers, theirs.layers, strict=True):
         for name, array in a.arrays().items():
             np.testing.assert_allclose(array, b.arrays()[name], atol=tolerance)

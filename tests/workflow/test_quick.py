@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import h5py
@@ -201,6 +202,28 @@ def test_class_counts_of_chains_and_networks_without_figures(changed):
     assert list(table.network.unique()) == ["analog", "1.58", "2", "4", "nnrelief-fraction=0.8-fold=false"]
     assert (table.neurons_after <= table.classes).all() and (table.classes <= table.neurons).all()
     assert not (changed / "results/figures/other").exists()
+
+
+OWN = """
+models:
+  keras: {dataset: digits, framework: keras, architecture: {name: mlp, hidden: [16]}, training: {epochs: 3}}
+  mine: {dataset: digits, weights: mine.h5}
+  other: {dataset: digits, weights: other.pth, architecture: {name: mlp, hidden: [64, 32]}}
+sweep: {methods: [gpfq], bits: [2], alphabet_scalars: [2], samples: 500}
+lumping: {tolerances: [0]}
+comparison: {models: [mine], chains: [[gpfq: {bits: 4}]]}
+"""
+
+
+def test_networks_trained_in_keras_and_elsewhere_with_the_smallest_configuration(changed):
+    shutil.copy(changed / "results/keras/digits.h5", changed / "mine.h5")
+    shutil.copy(changed / "results/trained/digits.pth", changed / "other.pth")
+    (changed / "own.yaml").write_text(OWN)
+    changed.snakemake("--configfile", "own.yaml")
+    mine, other = (load(changed / f"results/quantized/{name}_2bit.h5") for name in ("mine", "other"))
+    for ours, theirs in zip(mine.layers, other.layers, strict=True):
+        assert all(np.array_equal(array, theirs.arrays()[name]) for name, array in ours.arrays().items())
+    assert load(changed / "results/lumped/keras_2bit.h5").shapes[-1] == (10,)
 
 
 def test_deployable_export_and_its_latency(changed):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from ..errors import ParameterError
 from ..io.keras_h5 import write_network
 from ..network import Network
 from . import check_training, learning_rates
@@ -39,8 +40,7 @@ def train(
     check_training(network, images, labels, optimizer=optimizer, schedule=schedule, augmentation=augmentation)
     check_training(network, validation_images, validation_labels)
     if threads is not None:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        _use_threads(threads)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     random = np.random.default_rng(seed)
@@ -73,6 +73,14 @@ def train(
             )
             progress.set_postfix(epoch=epoch, loss=f"{loss:.4f}", validation=f"{validation_accuracy:.4f}")
     return from_keras(model, network), history
+
+
+def _use_threads(threads):
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        raise ParameterError(f"threads: TensorFlow has computed in this process already and takes no other number, found {threads}") from None
 
 
 def to_keras(network: Network) -> keras.Model:

@@ -165,7 +165,7 @@ def accuracy_rows(panels, values):
     """The same for panels of which each row shares its axis; `values` holds those of each panel."""
     rows = {}
     for axes, here in zip(panels, values, strict=True):
-        first = next(other for other in panels if axes.get_shared_y_axes().joined(axes, other))
+        first = next(other for other in panels if other is axes or axes.get_shared_y_axes().joined(axes, other))
         rows.setdefault(first, []).extend(here)
     for first, here in rows.items():
         accuracy_axis(first, here)
@@ -264,7 +264,7 @@ def place_labels(axes, labels, lines=(), size=7.5):
     point = axes.figure.dpi / 72
     frame = axes.bbox.extents
     marks = [axes.transData.transform(label[:2]) for label in labels]
-    taken = np.array([(*(mark - 3 * point), *(mark + 3 * point)) for mark in marks])
+    taken = np.array([(*(mark - 3 * point), *(mark + 3 * point)) for mark in marks]).reshape(-1, 4)
     for line in lines:
         for start, end in pairwise(axes.transData.transform(line)):
             taken = np.vstack([taken, _boxes(start, end, point)])
