@@ -68,8 +68,10 @@ def lump(network: Network, tolerance=0.0, input_range=None, *, keep=None, max_bo
     VerificationError
         See `verify`.
 
-    References ---------- Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability" (2022); Prabhakar,
-    "Bisimulations for Neural Network Reduction" (2022).
+    References
+    ----------
+    Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability" (2022); Prabhakar, "Bisimulations for Neural
+    Network Reduction" (2022).
     """
     box = input_box(network, input_range)
     samples = _check(network, tolerance, keep, max_bound, samples, match)
