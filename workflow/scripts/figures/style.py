@@ -35,6 +35,7 @@ SERIES = [
 ANALOG = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2))}  # the line at the analog accuracy
 RING = {"linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.8}  # a choice
 ANGLES = np.deg2rad([0, 45, -45, 90, -90, 22.5, -22.5, 67.5, -67.5, 180, 135, -135, 112.5, -112.5, 157.5, -157.5])  # of labels, best first
+TICK_DISTANCE = 11  # points: ticks closer than this would overlap
 PERFECT = 0.01  # percent: the error that 100 % is drawn at on an axis that is logarithmic in the error
 METHODS = [name for name, technique in TECHNIQUES.items() if technique.family == "quantization"]
 
@@ -156,9 +157,20 @@ def accuracy_axis(axes, values):
         step = next(step for step in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if high - low <= 7 * step)
         ticks = step * np.arange(0, 100 / step + 1)
     ticks = sorted(round(tick, 6) for tick in ticks if 100 - high <= tick <= min(100 - low + PERFECT, 100))
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
+    axes.yaxis.set_major_locator(FixedLocator(_apart(axes, ticks[::-1])))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+
+
+def _apart(axes, ticks):
+    """Those of the ticks on y, each at some distance from the last one taken."""
+    heights = axes.transData.transform([(0, tick) for tick in ticks])[:, 1] * 72 / axes.figure.dpi
+    kept, last = [], np.inf
+    for tick, height in zip(ticks, heights, strict=True):
+        if abs(height - last) >= TICK_DISTANCE:
+            kept.append(tick)
+            last = height
+    return kept
 
 
 def accuracy_rows(panels, values):

@@ -5,7 +5,7 @@ import style
 from netreduce import names
 
 COLUMNS = {"lump first, then quantize": ("lump", "lump-quantize"), "quantize first, then lump": ("quantize-lump",)}
-ROWS = {"neurons_kept": "neurons kept (%)", "test_accuracy": "test accuracy (%)", "bound": "certified bound"}
+ROWS = {"neurons_kept": "neurons (%)", "test_accuracy": "accuracy (%)", "bound": "bound"}
 
 
 def main():
@@ -16,7 +16,7 @@ def main():
     networks = list(dict.fromkeys(table.network))
     looks = style.network_styles(networks)
 
-    figure, grid = style.plt.subplots(3, len(columns), figsize=(style.WIDTH, 3.7), squeeze=False, sharex=True, sharey="row")
+    figure, grid = style.plt.subplots(3, len(columns), figsize=(style.WIDTH, 4), squeeze=False, sharex=True, sharey="row")
     for column, (title, rows) in enumerate(columns.items()):
         for axes, measure in zip(grid[:, column], ROWS, strict=True):
             for name in networks:
