@@ -78,6 +78,22 @@ def test_every_parameter_of_a_cnn_is_trained_repeatably(digits, architecture):
             assert not np.array_equal(array, after.arrays()[name])
 
 
+def test_bfloat16_learns_too_and_repeatably(digits):
+    template = build(MLP, (8, 8, 1), 10, seed=0)
+    (full, full_history), (half, history), (again, _) = (
+        train(template, *digits, **SETTINGS, precision=precision) for precision in ("float32", "bfloat16", "bfloat16")
+    )
+    assert_same(half, again)
+    assert not np.array_equal(half.layers[1].kernel, full.layers[1].kernel)
+    assert history[-1]["training_loss"] == pytest.approx(full_history[-1]["training_loss"], rel=0.1)
+    assert history[-1]["validation_accuracy"] > 0.85
+
+
+def test_keras_trains_in_float32_only(digits):
+    with pytest.raises(ParameterError, match="precision must be float32 in Keras, found 'bfloat16'; framework: torch trains in bfloat16"):
+        train_on_the_threads_there_are(build(MLP, (8, 8, 1), 10), *digits, **SETTINGS, precision="bfloat16")
+
+
 def test_weight_decay_shrinks_weights(digits):
     template = build(MLP, (8, 8, 1), 10, seed=0)
     norms = []
@@ -157,6 +173,7 @@ def test_learning_rates():
     [
         ({"optimizer": "adagrad"}, ParameterError, "optimizer must be one of adam, adamw, sgd, found 'adagrad'"),
         ({"schedule": "step"}, ParameterError, "schedule must be one of none, cosine, onecycle, found 'step'"),
+        ({"precision": "float16"}, ParameterError, "precision must be one of float32, bfloat16, found 'float16'"),
         ({"augmentation": {"rotate": 1}}, ParameterError, "unknown augmentation 'rotate', expected shift or flip"),
         ({"labels": np.zeros(3, int)}, SampleError, r"one label for each of the 2 images is needed, found labels of shape \(3,\)"),
         ({"labels": np.array([0, 10])}, SampleError, r"labels must lie in 0 … 9 \(the network's outputs: \(10,\)\), found 0 … 10"),

@@ -14,16 +14,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("none", "cosine", "onecycle")
 AUGMENTATIONS = ("shift", "flip")
+PRECISIONS = ("float32", "bfloat16")
 
 
-def check_training(network: Network, images, labels, *, optimizer="adam", schedule="none", augmentation=None) -> None:
+def check_training(network: Network, images, labels, *, optimizer="adam", schedule="none", precision="float32", augmentation=None) -> None:
     """Refuse, before any work, settings that are not known and data that do not fit the network.
 
     Raises
     ------
     ParameterError, SampleError
     """
-    for name, value, allowed in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
+    for name, value, allowed in (
+        ("optimizer", optimizer, OPTIMIZERS),
+        ("schedule", schedule, SCHEDULES),
+        ("precision", precision, PRECISIONS),
+    ):
         if value not in allowed:
             raise ParameterError(f"{name} must be one of {', '.join(allowed)}, found {value!r}")
     for key in augmentation or {}:

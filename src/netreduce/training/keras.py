@@ -32,13 +32,16 @@ def train(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     schedule: str = "cosine",
+    precision: str = "float32",
     augmentation: dict | None = None,
     seed: int = 0,
     threads: int | None = None,
 ) -> tuple[Network, list[dict]]:
-    """Train a network to classify images; parameters, results and errors as of `netreduce.training.torch.train`."""
+    """Train a network to classify images, in float32; parameters, results and errors as of `netreduce.training.torch.train`."""
     check_training(network, images, labels, optimizer=optimizer, schedule=schedule, augmentation=augmentation)
     check_training(network, validation_images, validation_labels)
+    if precision != "float32":
+        raise ParameterError(f"precision must be float32 in Keras, found {precision!r}; framework: torch trains in bfloat16")
     if threads is not None:
         _use_threads(threads)
     keras.utils.set_random_seed(seed)

@@ -26,6 +26,7 @@ def train(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     schedule: str = "cosine",
+    precision: str = "float32",
     augmentation: dict | None = None,
     seed: int = 0,
     threads: int | None = None,
@@ -45,6 +46,9 @@ def train(
     learning_rate, weight_decay : float
     schedule : {"none", "cosine", "onecycle"}
         How the learning rate runs, step by step: see `netreduce.training.learning_rates`.
+    precision : {"float32", "bfloat16"}
+        Of the products in a training step; weights, their updates and evaluation are float32. Processors with AMX and GPUs take bfloat16 at
+        a multiple of the speed (Kalamkar et al., 2019).
     augmentation : dict, optional
         {"shift": pixels, "flip": bool}: each image is moved by up to so many pixels either way, and mirrored half of the time.
     seed : int
@@ -66,7 +70,7 @@ def train(
     ParameterError, SampleError
         A setting that is not known, images or labels that do not fit the network.
     """
-    check_training(network, images, labels, optimizer=optimizer, schedule=schedule, augmentation=augmentation)
+    check_training(network, images, labels, optimizer=optimizer, schedule=schedule, precision=precision, augmentation=augmentation)
     check_training(network, validation_images, validation_labels)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -88,7 +92,9 @@ def train(
             seen = torch.zeros(2, device=device, dtype=torch.float64)
             for index in torch.randperm(len(x), generator=order).split(batch_size):
                 batch, target = x[index.to(device)], y[index.to(device)]
-                logits = model(augment(batch, **(augmentation or {})))
+                batch = augment(batch, **(augmentation or {}))
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                    logits = model(batch).float()
                 loss = nn.functional.cross_entropy(logits, target)
                 descent.zero_grad(set_to_none=True)
                 loss.backward()
