@@ -1,6 +1,4 @@
-import ast
 import fcntl
-import functools
 import gc
 import json
 import re
@@ -18,10 +16,11 @@ gc.set_threshold(50_000)
 
 validate(config, "../workflow/schemas/config.schema.yaml")
 
-sys.path.insert(0, str(Path(workflow.basedir) / "src"))
+sys.path[:0] = [str(Path(workflow.basedir, folder)) for folder in ("src", "workflow")]
 
 from netreduce import techniques  # noqa: E402
 from netreduce.errors import NetreduceError  # noqa: E402
+from sources import code  # noqa: E402
 
 
 def hold_folder():
@@ -45,66 +44,7 @@ def hold_folder():
 
 
 HELD = hold_folder()
-PROJECT_FILES = {
-    file for folder in ("src", "workflow") for file in Path(folder).rglob("*.py")
-} - {Path("src/netreduce/__init__.py")}
 SEED_SUFFIX = re.compile(r"(?P<base>.+)-seed(?P<seed>\d+)")
-
-
-@functools.cache
-def imported_files(file):
-    """Project files that a Python file imports: modules of netreduce, and modules beside it.
-
-    The table of names in netreduce/__init__.py computes nothing, so it does not count.
-    """
-    candidates, files = [], set()
-    statements = [ast.parse(file.read_text())]
-    while statements:
-        node = statements.pop()
-        for block in ("body", "orelse", "handlers", "finalbody", "cases"):
-            statements += getattr(node, block, [])
-        if isinstance(node, ast.Import):
-            candidates += [(0, alias.name, ()) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            candidates.append(
-                (node.level, node.module or "", [alias.name for alias in node.names])
-            )
-    for level, module, names in candidates:
-        if level:
-            base = file.parents[level - 1]
-        elif module.split(".")[0] == "netreduce":
-            base = Path("src")
-        else:
-            base = file.parent
-        parts = module.split(".") if module else []
-        packages = [
-            base.joinpath(*parts[:length]) for length in range(1, len(parts) + 1)
-        ]
-        for path in [*packages, *(base.joinpath(*parts, name) for name in names)]:
-            for found in (path.with_suffix(".py"), path / "__init__.py"):
-                if found in PROJECT_FILES:
-                    files.add(found)
-    return files
-
-
-def code(script, *modules):
-    """A script (and modules by name) with all project code that it imports, as inputs of a rule.
-
-    So a result is stale exactly when the content of the code that made it has changed.
-    """
-    found = set()
-    waiting = [Path(script)]
-    for module in modules:
-        base = Path("src", *module.split("."))
-        waiting.append(
-            base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-        )
-    while waiting:
-        file = waiting.pop()
-        if file not in found:
-            found.add(file)
-            waiting += imported_files(file)
-    return sorted(map(str, found - {Path(script)}))
 
 
 def commit():
