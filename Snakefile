@@ -27,6 +27,7 @@ include: "rules/compare.smk"
 include: "rules/export.smk"
 include: "rules/networks.smk"
 include: "rules/report.smk"
+include: "rules/bundle.smk"
 include: "rules/unknown.smk"
 
 

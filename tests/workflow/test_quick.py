@@ -6,13 +6,16 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from pathlib import Path
+from urllib.parse import unquote
 
 import h5py
 import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
+from conftest import Project
 
 from netreduce import load
 
@@ -106,8 +109,6 @@ def test_the_code_of_lumping_reruns_lumping_and_what_follows(changed):
 
 
 def test_two_runs_give_the_same_bytes(finished, tmp_path):
-    from conftest import Project
-
     again = Project(tmp_path / "again")
     again.snakemake()
     first, second = digests(finished.folder), digests(again.folder)
@@ -215,15 +216,48 @@ comparison: {models: [mine], chains: [[gpfq: {bits: 4}]]}
 """
 
 
-def test_networks_trained_in_keras_and_elsewhere_with_the_smallest_configuration(changed):
-    shutil.copy(changed / "results/keras/digits.h5", changed / "mine.h5")
-    shutil.copy(changed / "results/trained/digits.pth", changed / "other.pth")
-    (changed / "own.yaml").write_text(OWN)
-    changed.snakemake("--configfile", "own.yaml")
-    mine, other = (load(changed / f"results/quantized/{name}_2bit.h5") for name in ("mine", "other"))
+@pytest.fixture(scope="module")
+def own(finished, tmp_path_factory):
+    """A project with the smallest configuration, on networks trained in Keras and elsewhere, one of them outside the project; with its bundle."""
+    folder = tmp_path_factory.mktemp("own")
+    project = Project(folder / "project")
+    shutil.copy(finished / "results/keras/digits.h5", project / "mine.h5")
+    shutil.copy(finished / "results/trained/digits.pth", folder / "other.pth")
+    (project / "own.yaml").write_text(OWN.replace("other.pth", str(folder / "other.pth")))
+    project.snakemake("results/bundle.zip", "--configfile", "own.yaml")
+    return project
+
+
+def test_networks_trained_in_keras_and_elsewhere_with_the_smallest_configuration(own):
+    mine, other = (load(own / f"results/quantized/{name}_2bit.h5") for name in ("mine", "other"))
     for ours, theirs in zip(mine.layers, other.layers, strict=True):
         assert all(np.array_equal(array, theirs.arrays()[name]) for name, array in ours.arrays().items())
-    assert load(changed / "results/lumped/keras_2bit.h5").shapes[-1] == (10,)
+    assert load(own / "results/lumped/keras_2bit.h5").shapes[-1] == (10,)
+
+
+def test_a_bundle_knows_how_each_result_was_made(own):
+    with zipfile.ZipFile(own / "results/bundle.zip") as bundle:
+        entities = {unquote(entity["@id"]): entity for entity in json.loads(bundle.read("ro-crate-metadata.json"))["@graph"]}
+        for name in set(bundle.namelist()) - {"ro-crate-metadata.json", "run.yaml"}:
+            assert entities[name]["sha256"] == hashlib.sha256(bundle.read(name)).hexdigest()
+    made = {unquote(result["@id"]): entity for entity in entities.values() if entity["@type"] == "CreateAction" for result in entity["result"]}
+    assert {"results/report/thesis.pdf", "results/lumped/mine_2bit.json", "results/data/digits.npz", "results/provenance.json"} <= set(made)
+    lump = made["results/lumped/mine_2bit.h5"]
+    assert {"@id": "results/quantized/mine_2bit.h5"} in lump["object"]
+    assert {"@id": "src/netreduce/lumping/__init__.py"} in lump["object"]
+    assert "--input-range 0 1" in lump["description"]
+    assert entities["#numpy"]["softwareVersion"] == np.__version__
+
+
+def test_a_bundle_makes_its_results_again(own, tmp_path):
+    with zipfile.ZipFile(own / "results/bundle.zip") as bundle:
+        bundle.extractall(tmp_path)
+    shutil.rmtree(tmp_path / "results")
+    project = Project.__new__(Project)
+    project.folder = tmp_path
+    path = "results/lumped/other_2bit.h5"
+    project.snakemake(path, "--configfile", "run.yaml")
+    assert digests(tmp_path)[path] == digests(own.folder)[path]
 
 
 def test_deployable_export_and_its_latency(changed):

@@ -1,0 +1,34 @@
+# What a run needs of the project, and what explains it.
+PROJECT = [
+    *["Snakefile", "config", "config.yaml", "envs", "networks", "profiles", "report"],
+    *["rules", "src", "workflow", "Makefile", "pyproject.toml", "README.md", "docs"],
+    *["LICENSE", "requirements.in", "requirements.txt", "requirements-torch.txt"],
+]
+
+
+rule bundle:
+    input:
+        thesis="results/report/thesis.pdf",
+        networks=rules.networks.input,
+        provenance="results/provenance.json",
+        script="workflow/scripts/bundle.py",
+        code=code("workflow/scripts/bundle.py"),
+    output:
+        "results/bundle.zip",
+    log:
+        "logs/bundle.log",
+    benchmark:
+        "results/timings/jobs/bundle.tsv"
+    conda:
+        "../envs/bundle.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=30,
+    params:
+        project=[name for name in PROJECT if Path(name).exists()],
+    message:
+        "bundle the results with all that made them"
+    shell:
+        "python {input.script} --results {input.thesis} {input.networks} --provenance {input.provenance}"
+        " --records .snakemake/metadata --project {params.project} --output {output} > {log} 2>&1"
