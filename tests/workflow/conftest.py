@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("Snakefile", "config.yaml", "config", "rules", "workflow", "profiles", "envs", "src", "report", "requirements.in", "requirements-torch.txt")
+PARTS = (
+    "Snakefile",
+    "config.yaml",
+    "config",
+    "rules",
+    "workflow",
+    "profiles",
+    "envs",
+    "src",
+    "report",
+    "networks",
+    "requirements.in",
+    "requirements-torch.txt",
+)
 
 
 class Project:

@@ -188,6 +188,11 @@ def test_every_configuration_can_be_planned(changed, path):
     assert changed.stale("--configfile", path)["thesis"] == 1
 
 
+def test_the_pretrained_network_can_be_trained_anew(changed):
+    edit(changed / "config/cifar10.yaml", r"    weights: .*\n    # (.*)\n    # (.*)\n", r"    \1\n    \2\n")
+    assert changed.stale("--configfile", "config/cifar10.yaml")["train"] == 1
+
+
 def test_class_counts_of_chains_and_networks_without_figures(changed):
     edit(changed / "config/quick.yaml", "lumping:", "lumping:\n  chains: [[nnrelief: {fraction: 0.8, fold: false}]]")
     edit(
