@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from functools import cache
 from pathlib import Path
 
 from netreduce import cli
@@ -11,6 +12,12 @@ from netreduce.files import write_table
 from netreduce.io import load
 from netreduce.lumping import lump
 from netreduce.quantization import quantize
+
+
+def smaller(lumping, network):
+    """The lumped network; where nothing merged, the very network."""
+    merged = any(layer["neurons_after"] < layer["neurons_before"] for layer in lumping.record()["layers"].values())
+    return lumping.network if merged else network
 
 
 def main():
@@ -37,9 +44,13 @@ def main():
 
     predicted = {name: predict_classes(network, images) for name, network in {"analog": analog, **quantized}.items()}
 
+    @cache
+    def measure(network, name):
+        return evaluate(network, images, labels, reference=predicted[name])
+
     def row(name, order, tolerance, lumping, certified, network):
         layers = lumping.record()["layers"].values()
-        measured = evaluate(network, images, labels, reference=predicted[name])
+        measured = measure(network, name)
         return {
             "network": name,
             "order": order,
@@ -56,20 +67,13 @@ def main():
     for tolerance in arguments.tolerances:
         lumping = lump(analog, tolerance, tuple(arguments.input_range))
         certified = lumping.certified(images)
-        rows.append(row("analog", "lump", tolerance, lumping, certified, lumping.network))
+        lumped = smaller(lumping, analog)
+        rows.append(row("analog", "lump", tolerance, lumping, certified, lumped))
         for bits, network in quantized.items():
             after = lump(network, tolerance, tuple(arguments.input_range))
-            rows.append(row(bits, "quantize-lump", tolerance, after, after.certified(images), after.network))
-            setting = settings[bits]
-            before = quantize(
-                lumping.network,
-                samples,
-                method=setting["method"],
-                bits=setting["bits"],
-                alphabet_scalar=setting["alphabet_scalar"],
-                conv=arguments.conv,
-                seed=arguments.seed,
-            )
+            rows.append(row(bits, "quantize-lump", tolerance, after, after.certified(images), smaller(after, network)))
+            setting = {key: settings[bits][key] for key in ("method", "bits", "alphabet_scalar")}
+            before = network if lumped is analog else quantize(lumped, samples, **setting, conv=arguments.conv, seed=arguments.seed)
             rows.append(row(bits, "lump-quantize", tolerance, lumping, certified, before))
     rows.sort(key=lambda r: (r["network"] != "analog", r["network"], r["order"], r["tolerance"]))
     write_table(arguments.output, rows)
