@@ -121,7 +121,10 @@ class _Weighted(Layer):
         raise NotImplementedError
 
     def __call__(self, x):
-        return activation_function(self.activation).function(self.linear(x))
+        out = self.linear(x)
+        if self.activation == "relu":  # without a second array: the first one is nobody else's
+            return np.maximum(out, 0, out=out)
+        return activation_function(self.activation).function(out)
 
 
 @dataclass(frozen=True, eq=False)
