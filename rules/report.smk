@@ -19,11 +19,14 @@ FIGURES = {
 }
 OF_TRAINED_MODELS = {"training"}
 OF_COMPARED_MODELS = {"pareto", "chains", "sparsity"}
-# Only a technique that removes weights, alone, is a point in the figure of sparsity.
-if not any(
-    len(steps) == 1 and steps[0].technique.family in ("pruning", "factorization")
-    for steps in map(techniques.parse_path, CHAINS)
-):
+# Only a technique that removes weights, alone, is a point in the figure of sparsity; one point is no figure.
+SPARSE = [
+    chain
+    for chain in CHAINS
+    if "/" not in chain
+    and techniques.parse_path(chain)[0].technique.family in ("pruning", "factorization")
+]
+if len(SPARSE) < 2:
     del FIGURES["sparsity"]
 
 for figure, tables in FIGURES.items():

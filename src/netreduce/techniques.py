@@ -158,8 +158,12 @@ class Step:
 
     @property
     def label(self) -> str:
-        """How figures and tables call the step: GPFQ 4, NNrelief 0.95."""
-        return " ".join([self.technique.title, *(_text(value) if name == self._first else f"{name}={_text(value)}" for name, value in self._shown())])
+        """How figures and tables call the step: GPFQ 4, alphabet scalar 3; NNrelief 0.95."""
+        words = [
+            f"{self.technique.title} {_text(value)}" if name == self._first else f"{name.replace('_', ' ')} {_text(value)}"
+            for name, value in self._shown()
+        ]
+        return ", ".join(words) or self.technique.title
 
     def __str__(self):
         return "-".join([self.name, *(f"{name}={_text(value)}" for name, value in self._shown())])

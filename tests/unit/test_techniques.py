@@ -81,7 +81,7 @@ def test_every_step_is_read_back_from_its_path(data):
 
 def test_labels_and_modules():
     (step,) = parse_chain([{"nnrelief": {"fraction": 0.95, "epochs": 2}}])
-    assert step.label == "NNrelief 0.95 epochs=2"
+    assert step.label == "NNrelief 0.95, epochs 2"
     assert step.modules == ("netreduce.pruning",)
     assert parse_step("fold_batch_norm").label == "Fold batch norm"
 

@@ -40,7 +40,7 @@ def main():
         text = {"ha": "center", "va": "center", "color": "white" if dark else style.INK}
         axes.text(j, i - 0.16, f"{accuracy:.2f} %", fontsize=8, **text)
         axes.text(j, i + 0.22, f"{size / 1000:,.0f} kB", fontsize=6.5, **text)
-    axes.set_xticks(range(len(columns)), [column.replace(" ", "\n", 1) for column in columns])
+    axes.set_xticks(range(len(columns)), [column.replace(" ", "\n", 1).replace(", ", "\n") for column in columns])
     axes.set_yticks(range(len(rows)), rows)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
