@@ -23,9 +23,9 @@ from statistics import median
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
 
-from netreduce.architectures import build
 from netreduce.evaluation import evaluate
 from netreduce.io import load, save
 from netreduce.layers import BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
@@ -241,7 +241,7 @@ def with_kernels(network, path):
 class Bench:
     """A network with images to learn from, and the contenders' results on it as rows of the table."""
 
-    def __init__(self, name, network, images, folder, test=None):
+    def __init__(self, name, network, images, folder, test):
         self.name, self.network, self.test, self.folder = name, network, test, Path(folder)
         self.files = self.folder / f"{name}.h5", self.folder / f"{name}.raw"
         save(network, self.files[0])
@@ -263,7 +263,7 @@ class Bench:
                 continue
             row.append(f"{results[0]['megabytes']:.0f}")
             reduced = with_kernels(self.network, self._file(contender))
-            row.append("" if self.test is None else f"{100 * evaluate(reduced, *self.test).accuracy:.2f} %")
+            row.append(f"{100 * evaluate(reduced, *self.test).accuracy:.2f} %")
             yield [*row, f"{100 * self._equal(contender):.3f} %" if "walk per neuron" in contenders else ""]
 
     def _file(self, contender):
@@ -295,7 +295,6 @@ def main():
     parser.add_argument("mnist", help="results/data/mnist.npz")
     parser.add_argument("mlp", help="a trained 784-500-300-10 network on it (.h5, .keras)")
     parser.add_argument("--cifar10", help="results/data/cifar10.npz")
-    parser.add_argument("--cnn", help="a trained vgg-small network on it; without, its random initial weights serve, and no accuracy is shown")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     others = ["Brevitas gpfq_mode"] if importlib.util.find_spec("brevitas") else []
@@ -316,8 +315,8 @@ def main():
         for count in GRID_IMAGES:
             show(bench.rows(["netreduce, a setting of a grid"], count, "channel", 1))
         if options.cifar10:
-            network = load(options.cnn) if options.cnn else build("vgg-small", (32, 32, 3), 10, seed=0)
-            test = scaled(network, *read(options.cifar10, "test")) if options.cnn else None
+            network = load(ROOT / "networks/cifar10.h5")
+            test = scaled(network, *read(options.cifar10, "test"))
             bench = Bench("CNN", network, read(options.cifar10, "train")[0][:CNN_IMAGES], folder, test)
             for conv in ("channel", "joint"):
                 rivals = others if conv == "joint" else []  # Brevitas takes all input channels together
