@@ -23,8 +23,7 @@ from statistics import median
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from netreduce.evaluation import evaluate
 from netreduce.io import load, save
@@ -32,6 +31,7 @@ from netreduce.layers import BatchNormalization, Conv2D, Dense, Flatten, MaxPool
 from netreduce.network import Network
 from netreduce.quantization import quantize, quantize_many
 
+PRETRAINED = Path(__file__).resolve().parent.parent / "networks" / "cifar10.h5"
 BITS, SCALAR = 4, 4.0
 MLP_BATCH, CNN_BATCH = 500, 100  # images of a mini-batch
 FLOOR_BATCHES = 4  # of the MLP, that the floor multiplies at a time
@@ -315,7 +315,7 @@ def main():
         for count in GRID_IMAGES:
             show(bench.rows(["netreduce, a setting of a grid"], count, "channel", 1))
         if options.cifar10:
-            network = load(ROOT / "networks/cifar10.h5")
+            network = load(PRETRAINED)
             test = scaled(network, *read(options.cifar10, "test"))
             bench = Bench("CNN", network, read(options.cifar10, "train")[0][:CNN_IMAGES], folder, test)
             for conv in ("channel", "joint"):
