@@ -20,7 +20,7 @@ from netreduce.techniques import TECHNIQUES
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where the name of a package is not that of its module: module → package on PyPI, package on PyPI → package on conda-forge.
-ON_PYPI = {"PIL": "pillow", "sklearn": "scikit-learn"}
+ON_PYPI = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 ON_CONDA_FORGE = {"torch": "pytorch", "typst": "typst-py"}
 NOT_ON_CONDA_FORGE = {"ai_edge_litert"}  # netreduce.latency goes without it
 READERS = {"keras_h5": ".h5", "keras_zip": ".keras", "pytorch": ".pth", "text": ".txt"}  # module of netreduce.io → suffix that it is for
