@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
@@ -26,20 +27,21 @@ from sources import code  # noqa: E402
 def hold_folder():
     """Hold the working directory while this process lives.
 
-    A run that was killed leaves Snakemake's lock behind. Where nobody holds the folder that lock is stale, and goes.
+    A run that was killed leaves Snakemake's lock behind. Where nobody holds the folder, not even a job on another node, that lock is stale, and goes.
+    File systems without such locks keep Snakemake's; NFS wants the file readable and writable.
     """
     try:
         Path(".snakemake").mkdir(exist_ok=True)
-        held = open(".snakemake/held", "w")
+        held = open(".snakemake/held", "a+")
     except OSError:
         return None
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for lock in Path(".snakemake/locks").glob("*.lock"):
-            lock.unlink()
-    except OSError:
-        pass
-    fcntl.flock(held, fcntl.LOCK_SH)
+    if workflow.is_main_process:
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for lock in Path(".snakemake/locks").glob("*.lock"):
+                lock.unlink()
+    with suppress(OSError):
+        fcntl.flock(held, fcntl.LOCK_SH)
     return held
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("reader", ["h5", "keras", "pth", "txt"])
+@pytest.mark.parametrize("reader", ["h5", "keras", "pth", "txt", "config"])
 def test_damaged_files_are_read_or_refused(reader):
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("fuzz.py"), reader, "--count", "300", "--seed", "1"], capture_output=True, text=True, check=False

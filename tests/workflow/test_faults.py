@@ -130,6 +130,16 @@ def test_a_second_run_says_that_the_first_one_holds_the_folder(changed):
     assert "Directory cannot be locked" in printed
 
 
+@pytest.mark.parametrize("flock", ["fcntl.lockf", "lambda *_: os.close(-1)"])
+def test_a_file_system_that_locks_as_nfs_does_or_not_at_all(changed, flock):
+    """NFS makes POSIX locks of flock, which take a file open for reading and writing; elsewhere it may be an error."""
+    (changed / "sitecustomize.py").write_text(f"import fcntl, os\nfcntl.flock = {flock}\n")
+    process = start(changed, "results/keras/digits.h5", PYTHONPATH=str(changed.folder))
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    assert "Nothing to be done" in printed
+
+
 def test_a_full_disk(changed):
     network = changed / "results/keras/digits.h5"
     printed = run_in_namespace(changed, "mount -t tmpfs -o size=8k tmpfs results/keras", "results/keras/digits.h5")
