@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from test_quick import digests
 
-pytestmark = [pytest.mark.workflow, pytest.mark.faults]
+pytestmark = pytest.mark.workflow
 KILLS = int(os.environ.get("NETREDUCE_KILLS", "1"))
 NAMESPACE = ["unshare", "--mount", "--map-root-user"]
 COMMAND = [Path(sys.executable).with_name("snakemake"), "--configfile", "config/quick.yaml", "--cores", "2"]
@@ -72,7 +72,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(finish
     random.seed(0)
     expected = digests(finished.folder)
     # Once is a test of the second half of the workflow; many kills go through all of it, again and again.
-    parts = ("sweep", "quantized", "best", "lumped", "metrics", "report", "figures", "chains") if KILLS == 1 else ("",)
+    parts = ("sweep", "quantized", "lumped", "metrics/quantized", "metrics/layers", "chains", "figures", "report") if KILLS == 1 else ("",)
     kills = runs = 0
     while kills < KILLS:
         for part in parts:
@@ -121,9 +121,9 @@ def test_a_second_run_says_that_the_first_one_holds_the_folder(changed):
     first = start(changed)
     while first.poll() is None and not list((changed / ".snakemake/locks").glob("*")):
         time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGSTOP)
     second = start(changed)
     printed, _ = second.communicate()
-    assert first.poll() is None, "the first run ended too soon"
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     assert second.returncode
