@@ -211,6 +211,7 @@ def torch_member(name, part, rng):
 
 def mutate_text(content, rng, others):
     tokens = [
+        *(b"0.5", b"-1e-3", b"0", b"1e38"),
         b"Layer:",
         b"Layer: a\n",
         b"nan",
@@ -228,7 +229,7 @@ def mutate_text(content, rng, others):
         b"1_0",
         "１".encode(),
     ]
-    if rng.random() < 0.5:
+    if rng.random() < 0.2:
         return mutate_bytes(content, rng, others)
     words = content.split(b" ")
     for _ in range(1 + rng.geometric(0.4)):
