@@ -14,6 +14,12 @@ shell.prefix(
 )
 
 
+# Snakemake's limit of jobs per second starts a timer for every job, and another whenever one fires: with hundreds of jobs it takes a whole core.
+onstart:
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
 report: "report/captions/workflow.rst"
 
 
