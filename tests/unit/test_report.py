@@ -140,7 +140,7 @@ def results(tmp_path_factory):
                     "network": name,
                     "layer": "dense_1",
                     "neurons": 8,
-                    "classes": 8,
+                    "classes": 8 - (name == "analog" and model == "net-b"),
                     "published_classes": 8 if model == "net" else "",
                     "neurons_after": 8,
                 }
@@ -261,6 +261,38 @@ def test_architectures_are_told_apart_by_their_layers(results, run, tmp_path):
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
 
 
+def test_heat_map_sets_chains_beside_what_they_are_without_their_quantizer():
+    from chains import NONE, PLACE, table
+
+    pruned, four = "magnitude-fraction=0.2", "gpfq-bits=4"
+    rows, columns, cells = table(["analog", four, "msq-bits=2", pruned, f"{four}/lump-tolerance=0", f"{pruned}/{four}", "structured-fraction=0.8"])
+    alone, lumped, after = (PLACE,), (PLACE, "exact lumping"), ("Magnitude 0.2", PLACE)
+    assert rows == [alone, lumped, after]
+    assert columns == [NONE, "GPFQ 4 bits"]  # nothing stands around the other quantizer
+    assert cells == {
+        (alone, NONE): "analog",
+        (alone, "GPFQ 4 bits"): four,
+        (lumped, "GPFQ 4 bits"): f"{four}/lump-tolerance=0",
+        (after, NONE): pruned,
+        (after, "GPFQ 4 bits"): f"{pruned}/{four}",
+    }
+
+
+def test_heat_map_without_chains():
+    from chains import NONE, PLACE, table
+
+    assert table(["analog", "gpfq-bits=4", "msq-bits=2"])[:2] == ([(PLACE,)], [NONE, "GPFQ 4 bits", "MSQ 2 bits"])
+    assert table(["analog", "lump-tolerance=0"])[:2] == ([(), ("exact lumping",)], [NONE])
+
+
+def test_names_along_a_line_are_shortened_to_what_differs():
+    from sparsity import short
+
+    assert short(["NNrelief 0.9, iterations 8, epochs 2", "NNrelief 0.9, iterations 2, epochs 2"]) == ["NNrelief 0.9, iterations 8, epochs 2", "2"]
+    assert short(["Magnitude 0.1", "Magnitude 0.5"]) == ["Magnitude 0.1", "0.5"]
+    assert short(["NNrelief 0.9, epochs 1", "NNrelief 0.8, epochs 2"]) == ["NNrelief 0.9, epochs 1", "NNrelief 0.8, epochs 2"]
+
+
 def test_every_figure_has_a_caption():
     assert {path.stem for path in (ROOT / "report/captions").glob("*.rst")} == {*FIGURES, "architectures", "thesis", "workflow"}
     assert {path.stem for path in (SCRIPTS / "figures").glob("*.py")} == {*FIGURES, "architectures", "style"}
@@ -333,6 +365,11 @@ def test_summary_keeps_models_apart_and_chooses_on_validation(results, run, tmp_
     lump = next(row for row in net["tolerance"]["usable"] if row["order"] == "lump")
     assert lump["near"]["tolerance"] == 0.1 and lump["near"]["neurons_kept"] == 7
     assert "NaN" not in (tmp_path / "summary.json").read_text()
+    (group,) = summary["architectures"]
+    assert group["models"] == ["net", "net-b"]
+    row = {"name": "analog", "layer": "dense 1", "neurons": 8}
+    same = {"mean": 8, "min": 8, "max": 8}
+    assert group["rows"][0] == {**row, "classes": {"mean": 7.5, "min": 7, "max": 8}, "published_classes": same, "neurons_after": same}
 
 
 def test_summary_of_the_comparison(results, run, tmp_path, monkeypatch):
@@ -360,14 +397,17 @@ def test_published_tables_stand_beside_a_network_of_the_same_kind(tmp_path):
     assert script.published(ROOT / "report/published", "vgg16", models, [])["model"] is None
 
 
-@pytest.mark.parametrize("comparison", [True, False])
-def test_thesis_is_typeset_the_same_each_time(comparison, results, run, monkeypatch):
+@pytest.mark.parametrize(("comparison", "architectures"), [(True, False), (False, True)])
+def test_thesis_is_typeset_the_same_each_time(comparison, architectures, results, run, monkeypatch):
     monkeypatch.chdir(results.parent)
     shutil.copytree(ROOT / "report", "report", dirs_exist_ok=True)
     figures = []
     for figure in FIGURES if comparison else ():
         figures.append(Path(f"results/figures/net/{figure}.svg"))
         run(figure, *figure_inputs(Path("results"), figure), "--output", figures[-1])
+    if architectures:
+        figures.append(Path("results/figures/architectures.svg"))
+        run("architectures", "--lumping", "results/metrics/lumping/net.csv", "results/metrics/lumping/net-b.csv", "--output", figures[-1])
     summarize(run, results, results / "report/summary.json", monkeypatch, comparison=comparison, figures=figures)
     for name in ("a", "b"):
         run("typeset", "--source", "report/thesis.typ", "--summary", "results/report/summary.json", "--output", f"results/report/{name}.pdf")

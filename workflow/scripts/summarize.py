@@ -67,6 +67,7 @@ def main():
         "datasets": {path.stem: dataset(path) for path in arguments.data},
         "models": models,
         "figures": {path.stem: f"/{path.as_posix()}" for path in arguments.figures if path.parent.name not in models},
+        "architectures": architectures(arguments.lumping),
         "published": {name: published(arguments.published, name, models, arguments.sweep, arguments.imagenet) for name in PUBLISHED},
         "elsewhere": {path.stem: elsewhere(path) for path in arguments.elsewhere},
         "comparison": compare(arguments.comparison),
@@ -223,6 +224,30 @@ def lumping(table):
         "published_differs": bool((table.published_classes.dropna() != table.classes[table.published_classes.notna()]).any()),
         "published_smaller": bool((table.published_classes < table.classes).any()),
     }
+
+
+def architectures(paths):
+    """Networks with the same hidden layers: their names, and the mean, least and most of their classes by layer."""
+    tables = {path.stem: pd.read_csv(path, dtype={"network": str}) for path in paths}
+    groups = {}
+    for model, table in tables.items():
+        first = table[table.network == table.network.iloc[0]]
+        groups.setdefault(tuple(zip(first.layer, first.neurons, strict=True)), []).append(model)
+    counts = ["classes", "published_classes", "neurons_after"]
+    described = []
+    for members in groups.values():
+        together = pd.concat([tables[model] for model in members])
+        rows = [
+            {
+                "name": names.network_name(network),
+                "layer": names.layer_name(layer),
+                "neurons": group.neurons.iloc[0],
+                **{count: group[count].agg(["mean", "min", "max"]).to_dict() for count in counts},
+            }
+            for (network, layer), group in together.groupby(["network", "layer"], sort=False)
+        ]
+        described.append({"models": members, "rows": rows})
+    return described
 
 
 def tolerance(table):

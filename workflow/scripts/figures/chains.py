@@ -5,26 +5,43 @@ import style
 
 from netreduce import names
 
-ALONE, NONE = "quantizer alone", "no quantizer"
+PLACE, NONE = "quantizer", "no quantizer"
 
 
 def split(chain):
-    """A chain as (row, column): the first quantizer, in words, is the column, and the row names what stands around it."""
-    steps = names.steps(chain)
-    for index, step in enumerate(steps):
-        if step.technique.family == "quantization":
-            around = [*map(names.step_name, steps[:index]), "quantizer", *map(names.step_name, steps[index + 1 :])]
-            return " → ".join(around) if len(around) > 1 else ALONE, names.step_name(step)
-    return names.chain_name(chain) if steps else ALONE, NONE
+    """A chain as (row, column): the column is its first quantizer, the row its steps in words with PLACE instead of that one."""
+    words, column = [], NONE
+    for step in names.steps(chain):
+        if column == NONE and step.technique.family == "quantization":
+            column = names.step_name(step)
+            words.append(PLACE)
+        else:
+            words.append(names.step_name(step))
+    return tuple(words), column
+
+
+def table(chains):
+    """Rows, columns and {(row, column): chain}: what stands around the quantizers, without a quantizer and with those that others stand around."""
+    parts = {chain: split(chain) for chain in chains}
+    quantized = [part for part in parts.values() if part[1] != NONE]
+    combined = [part for part in quantized if len(part[0]) > 1] or quantized
+    columns = [NONE, *dict.fromkeys(column for _, column in combined)]
+    rows = list(dict.fromkeys(row for row, column in quantized if column in columns)) or [row for row, _ in parts.values()]
+    without = {row: tuple(word for word in row if word != PLACE) for row in rows}
+    cells = {}
+    for chain, (words, column) in parts.items():
+        for row in rows:
+            if column in columns and words == (without[row] if column == NONE else row):
+                cells[row, column] = chain
+    return rows, columns, cells
 
 
 def main():
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
-    table = style.read(arguments.comparison).query("model == @arguments.model")
-    points = style.over_seeds(table, "accuracy", "entropy_bytes")
-    cells = {split(chain): (100 * accuracy, size) for chain, accuracy, size in zip(points.chain, points.accuracy, points.entropy_bytes, strict=True)}
-    rows = list(dict.fromkeys(row for row, _ in cells))
-    columns = list(dict.fromkeys(column for _, column in cells))
+    measured = style.read(arguments.comparison).query("model == @arguments.model")
+    points = style.over_seeds(measured, "accuracy", "entropy_bytes").set_index("chain")
+    rows, columns, chains = table(points.index)
+    cells = {place: (100 * points.accuracy[chain], points.entropy_bytes[chain]) for place, chain in chains.items()}
     error = np.full((len(rows), len(columns)), np.nan)
     for (row, column), (accuracy, _) in cells.items():
         error[rows.index(row), columns.index(column)] = np.log10(max(100 - accuracy, 0.05))
@@ -41,7 +58,7 @@ def main():
         axes.text(j, i - 0.16, f"{accuracy:.2f} %", fontsize=8, **text)
         axes.text(j, i + 0.22, f"{size / 1000:,.0f} kB", fontsize=6.5, **text)
     axes.set_xticks(range(len(columns)), [column.replace(" ", "\n", 1).replace(", ", "\n") for column in columns])
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), [" → ".join(row) or "analog" for row in rows])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.grid(visible=False)
