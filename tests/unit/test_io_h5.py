@@ -333,7 +333,12 @@ def missing_chunks(file):
 def bomb(file):
     """A chunk that inflates to far more than it should hold."""
     dataset = replaced(file, shape=(4, 3), dtype="f4", chunks=(4, 3), compression="gzip")
-    dataset.id.write_direct_chunk((0, 0), zlib.compress(bytes(10_000_000)))
+    dataset.id.write_direct_chunk((0, 0), zlib.compress(bytes(100_000)))
+
+
+def swollen(file):
+    dataset = replaced(file, shape=(4, 3), dtype="f4", chunks=(4, 3), compression="gzip")
+    dataset.id.write_direct_chunk((0, 0), zlib.compress(bytes(48)) + bytes(1000))
 
 
 def damaged(file):
@@ -384,6 +389,7 @@ def large_chunks(file):
         (lambda f: replaced(f, shape=(4, 3), dtype="f4"), r"layer 'd': kernel: claims 48 bytes of shape \(4, 3\), the file stores 0"),
         (sparse_chunks, r"layer 'd': kernel: claims 48 bytes of shape \(4, 3\), the file stores 0"),
         (bomb, r"layer 'd': kernel: a compressed chunk is damaged, expected 48 bytes in it"),
+        (swollen, r"layer 'd': kernel: claims 1,0\d\d bytes for a compressed chunk of 48"),
         (damaged, r"layer 'd': kernel: a compressed chunk is damaged"),
         (short, r"layer 'd': kernel: a compressed chunk is damaged"),
         (external, r"layer 'd': kernel: stored in a way that is not read"),

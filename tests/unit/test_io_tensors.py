@@ -148,6 +148,16 @@ def test_files_with_code_are_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "exploited").exists()
 
 
+@pytest.mark.parametrize("pickled", [b"\x80\x02X\x01", b"\x80\x02K\x01Q.", b"", b"\x80\x02N."])
+def test_damaged_pickles_are_refused(tmp_path, pickled):
+    save(mlp(), tmp_path / "network.pth")
+    with zipfile.ZipFile(tmp_path / "network.pth") as original, zipfile.ZipFile(tmp_path / "damaged.pth", "w") as damaged:
+        for name in original.namelist():
+            damaged.writestr(name, pickled if name.endswith("/data.pkl") else original.read(name))
+    with pytest.raises(ModelFileError, match=r"damaged.pth: "):
+        load(tmp_path / "damaged.pth", MLP)
+
+
 def test_compressed_archives_are_refused(tmp_path):
     save(mlp(), tmp_path / "network.pth")
     with zipfile.ZipFile(tmp_path / "network.pth") as original, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb:

@@ -164,11 +164,13 @@ class ArrayReader:
         What deflating would not shrink, HDF5 stores as it is, with the bit of that filter set.
         """
         chunks, size = [], prod(dataset.chunks) * dataset.dtype.itemsize
-        dataset.id.chunk_iter(lambda info: chunks.append(info.chunk_offset))
+        dataset.id.chunk_iter(lambda info: chunks.append((info.chunk_offset, info.size)))
         expected = prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
         if len(chunks) != expected:
             raise ModelFileError(f"{what}: the file stores {len(chunks):,} of its {expected:,} chunks")
-        for offset in chunks:
+        for offset, stored in chunks:
+            if stored > size + size // 100 + 100:
+                raise ModelFileError(f"{what}: claims {stored:,} bytes for a compressed chunk of {size:,}")
             skipped, stream = dataset.id.read_direct_chunk(offset)
             inflated = len(stream) if skipped == 1 << deflate else 0 if skipped else _inflated(stream, size)
             if inflated != size:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,8 +56,8 @@ def _read(path):
                 raise ModelFileError("the archive is compressed, which PyTorch never does")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[-1]
+    except (pickle.UnpicklingError, struct.error, AssertionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ModelFileError(
             f"refused: a .pth must hold tensors and nothing else, this one is damaged or carries other objects or code ({reason})"
         ) from None

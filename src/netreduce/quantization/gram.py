@@ -4,6 +4,8 @@ The weights of a layer form groups that are quantized independently: one group f
 input channels together (conv="joint"); one per input channel for conv="channel" and for a depthwise convolution.
 """
 
+from functools import partial
+
 import numba
 import numpy as np
 
@@ -85,7 +87,7 @@ class _Rows:
                 self._multiply()
             for buffer, block in zip(self.buffers, blocks, strict=True):
                 target = buffer[self.filled : self.filled + count, : self.inputs].reshape(block.shape)
-                target[:] = block
+                in_threads(partial(_copy, target, block), len(block))
             self.filled += count
 
     def _multiply(self):
@@ -107,6 +109,10 @@ class _Rows:
         self._multiply()
         H = self.H[None]
         return (H if self.G is None else self.G[None]), H
+
+
+def _copy(target, source, start, stop):
+    target[start:stop] = source[start:stop]
 
 
 class _Windows:
