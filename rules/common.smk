@@ -50,13 +50,14 @@ SEED_SUFFIX = re.compile(r"(?P<base>.+)-seed(?P<seed>\d+)")
 
 
 def commit():
-    """The commit of the project, or "unknown" where it is not a git checkout."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=40", "--exclude=*"],
-        cwd=workflow.basedir,
-        capture_output=True,
-        text=True,
-    )
+    """The commit of the project, or "unknown" where it is not a git checkout or there is no git."""
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            describe, cwd=workflow.basedir, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 
