@@ -21,6 +21,7 @@ All end in linear logits, and may hold `input_shape` and `classes` where no data
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -39,6 +40,8 @@ from .layers import (
     MaxPooling2D,
 )
 from .network import INPUT, Network
+
+MAX_WEIGHTS = 1 << 28  # of one layer: 1 GiB
 
 
 def build(architecture: dict | str, input_shape: Sequence[int], classes: int, seed: int | None = None) -> Network:
@@ -134,6 +137,8 @@ class _Builder:
         return shape
 
     def _kernel(self, shape, activation):
+        if prod(shape) > MAX_WEIGHTS:
+            raise ParameterError(f"a layer with a kernel of shape {shape} is too large, allowed are {MAX_WEIGHTS:,} weights")
         if self._random is None:
             return np.zeros(shape, np.float32)
         receptive = int(np.prod(shape[:-2]))

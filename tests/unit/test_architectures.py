@@ -95,6 +95,7 @@ def test_initial_weights_keep_the_scale_of_the_signal():
         ({"name": "mlp", "hidden": []}, r"hidden must be a list of positive integers, found \[\]"),
         ({"name": "mlp", "hidden": "500"}, "hidden must be a list of positive integers, found '500'"),
         ({"name": "mlp", "hidden": [3, 0]}, "hidden must be a positive integer, found 0"),
+        ({"name": "mlp", "hidden": [2**63]}, r"a layer with a kernel of shape \(\d+, 9223372036854775808\) is too large, allowed are 268,435,456"),
         ({"name": "mlp", "hidden": [2.5]}, "hidden must be a positive integer, found 2.5"),
         ({"name": "mlp", "batch_norm": "yes"}, "batch_norm must be true or false, found 'yes'"),
         ({"name": "mlp", "activation": "sine"}, "activation must be one of linear, relu.* found 'sine'"),
