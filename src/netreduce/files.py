@@ -5,20 +5,38 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path in the same folder, moved to `path` when the block ends well and removed when it does not."""
+    """A temporary path in the same folder, moved to `path` when the block ends well and removed when it does not.
+
+    What a process that was killed left of the same file goes as well.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{escape(path.stem)}.*.part{path.suffix}"):
+        if not _runs(left.name.removesuffix(f".part{path.suffix}").rpartition(".")[2]):
+            left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _runs(process: str) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_json(path: str | Path, content) -> None:
