@@ -1,5 +1,6 @@
 """The quick configuration, run once in a copy of the project; tests look at what it made and at what a change would rerun."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +69,30 @@ class Project:
         printed = self.snakemake("all", "--dry-run", "--quiet", "host", *arguments)
         table = re.search(r"^job +count\n[- ]+\n(.*?)\n(?:total|\n)", printed, re.M | re.S)
         return {name: int(count) for name, count in (line.split() for line in table[1].splitlines())} if table else {}
+
+
+def digests(folder):
+    """A digest of every result: of the bytes, or of the arrays of a network file."""
+    found = {}
+    for path in sorted((folder / "results").rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir() or "timings" in path.parts:
+            continue
+        digest = hashlib.sha256()
+        if path.suffix == ".h5":
+            with h5py.File(path) as file:
+                names = []
+                file.visit(names.append)
+                for key in names:
+                    digest.update(key.encode())
+                    if isinstance(file[key], h5py.Dataset):
+                        digest.update(file[key][()].tobytes())
+        elif path.suffix == ".pth":
+            continue  # its arrays are those of the text
+        else:
+            digest.update(path.read_bytes())
+        found[name] = digest.hexdigest()
+    return found
 
 
 @pytest.fixture(scope="session")

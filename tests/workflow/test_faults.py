@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_quick import digests
+from conftest import digests
 
 pytestmark = pytest.mark.workflow
 KILLS = int(os.environ.get("NETREDUCE_KILLS", "1"))
@@ -68,7 +68,7 @@ def jobs_of(group):
 
 
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(finished, changed):
-    """NETREDUCE_KILLS kills (1 unless told): of Snakemake, of a job, or of all of them, anywhere between the first job and the last."""
+    """NETREDUCE_KILLS kills (1 unless told) of Snakemake, of a job, or of all of them, while everything is made a second time."""
     random.seed(0)
     expected = digests(finished.folder)
     kills = runs = 0

@@ -10,12 +10,11 @@ import zipfile
 from pathlib import Path
 from urllib.parse import unquote
 
-import h5py
 import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
-from conftest import Project
+from conftest import Project, digests
 
 from netreduce import load
 
@@ -106,38 +105,6 @@ def test_the_code_of_lumping_reruns_lumping_and_what_follows(changed):
     stale = changed.stale()
     assert stale.keys() >= {"lump", "classes", "tolerance", "evaluate", "thesis"}
     assert not stale.keys() & (BEFORE_THE_SWEEP | {"sweep_gpfq_msq", "select_gpfq_msq", "layers"})
-
-
-def test_two_runs_give_the_same_bytes(finished, tmp_path):
-    again = Project(tmp_path / "again")
-    again.snakemake()
-    first, second = digests(finished.folder), digests(again.folder)
-    assert first.keys() == second.keys()
-    assert [name for name in first if first[name] != second[name]] == []
-
-
-def digests(folder):
-    """A digest of every result: of the bytes, or of the arrays of a network file."""
-    found = {}
-    for path in sorted((folder / "results").rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_dir() or "timings" in path.parts:
-            continue
-        digest = hashlib.sha256()
-        if path.suffix == ".h5":
-            with h5py.File(path) as file:
-                names = []
-                file.visit(names.append)
-                for key in names:
-                    digest.update(key.encode())
-                    if isinstance(file[key], h5py.Dataset):
-                        digest.update(file[key][()].tobytes())
-        elif path.suffix == ".pth":
-            continue  # its arrays are those of the text
-        else:
-            digest.update(path.read_bytes())
-        found[name] = digest.hexdigest()
-    return found
 
 
 def test_keras_loads_what_lumping_wrote(finished):
