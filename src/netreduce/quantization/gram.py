@@ -4,8 +4,6 @@ The weights of a layer form groups that are quantized independently: one group f
 input channels together (conv="joint"); one per input channel for conv="channel" and for a depthwise convolution.
 """
 
-from functools import partial
-
 import numba
 import numpy as np
 
@@ -87,7 +85,7 @@ class _Rows:
                 self._multiply()
             for buffer, block in zip(self.buffers, blocks, strict=True):
                 target = buffer[self.filled : self.filled + count, : self.inputs].reshape(block.shape)
-                in_threads(partial(_copy, target, block), len(block))
+                target[:] = block
             self.filled += count
 
     def _multiply(self):
@@ -109,10 +107,6 @@ class _Rows:
         self._multiply()
         H = self.H[None]
         return (H if self.G is None else self.G[None]), H
-
-
-def _copy(target, source, start, stop):
-    target[start:stop] = source[start:stop]
 
 
 class _Windows:
