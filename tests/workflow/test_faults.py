@@ -96,7 +96,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(finish
                 process.communicate()
                 print(f"kill {kills} of {victim} after {wait:.1f} s in run {runs}", flush=True)
         found = digests(changed.folder)
-        assert {name for name in expected if found.get(name) != expected[name]} == set()
+        assert {name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)} == set()
         assert not leftovers(changed)
     assert changed.stale() == {}
 
@@ -121,6 +121,7 @@ def test_a_second_run_says_that_the_first_one_holds_the_folder(changed):
     os.killpg(first.pid, signal.SIGSTOP)
     second = start(changed)
     printed, _ = second.communicate()
+    assert first.poll() is None, "the first run ended too soon"
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     assert second.returncode
