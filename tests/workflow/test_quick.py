@@ -107,6 +107,17 @@ def test_the_code_of_lumping_reruns_lumping_and_what_follows(changed):
     assert not stale.keys() & (BEFORE_THE_SWEEP | {"sweep_gpfq_msq", "select_gpfq_msq", "layers"})
 
 
+def test_every_row_of_the_comparison_is_made_again_by_its_path(changed):
+    table = pd.read_csv(changed / "results/metrics/comparison.csv")
+    own_seed = table.seed.iloc[0]
+    paths = [f"results/chains/{row.model}{'' if row.seed == own_seed else f'-seed{row.seed}'}/{row.chain}/metrics.json" for row in table.itertuples()]
+    shutil.rmtree(changed / "results/chains")
+    changed.snakemake(*paths)
+    for path, row in zip(paths, table.itertuples(), strict=True):
+        made = json.loads((changed / path).read_text())
+        assert (made["accuracy"], made["entropy_bytes"]) == (row.accuracy, row.entropy_bytes), path
+
+
 def test_keras_loads_what_lumping_wrote(finished):
     keras = pytest.importorskip("keras")
     network = keras.models.load_model(finished / "results/lumped/digits_4bit.h5", compile=False)
