@@ -8,12 +8,11 @@ import numba
 import numpy as np
 
 from ..layers import Dense, DepthwiseConv2D, window_counts
-from .walk import in_threads
 
 BLOCK_BYTES = 1 << 24  # float64 rows that are multiplied at a time
 MIN_ROWS = 256  # their least number: adding up products of fewer rows costs more than the products
+MANY = 1536  # inputs from which on there is no memory for a Gram matrix of every chunk
 PANEL = 128  # columns of G at a time when just its lower triangle is wanted
-PARTS = 16  # of an image, whose window products are added up by themselves, so that no sum depends on the number of threads
 LARGE = 8192  # inputs from which on all of H at a time would need another array of 0.5 GB or more
 
 
@@ -36,6 +35,11 @@ def from_groups(groups, layer, conv) -> np.ndarray:
     return groups.reshape(shape[2], *shape[:2], shape[3]).transpose(1, 2, 0, 3)
 
 
+def worth_apart(layer, conv, rows) -> bool:
+    """Whether chunks of so many rows (samples, or windows of samples) are better multiplied each by itself, and the products added up."""
+    return not has_one_group(layer, conv) or (rows >= MIN_ROWS and layer.kernel[..., 0].size <= MANY)
+
+
 def accumulate(layer, conv, pairs, constant=False, whole=True):
     """Gram matrices of a layer's inputs.
 
@@ -48,7 +52,7 @@ def accumulate(layer, conv, pairs, constant=False, whole=True):
     constant : bool
         Whether a constant input 1 (that of the bias) comes after the others; one group only.
     whole : bool
-        Whether all of G is wanted; its lower triangle costs half.
+        Whether all of G is wanted; its lower triangle costs less.
 
     Returns
     -------
@@ -61,12 +65,23 @@ def accumulate(layer, conv, pairs, constant=False, whole=True):
     return gram.result()
 
 
+def total(parts):
+    """Sum of Gram matrices that `accumulate` gave, each a pair (G, H)."""
+    parts = iter(parts)
+    G, H = next(parts)
+    for more_G, more_H in parts:
+        H += more_H
+        if G is not H:
+            G += more_G
+    return G, H
+
+
 class _Rows:
     """One group: the input is a matrix whose rows are samples, or windows of samples."""
 
     def __init__(self, layer, constant, whole):
         self.layer, self.inputs, self.size, self.whole = layer, layer.kernel[..., 0].size, layer.kernel[..., 0].size + constant, whole
-        self.H, self.G = np.zeros((self.size, self.size)), None
+        self.H = self.G = None
         self.buffers, self.filled = [], 0
 
     def add(self, inputs):
@@ -76,7 +91,9 @@ class _Rows:
         rows = inputs[0][0].size // self.inputs  # of one sample
         if not self.buffers:
             capacity = max(MIN_ROWS, BLOCK_BYTES // (8 * self.size), rows)
-            self.buffers = [np.ones((capacity, self.size)) for _ in inputs]
+            self.buffers = [np.empty((capacity, self.size)) for _ in inputs]
+            for buffer in self.buffers:
+                buffer[:, self.inputs :] = 1
         step = len(self.buffers[0]) // rows
         for start in range(0, len(inputs[0]), step):
             blocks = [x[start : start + step] for x in inputs]
@@ -90,23 +107,30 @@ class _Rows:
 
     def _multiply(self):
         X, *others = (buffer[: self.filled] for buffer in self.buffers)
-        panel = self.size if self.size <= LARGE else PANEL
-        for start in range(0, self.size, panel):
-            stop = min(start + panel, self.size)
-            self.H[start:stop] += X[:, start:stop].T @ X
+        self.H = _add_product(self.H, X, X, self.size if self.size <= LARGE else PANEL)
         for X_analog in others:
-            self.G = np.zeros_like(self.H) if self.G is None else self.G
-            panel = self.size if self.whole else PANEL
-            for start in range(0, self.size, panel):
-                stop = min(start + panel, self.size)
-                end = self.size if self.whole else stop
-                self.G[start:stop, :end] += X[:, start:stop].T @ X_analog[:, :end]
+            self.G = _add_product(self.G, X, X_analog, self.size if self.whole else PANEL, self.whole)
         self.filled = 0
 
     def result(self):
         self._multiply()
         H = self.H[None]
         return (H if self.G is None else self.G[None]), H
+
+
+def _add_product(total, left, right, panel, whole=True):
+    """total + leftᵀ right, so many rows at a time; where not `whole`, its lower triangle and what else is in the panels."""
+    size, first = left.shape[1], total is None
+    total = np.zeros((size, size)) if first else total
+    for start in range(0, size, panel):
+        stop = min(start + panel, size)
+        part = left[:, start:stop].T, right[:, : size if whole else stop]
+        target = total[start:stop, : part[1].shape[1]]
+        if first:
+            np.matmul(*part, out=target)
+        else:
+            target += part[0] @ part[1]
+    return total
 
 
 class _Windows:
@@ -128,10 +152,8 @@ class _Windows:
         layer, (_, height, width, channels) = self.layer, left.shape
         window = layer.kernel.shape[:2]
         counts = window_counts((height, width), window, layer.strides, "valid", layer.dilation)
-        sums = np.zeros((min(PARTS, height), window[0] * window[1], window[0] * window[1], channels))
         rows = [x.reshape(len(x), height, width * channels) for x in (left, right)]
-        in_threads(lambda start, stop: _products(*rows, window, counts, layer.strides, layer.dilation, whole, sums, start, stop), len(sums))
-        return sums.sum(axis=0).transpose(2, 0, 1)
+        return _products(*rows, channels, window, counts, layer.strides, layer.dilation, whole).transpose(2, 0, 1)
 
     def result(self):
         H = np.tril(self.H) + np.tril(self.H, -1).transpose(0, 2, 1)
@@ -139,37 +161,37 @@ class _Windows:
 
 
 @numba.njit(nogil=True, cache=True)
-def _products(left, right, window, counts, strides, dilation, whole, sums, start, stop):
-    """Products of window entries by the part of the image in which the first entry lies, for parts start to stop.
+def _products(left, right, channels, window, counts, strides, dilation, whole):
+    """Sums over all samples and windows of the products of two entries of a window, shape (entries, entries, channels).
 
     Entries a and b of a window are pixels at a fixed distance, whichever window they are in. So the pixels of a row are multiplied by
     those at each distance once, summed over the samples, and then each pair of entries takes the pixels of its windows.
     """
-    channels, parts, height = sums.shape[3], len(sums), left.shape[1]
-    width = left.shape[2] // channels
+    height, width = left.shape[1], left.shape[2] // channels
+    sums = np.zeros((window[0] * window[1], window[0] * window[1], channels))
     line = np.zeros(left.shape[2])
-    for part in range(start, stop):
-        for row in range(part * height // parts, (part + 1) * height // parts):
-            for down in range(1 - window[0], window[0] if whole else 1):
-                other = row + down * dilation[0]
-                if not 0 <= other < height:
-                    continue
-                for across in range(1 - window[1], window[1] if whole or down < 0 else 1):
-                    distance = across * dilation[1]
-                    first, last = max(0, -distance) * channels, (width - max(0, distance)) * channels
-                    line[:] = 0.0
-                    total = line[first:last]
-                    for sample in range(len(left)):
-                        p, q = left[sample, row, first:last], right[sample, other, first + distance * channels : last + distance * channels]
-                        for lane in range(len(total)):
-                            total[lane] += p[lane] * q[lane]
-                    for i in range(max(0, -down), min(window[0], window[0] - down)):
-                        y = row - i * dilation[0]
-                        if y < 0 or y % strides[0] != 0 or y // strides[0] >= counts[0]:
-                            continue
-                        for j in range(max(0, -across), min(window[1], window[1] - across)):
-                            pair = sums[part, i * window[1] + j, (i + down) * window[1] + j + across]
-                            for x in range(counts[1]):
-                                pixel = line[(x * strides[1] + j * dilation[1]) * channels :]
-                                for c in range(channels):
-                                    pair[c] += pixel[c]
+    for row in range(height):
+        for down in range(1 - window[0], window[0] if whole else 1):
+            other = row + down * dilation[0]
+            if not 0 <= other < height:
+                continue
+            for across in range(1 - window[1], window[1] if whole or down < 0 else 1):
+                distance = across * dilation[1]
+                first, last = max(0, -distance) * channels, (width - max(0, distance)) * channels
+                line[:] = 0.0
+                total = line[first:last]
+                for sample in range(len(left)):
+                    p, q = left[sample, row, first:last], right[sample, other, first + distance * channels : last + distance * channels]
+                    for lane in range(len(total)):
+                        total[lane] += p[lane] * q[lane]
+                for i in range(max(0, -down), min(window[0], window[0] - down)):
+                    y = row - i * dilation[0]
+                    if y < 0 or y % strides[0] != 0 or y // strides[0] >= counts[0]:
+                        continue
+                    for j in range(max(0, -across), min(window[1], window[1] - across)):
+                        pair = sums[i * window[1] + j, (i + down) * window[1] + j + across]
+                        for x in range(counts[1]):
+                            pixel = line[(x * strides[1] + j * dilation[1]) * channels :]
+                            for c in range(channels):
+                                pair[c] += pixel[c]
+    return sums

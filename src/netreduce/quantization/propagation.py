@@ -1,11 +1,15 @@
 """The samples on their way through the analog and the quantized network, from one quantized layer to the next."""
 
+import math
+from collections import deque
+
 import numpy as np
 
 from ..errors import SampleError
 from ..network import INPUT
-from .gram import accumulate
+from .gram import accumulate, total, worth_apart
 from .samples import Budget, Chunks, Samples
+from .threads import in_order
 
 
 class Propagation:
@@ -58,16 +62,15 @@ class Propagation:
         last = index == self.selected[-1]
         new = {output for output in kept - self.outputs.keys() if not last or (self.keep and not output[1])}
         old = {output for output in self.outputs.keys() - kept if output[1] or not self.keep}
-        if known is None or new:
-            pairs = self._pass(inputs, new, old)
-            if known is None:
-                known = accumulate(self.network.layers[index], conv, pairs, constant, self.whole)
-                self._check(index, known)
-            else:
-                for _ in pairs:
-                    pass
+        layer = self.network.layers[index]
+        if known is None:
+            apart = worth_apart(layer, conv, self.samples.chunk_size * math.prod(self.network.shapes[index][:-1]))
+            known = total(self._passes(apart, inputs, new, old, lambda pairs: accumulate(layer, conv, pairs, constant, self.whole)))
+            self._check(index, known)
             if self.keep and source not in self.touched:
                 self.grams[key] = known
+        elif new:
+            deque(self._passes(True, inputs, new, old, lambda pairs: None), maxlen=0)
         self._drop(old)
         return known
 
@@ -78,27 +81,36 @@ class Propagation:
     def _output(self, layer, quantized):
         return layer, quantized and layer in self.touched
 
-    def _pass(self, inputs, new, old):
-        """Yields the outputs named in `inputs`, chunk after chunk; keeps the `new` ones and lets go of the `old` ones."""
+    def _passes(self, apart, inputs, new, old, use):
+        """What `use` makes of the outputs named in `inputs`: of each chunk by itself, in threads, or of all, one after the other.
+
+        Keeps the `new` outputs and lets go of the `old` ones.
+        """
         plan = self._plan({*inputs, *new} - {None})
         self.outputs.update((output, Chunks(self.budget)) for output in new)
-        for number, chunk in enumerate(self.samples if (INPUT, False) in plan else [None] * self.samples.chunk_count):
-            values = {(INPUT, False): chunk}
+        chunks = enumerate(self.samples if (INPUT, False) in plan else [None] * self.samples.chunk_count)
+        if apart:
+            return in_order(lambda chunk: use([self._step(plan, *chunk, inputs, new, old)]), chunks)
+        return [use(self._step(plan, *chunk, inputs, new, old) for chunk in chunks)]
 
-            def value(output, number=number, values=values):
-                if output not in values:
-                    values[output] = self.outputs[output][number]
-                return values[output]
+    def _step(self, plan, number, chunk, inputs, new, old):
+        """Follows the plan for one chunk of the samples; returns the outputs named in `inputs`."""
+        values = {(INPUT, False): chunk}
 
-            for index, quantized in plan:
-                if index != INPUT:
-                    layer = (self.layers if quantized else self.network.layers)[index]
-                    values[index, quantized] = layer(*(value(self._output(s, quantized)) for s in self.network.sources[index]))
-            for output in old:
-                self.outputs[output].release(number)
-            for output in new:
-                self.outputs[output].append(values[output])
-            yield tuple(None if output is None else value(output) for output in inputs)
+        def value(output):
+            if output not in values:
+                values[output] = self.outputs[output][number]
+            return values[output]
+
+        for index, quantized in plan:
+            if index != INPUT:
+                layer = (self.layers if quantized else self.network.layers)[index]
+                values[index, quantized] = layer(*(value(self._output(s, quantized)) for s in self.network.sources[index]))
+        for output in old:
+            del self.outputs[output][number]
+        for output in new:
+            self.outputs[output][number] = values[output]
+        return tuple(None if output is None else value(output) for output in inputs)
 
     def _plan(self, wanted):
         """Outputs to compute, in order, so as to have the wanted ones."""

@@ -1,6 +1,7 @@
 """Samples in chunks of a fixed size, and layer outputs kept for the next layer: in memory up to a budget, then on disk."""
 
 import tempfile
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -81,43 +82,52 @@ class Budget:
     """Bytes of layer outputs that may still be held in memory."""
 
     def __init__(self, left):
-        self.left = left
+        self.left, self.lock = left, threading.Lock()
 
 
 class Chunks:
-    """Chunks of one layer's output, readable by number: in memory while the budget lasts, then in a temporary file."""
+    """Chunks of one layer's output by number: in memory while the budget lasts, then in a temporary file.
+
+    Several threads may use it, each for chunks of its own.
+    """
 
     def __init__(self, budget):
-        self.budget, self.places, self.file = budget, [], None
+        self.budget, self.places, self.file, self.lock = budget, {}, None, threading.Lock()
 
-    def append(self, chunk):
-        if chunk.nbytes <= self.budget.left:
-            self.budget.left -= chunk.nbytes
-            self.places.append(chunk)
-            return
-        if self.file is None:
-            self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open until `close`
-        self.places.append((self.file.seek(0, 2), chunk.shape, chunk.dtype))
-        self.file.write(np.ascontiguousarray(chunk).data)
+    def __setitem__(self, number, chunk):
+        with self.budget.lock:
+            fits = chunk.nbytes <= self.budget.left
+            if fits:
+                self.budget.left -= chunk.nbytes
+        self.places[number] = chunk if fits else self._write(np.ascontiguousarray(chunk))
 
     def __getitem__(self, number) -> np.ndarray:
         place = self.places[number]
-        if isinstance(place, np.ndarray):
-            return place
-        start, shape, dtype = place
-        chunk = np.empty(shape, dtype)
-        self.file.seek(start)
-        self.file.readinto(chunk.reshape(-1).data.cast("B"))
-        return chunk
+        return place if isinstance(place, np.ndarray) else self._read(*place)
 
-    def release(self, number):
-        """Let go of a chunk that is not read again."""
-        if isinstance(self.places[number], np.ndarray):
-            self.budget.left += self.places[number].nbytes
-        self.places[number] = None
+    def __delitem__(self, number):
+        place = self.places.pop(number)
+        if isinstance(place, np.ndarray):
+            with self.budget.lock:
+                self.budget.left += place.nbytes
 
     def close(self):
-        for number in range(len(self.places)):
-            self.release(number)
+        for number in list(self.places):
+            del self[number]
         if self.file is not None:
             self.file.close()
+
+    def _write(self, chunk):
+        with self.lock:
+            if self.file is None:
+                self.file = tempfile.TemporaryFile()  # noqa: SIM115 - open until `close`
+            start = self.file.seek(0, 2)
+            self.file.write(chunk.data)
+        return start, chunk.shape, chunk.dtype
+
+    def _read(self, start, shape, dtype):
+        chunk = np.empty(shape, dtype)
+        with self.lock:
+            self.file.seek(start)
+            self.file.readinto(chunk.reshape(-1).data.cast("B"))
+        return chunk

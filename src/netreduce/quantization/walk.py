@@ -8,32 +8,14 @@ With G = X̃ᵀX and H = X̃ᵀX̃ this is the step of GPFQ, ⟨X̃_t, u_{t−1}
 diagonal, it is the error feedback w_t + Σ_{j<t} F[t, j] (w_j − q_j) of GPTQ. Only the lower triangles of G and H are read.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-
 import numba
 import numpy as np
+
+from .threads import in_threads
 
 NEAREST, STOCHASTIC, SOFT, HARD = range(4)
 BLOCK = 128  # steps after which the sums over j < t so far are a matrix product
 SLAB = 32  # neurons that walk together, so that what the steps of a block add is in the cache
-
-
-def thread_count() -> int:
-    """Threads to use: OMP_NUM_THREADS, as the BLAS does, within what Numba allows."""
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(limit), numba.config.NUMBA_NUM_THREADS) if limit.isdigit() and int(limit) > 0 else numba.config.NUMBA_NUM_THREADS
-
-
-def in_threads(function, tasks: int):
-    """Call function(start, stop) on the parts of range(tasks), one part a thread; `function` releases the GIL."""
-    parts = min(thread_count(), tasks)
-    if parts == 1:
-        return function(0, tasks)
-    bounds = np.linspace(0, tasks, parts + 1).astype(int)
-    with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(function, bounds[:-1], bounds[1:]))
 
 
 def walk(weights, G, H, alphabet, dead=None, tolerance=0.0, mode=NEAREST, threshold=0.0, uniform=None, pruned=None) -> np.ndarray:
@@ -70,33 +52,37 @@ def walk(weights, G, H, alphabet, dead=None, tolerance=0.0, mode=NEAREST, thresh
     keep_zeros = pruned is not None
     pruned = pruned if keep_zeros else np.zeros((groups, 1, neurons), bool)
     rounding = alphabet.top, tolerance, mode, threshold, uniform, keep_zeros, pruned
-    slabs = -(-neurons // SLAB)
-    for start in range(0, inputs, BLOCK):
-        block = slice(start, min(start + BLOCK, inputs))
-        if G is H:
-            before = H[:, block, :start] @ (weights[:, :start] - levels[:, :start])
-        else:
-            before = G[:, block, :start] @ weights[:, :start] - H[:, block, :start] @ levels[:, :start]
-        in_threads(partial(_walk, weights, G, H, dead, scale, rounding, before, codes, levels, start, slabs), groups * slabs)
+
+    def part(first_slab, last_slab):
+        first, last = first_slab * SLAB, min(last_slab * SLAB, neurons)
+        w, q = weights[:, :, first:last], levels[:, :, first:last]
+        for start in range(0, inputs, BLOCK):
+            block = slice(start, min(start + BLOCK, inputs))
+            if G is H:
+                before = H[:, block, :start] @ (w[:, :start] - q[:, :start])
+            else:
+                before = G[:, block, :start] @ w[:, :start] - H[:, block, :start] @ q[:, :start]
+            _walk(weights, G, H, dead, scale, rounding, before, codes, levels, start, first)
+
+    in_threads(part, -(-neurons // SLAB))
     return codes
 
 
 @numba.njit(nogil=True, cache=True)
-def _walk(weights, G, H, dead, scale, rounding, before, codes, levels, start, slabs, first_task, last_task):
-    """Steps start, start + 1, ... of the walk; `before` holds what the sums over j get from the weights before those."""
+def _walk(weights, G, H, dead, scale, rounding, before, codes, levels, start, left):
+    """Steps start, start + 1, ... of neurons left, left + 1, ...; `before` holds what their sums over j get from the weights before those."""
     top, tolerance, mode, threshold, uniform, keep_zeros, pruned = rounding
-    steps, neurons = before.shape[1:]
+    groups, steps, neurons = before.shape
     w, q, total = np.zeros((steps, SLAB)), np.zeros((steps, SLAB)), np.zeros(SLAB)
-    for task in range(first_task, last_task):
-        group, first = task // slabs, task % slabs * SLAB
-        width = min(SLAB, neurons - first)
+    for group, slab in np.ndindex(groups, -(-neurons // SLAB)):
+        first, width = left + slab * SLAB, min(SLAB, neurons - slab * SLAB)
         w[:, :width] = weights[group, start : start + steps, first : first + width]
         for step in range(steps):
             t = start + step
             q[step] = 0.0
             if dead[group, t]:
                 continue
-            total[:width] = before[group, step, first : first + width]
+            total[:width] = before[group, step, first - left : first - left + width]
             for j in range(step):
                 g, h = G[group, t, start + j], H[group, t, start + j]
                 for n in range(SLAB):
