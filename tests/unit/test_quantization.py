@@ -24,7 +24,7 @@ from netreduce.layers import (
     MaxPooling2D,
 )
 from netreduce.network import Network
-from netreduce.quantization import METHODS, dead_weights, quantize, quantize_many
+from netreduce.quantization import METHODS, dead_weights, gram, quantize, quantize_many
 from netreduce.quantization import samples as samples_module
 
 DATA_DRIVEN = [name for name, method in METHODS.items() if method.needs]
@@ -161,14 +161,16 @@ def test_weights_are_codes_times_scale(method, conv):
             assert (quantized.layers[0].codes[:, :, 1] == 0).all()
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["chunks together", "chunks apart"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("make", [mlp, cnn, residual])
-def test_batches_memory_and_threads_do_not_matter(method, make, monkeypatch):
+def test_batches_memory_and_threads_do_not_matter(method, make, apart, monkeypatch):
+    monkeypatch.setattr(gram, "MIN_ROWS", 1 if apart else 256)
     network = make()
     x = inputs(network, 57)
     whole = quantize(network, x, method)
     assert_same(whole, quantize(network, [x[:1], x[1:41], x[41:]], method))
-    monkeypatch.setattr(samples_module, "CHUNK_BYTES", 1 << 13)
+    monkeypatch.setattr(samples_module, "CHUNK_BYTES", 1 << 9)
     small = quantize(network, x, method)
     assert_same(small, quantize(network, np.array_split(x, 57), method, memory=0))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

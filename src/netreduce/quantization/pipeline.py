@@ -16,7 +16,7 @@ from .msq import msq
 from .propagation import Propagation
 from .settings import METHODS, Setting
 
-MEMORY = 1 << 26
+MEMORY = 1 << 24
 QUANTIZABLE = (Dense, Conv2D, DepthwiseConv2D)
 
 
@@ -80,7 +80,8 @@ def quantize(
     damping : float, optional
         Of "gptq" and "qronos", as a fraction of the mean diagonal entry of X̃ᵀX̃.
     memory : int
-        Bytes of layer outputs to hold in memory; beyond it they go to a temporary file.
+        Bytes of layer outputs to hold in memory; beyond it they go to a temporary file. What the threads work on comes on top of
+        it: about 50 MB a thread, for large convolutions a few times that.
     progress : callable, optional
         Called as progress(layer name, layers done, layers in all) before each layer.
 
