@@ -185,7 +185,7 @@ def run_brevitas(network, images, conv):
 def run_floor(network, images, conv, quantized):
     """The products alone: H of every layer, G of all but the first, the forward products of all but the last, in both networks.
 
-    Every thread multiplies a part of the rows with a BLAS of one thread, which takes less time than a BLAS of all threads.
+    Every thread multiplies a part of the rows, or some of several groups, with a BLAS of one thread: less time than a BLAS of all threads.
     """
     layers, threads, seconds = weighted(network), thread_count(), 0.0
 
@@ -201,10 +201,14 @@ def run_floor(network, images, conv, quantized):
             for index in layers:
                 nets = [net.layers[index] for net in (network, quantized)]
                 groups = [np.ascontiguousarray(matrices(nets[0], v[index], conv).transpose(0, 2, 1), np.float64) for v in values]
-                for X, X_quantized in zip(*groups, strict=True):
-                    seconds += timed(lambda rows, X=X_quantized: X[rows].T @ X[rows], len(X))
-                    if index != layers[0]:
-                        seconds += timed(lambda rows, X=X, Y=X_quantized: Y[rows].T @ X[rows], len(X))
+                several = len(groups[0]) > 1
+                for X in groups[index == layers[0] :]:
+
+                    def gram(part, X=X, X_quantized=groups[1], several=several):
+                        part = part if several else (slice(None), part)
+                        return X_quantized[part].transpose(0, 2, 1) @ X[part]
+
+                    seconds += timed(gram, X.shape[0 if several else 1])
                 if index == layers[-1]:
                     continue
                 for layer, v in zip(nets, values, strict=True):
