@@ -59,9 +59,12 @@ def accumulate(layer, conv, pairs, constant=False, whole=True):
     G, H : ndarray, shape (groups, inputs, inputs), float64
         One array twice when every analog chunk was None or `quantized` itself.
     """
-    gram = _Rows(layer, constant, whole) if has_one_group(layer, conv) else _Windows(layer, whole)
-    for quantized, analog in pairs:
-        gram.add([quantized] if analog is None or analog is quantized else [quantized, analog])
+    chunks = ([quantized] if analog is None or analog is quantized else [quantized, analog] for quantized, analog in pairs)
+    if not has_one_group(layer, conv):
+        return total(_windows(layer, whole, inputs) for inputs in chunks)
+    gram = _Rows(layer, constant, whole)
+    for inputs in chunks:
+        gram.add(inputs)
     return gram.result()
 
 
@@ -133,36 +136,24 @@ def _add_product(total, left, right, panel, whole=True):
     return total
 
 
-class _Windows:
-    """One group per channel: the windows of that channel."""
+def _windows(layer, whole, inputs):
+    """G and H of the windows of one chunk, one group per channel."""
+    padded = [layer.padded(x.astype(np.float64)) for x in inputs]
+    window, (_, height, width, channels) = layer.kernel.shape[:2], padded[0].shape
+    counts = window_counts((height, width), window, layer.strides, "valid", layer.dilation)
+    rows = [x.reshape(len(x), height, width * channels) for x in padded]
 
-    def __init__(self, layer, whole):
-        self.layer, self.whole = layer, whole
-        self.H, self.G = 0.0, None
+    def products(right, whole):
+        return _products(rows[0], right, channels, window, counts, layer.strides, layer.dilation, whole).transpose(2, 0, 1)
 
-    def add(self, inputs):
-        padded = [self.layer.padded(x.astype(np.float64)) for x in inputs]
-        self.H = self.H + self._products(padded[0], padded[0], False)
-        if len(padded) == 2:
-            G = self._products(*padded, self.whole)
-            self.G = G if self.G is None else self.G + G
-
-    def _products(self, left, right, whole):
-        """Sums over all windows of the products of their entries a and b ≤ a (all b, if `whole`), shape (channels, entries, entries)."""
-        layer, (_, height, width, channels) = self.layer, left.shape
-        window = layer.kernel.shape[:2]
-        counts = window_counts((height, width), window, layer.strides, "valid", layer.dilation)
-        rows = [x.reshape(len(x), height, width * channels) for x in (left, right)]
-        return _products(*rows, channels, window, counts, layer.strides, layer.dilation, whole).transpose(2, 0, 1)
-
-    def result(self):
-        H = np.tril(self.H) + np.tril(self.H, -1).transpose(0, 2, 1)
-        return (H if self.G is None else np.ascontiguousarray(self.G)), H
+    H = products(rows[0], False)
+    H = np.tril(H) + np.tril(H, -1).transpose(0, 2, 1)
+    return (np.ascontiguousarray(products(rows[1], whole)) if len(rows) == 2 else H), H
 
 
 @numba.njit(nogil=True, cache=True)
 def _products(left, right, channels, window, counts, strides, dilation, whole):
-    """Sums over all samples and windows of the products of two entries of a window, shape (entries, entries, channels).
+    """Sums over all samples and windows of the products of their entries a and b ≤ a (all b, if `whole`), shape (entries, entries, channels).
 
     Entries a and b of a window are pixels at a fixed distance, whichever window they are in. So the pixels of a row are multiplied by
     those at each distance once, summed over the samples, and then each pair of entries takes the pixels of its windows.
