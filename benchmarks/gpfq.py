@@ -1,12 +1,16 @@
-"""GPFQ side by side: netreduce, a walk per neuron as the paper defines it, Brevitas' gpfq_mode, and the BLAS time of the products alone.
+"""GPFQ side by side: netreduce, a walk per neuron as the paper defines it, Brevitas' gpfq_mode, and
+the BLAS time of the products alone.
 
-    python benchmarks/gpfq.py results/data/mnist.npz results/keras/mnist.h5 --cifar10 results/data/cifar10.npz
+    python benchmarks/gpfq.py results/data/mnist.npz results/keras/mnist.h5 --cifar10
+    results/data/cifar10.npz
 
-All contenders learn from the same images, with 4 bits and one alphabet: 16 equispaced levels on [−4 median |W|, 4 median |W|].
-"streamed" reads them from disk in mini-batches, the others have them in memory. Each run is a process of its own, so that its peak
-memory is its own; the runs of all contenders take turns. Prints a Markdown table.
+All contenders learn from the same images, with 4 bits and one alphabet: 16 equispaced levels on [−4
+median |W|, 4 median |W|]. "streamed" reads them from disk in mini-batches, the others have them in
+memory. Each run is a process of its own, so that its peak memory is its own; the runs of all
+contenders take turns. Prints a Markdown table.
 
-Brevitas is optional and runs with the PyTorch that is there: pip install --no-deps brevitas==0.13.4 dependencies==2.0.1 unfoldNd
+Brevitas is optional and runs with the PyTorch that is there: pip install --no-deps brevitas==0.13.4
+dependencies==2.0.1 unfoldNd
 """
 
 import argparse
@@ -27,10 +31,10 @@ from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from netreduce.evaluation import evaluate
-from netreduce.io import load, save
-from netreduce.layers import BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
+from netreduce.formats import load, save
+from netreduce.measures.evaluation import evaluate
 from netreduce.network import Network
+from netreduce.network.layers import BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
 from netreduce.quantization import quantize, quantize_many
 from netreduce.quantization.threads import thread_count
 
@@ -41,11 +45,15 @@ FLOOR_BATCHES = 8  # of the MLP, that the floor multiplies at a time
 MLP_IMAGES, GRID_IMAGES, CNN_IMAGES = (2500, 25000, 60000), (5000, 25000), 5000
 CNN_WALK_IMAGES = 20  # the walk per neuron would take hours on 5,000
 PATCH_ROWS = 8192  # rows of a convolution's matrix that the floor multiplies at a time
-GRID = [{"bits": bits, "alphabet_scalar": scalar} for bits in (1.58, 2, 3, 4) for scalar in range(1, 11)]
+GRID = [
+    {"bits": bits, "alphabet_scalar": scalar} for bits in (1.58, 2, 3, 4) for scalar in range(1, 11)
+]
 
 
 class Images:
-    """The first images of a raw uint8 file as float32 mini-batches in [0, 1], read anew on every iteration."""
+    """The first images of a raw uint8 file as float32 mini-batches in [0, 1], read anew on every
+    iteration.
+    """
 
     def __init__(self, path, count, shape, batches=1):
         self.path, self.count, self.shape = path, count, shape
@@ -64,16 +72,24 @@ def weighted(network):
 
 
 def matrices(layer, x, conv):
-    """What a layer sees, one array (inputs, samples or windows) for each group of weights that is quantized by itself."""
+    """What a layer sees, one array (inputs, samples or windows) for each group of weights that is
+    quantized by itself.
+    """
     if isinstance(layer, Dense):
         return x.T[None]
     patches = layer.patches(x)
     flat = patches.reshape(-1, *patches.shape[3:])
-    return flat.reshape(len(flat), -1).T[None] if conv == "joint" else flat.reshape(len(flat), -1, x.shape[-1]).transpose(2, 1, 0)
+    return (
+        flat.reshape(len(flat), -1).T[None]
+        if conv == "joint"
+        else flat.reshape(len(flat), -1, x.shape[-1]).transpose(2, 1, 0)
+    )
 
 
 def kernel_groups(layer, kernel, conv):
-    """A kernel as (groups, inputs, neurons), the layout of `matrices`; writing to it writes to the kernel."""
+    """A kernel as (groups, inputs, neurons), the layout of `matrices`; writing to it writes to the
+    kernel.
+    """
     if isinstance(layer, Dense) or conv == "joint":
         return kernel.reshape(1, -1, layer.outputs)
     return kernel.reshape(-1, *kernel.shape[2:]).transpose(1, 0, 2)
@@ -87,27 +103,42 @@ def run_netreduce(network, images, conv):
 
 
 def run_streamed(network, images, conv):
-    quantize(network, np.zeros((2, *network.input_shape), np.float32), conv=conv)  # loads what Numba compiled
+    quantize(
+        network, np.zeros((2, *network.input_shape), np.float32), conv=conv
+    )  # loads what Numba compiled
     start = time.perf_counter()
     quantized = quantize(network, images, bits=BITS, alphabet_scalar=SCALAR, conv=conv)
     return time.perf_counter() - start, quantized
 
 
 def run_walk(network, images, conv):
-    """Lybrand and Saab's definition: neuron after neuron, weight after weight, on vectors of samples."""
+    """Lybrand and Saab's definition: neuron after neuron, weight after weight, on vectors of
+    samples.
+    """
     x = np.concatenate(list(images))
     start = time.perf_counter()
     quantized = network
     for index in weighted(network):
         layer = network.layers[index]
-        alphabet = SCALAR * np.median(np.abs(layer.kernel.astype(np.float64))) * np.linspace(-1, 1, 2**BITS)
-        inputs = [Network(net.layers[:index], net.input_shape).predict(x, images.batch) if index else x for net in (network, quantized)]
-        X, X_quantized = (np.ascontiguousarray(matrices(layer, values, conv), np.float64) for values in inputs)
+        alphabet = (
+            SCALAR
+            * np.median(np.abs(layer.kernel.astype(np.float64)))
+            * np.linspace(-1, 1, 2**BITS)
+        )
+        inputs = [
+            Network(net.layers[:index], net.input_shape).predict(x, images.batch) if index else x
+            for net in (network, quantized)
+        ]
+        X, X_quantized = (
+            np.ascontiguousarray(matrices(layer, values, conv), np.float64) for values in inputs
+        )
         kernel = np.empty(layer.kernel.shape)
         groups = kernel_groups(layer, kernel, conv)
         weights = kernel_groups(layer, layer.kernel.astype(np.float64), conv)
         for group, neuron in np.ndindex(len(weights), layer.outputs):
-            groups[group, :, neuron] = walk_neuron(weights[group, :, neuron], X[group], X_quantized[group], alphabet)
+            groups[group, :, neuron] = walk_neuron(
+                weights[group, :, neuron], X[group], X_quantized[group], alphabet
+            )
         quantized = quantized.replace({index: layer.replace(kernel=kernel.astype(np.float32))})
     return time.perf_counter() - start, quantized
 
@@ -125,7 +156,9 @@ def walk_neuron(w, X, X_quantized, alphabet):
 
 
 def run_brevitas(network, images, conv):
-    """gpfq_mode with the same alphabet: a constant scale, and a zero point of −1/2, which turns 4-bit integers into odd multiples."""
+    """gpfq_mode with the same alphabet: a constant scale, and a zero point of −1/2, which turns
+    4-bit integers into odd multiples.
+    """
     import brevitas.nn as qnn
     import torch
     from brevitas.graph.gpfq import gpfq_mode
@@ -151,16 +184,36 @@ def run_brevitas(network, images, conv):
     def module(layer, shape):
         if isinstance(layer, (Dense, Conv2D)):
             step = 2 * SCALAR * float(np.median(np.abs(layer.kernel))) / (2**BITS - 1)
-            options = {"bias": True, "weight_quant": Levels, "weight_scaling_init": step * 2 ** (BITS - 1)}
+            options = {
+                "bias": True,
+                "weight_quant": Levels,
+                "weight_scaling_init": step * 2 ** (BITS - 1),
+            }
             if isinstance(layer, Dense):
                 result, weight = qnn.QuantLinear(*layer.kernel.shape, **options), layer.kernel.T
             else:
-                geometry = {"kernel_size": layer.kernel.shape[:2], "stride": layer.strides, "padding": layer.padding}
-                result, weight = qnn.QuantConv2d(*layer.kernel.shape[2:], **geometry, **options), layer.kernel.transpose(3, 2, 0, 1)
-            result.weight.data, result.bias.data = torch.tensor(np.ascontiguousarray(weight)), torch.tensor(layer.bias)
-            return torch.nn.Sequential(result, torch.nn.ReLU()) if layer.activation == "relu" else result
+                geometry = {
+                    "kernel_size": layer.kernel.shape[:2],
+                    "stride": layer.strides,
+                    "padding": layer.padding,
+                }
+                result, weight = (
+                    qnn.QuantConv2d(*layer.kernel.shape[2:], **geometry, **options),
+                    layer.kernel.transpose(3, 2, 0, 1),
+                )
+            result.weight.data, result.bias.data = (
+                torch.tensor(np.ascontiguousarray(weight)),
+                torch.tensor(layer.bias),
+            )
+            return (
+                torch.nn.Sequential(result, torch.nn.ReLU())
+                if layer.activation == "relu"
+                else result
+            )
         if isinstance(layer, BatchNormalization):
-            result = (torch.nn.BatchNorm2d if len(shape) == 3 else torch.nn.BatchNorm1d)(shape[-1], layer.epsilon)
+            result = (torch.nn.BatchNorm2d if len(shape) == 3 else torch.nn.BatchNorm1d)(
+                shape[-1], layer.epsilon
+            )
             tensors = result.weight, result.bias, result.running_mean, result.running_var
             for tensor, array in zip(tensors, layer.arrays().values(), strict=True):
                 tensor.data = torch.tensor(array)
@@ -174,18 +227,33 @@ def run_brevitas(network, images, conv):
     with torch.no_grad(), gpfq_mode(model, use_quant_activations=False) as gpfq:
         for _ in range(gpfq.num_layers):
             for batch in images:
-                gpfq.model(torch.from_numpy(batch).permute(0, 3, 1, 2) if batch.ndim == 4 else torch.from_numpy(batch))
+                gpfq.model(
+                    torch.from_numpy(batch).permute(0, 3, 1, 2)
+                    if batch.ndim == 4
+                    else torch.from_numpy(batch)
+                )
             gpfq.update()
     seconds = time.perf_counter() - start
-    weights = [m.quant_weight().value.detach().numpy() for m in model.modules() if isinstance(m, (qnn.QuantLinear, qnn.QuantConv2d))]
+    weights = [
+        m.quant_weight().value.detach().numpy()
+        for m in model.modules()
+        if isinstance(m, (qnn.QuantLinear, qnn.QuantConv2d))
+    ]
     kernels = [w.T if w.ndim == 2 else w.transpose(2, 3, 1, 0) for w in weights]
-    return seconds, network.replace({i: network.layers[i].replace(kernel=k) for i, k in zip(weighted(network), kernels, strict=True)})
+    return seconds, network.replace(
+        {
+            i: network.layers[i].replace(kernel=k)
+            for i, k in zip(weighted(network), kernels, strict=True)
+        }
+    )
 
 
 def run_floor(network, images, conv, quantized):
-    """The products alone: H of every layer, G of all but the first, the forward products of all but the last, in both networks.
+    """The products alone: H of every layer, G of all but the first, the forward products of all but
+    the last, in both networks.
 
-    Every thread multiplies a part of the rows, or some of several groups, with a BLAS of one thread: less time than a BLAS of all threads.
+    Every thread multiplies a part of the rows, or some of several groups, with a BLAS of one
+    thread: less time than a BLAS of all threads.
     """
     layers, threads, seconds = weighted(network), thread_count(), 0.0
 
@@ -196,11 +264,18 @@ def run_floor(network, images, conv, quantized):
         return time.perf_counter() - start
 
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        for batch in Images(images.path, images.count, images.shape, FLOOR_BATCHES if images.shape[-1] == 1 else 1):
+        for batch in Images(
+            images.path, images.count, images.shape, FLOOR_BATCHES if images.shape[-1] == 1 else 1
+        ):
             values = [[batch, *net.activations(batch)] for net in (network, quantized)]
             for index in layers:
                 nets = [net.layers[index] for net in (network, quantized)]
-                groups = [np.ascontiguousarray(matrices(nets[0], v[index], conv).transpose(0, 2, 1), np.float64) for v in values]
+                groups = [
+                    np.ascontiguousarray(
+                        matrices(nets[0], v[index], conv).transpose(0, 2, 1), np.float64
+                    )
+                    for v in values
+                ]
                 several = len(groups[0]) > 1
                 for X in groups[index == layers[0] :]:
 
@@ -217,13 +292,18 @@ def run_floor(network, images, conv, quantized):
                     step = len(rows) if isinstance(layer, Dense) else PATCH_ROWS
                     for first in range(0, len(rows), step):
                         block = np.ascontiguousarray(rows[first : first + step])
-                        seconds += timed(lambda rows, block=block, kernel=kernel: block[rows] @ kernel, len(block))
+                        seconds += timed(
+                            lambda rows, block=block, kernel=kernel: block[rows] @ kernel,
+                            len(block),
+                        )
     return seconds, quantized
 
 
 def run_sweep(network, images, conv):
     """Seconds per setting, after the first, of a grid of 4 bit widths and 10 scalars."""
-    seconds = [seconds for _, _, seconds in quantize_many(network, np.concatenate(list(images)), GRID)]
+    seconds = [
+        seconds for _, _, seconds in quantize_many(network, np.concatenate(list(images)), GRID)
+    ]
     return sum(seconds[1:]) / len(seconds[1:]), network
 
 
@@ -244,16 +324,28 @@ def child(contender, network, images, count, conv, result, reference):
         arguments.append(with_kernels(network, reference))
     seconds, reduced = CONTENDERS[contender](network, *arguments)
     np.savez(result, *(reduced.layers[i].kernel for i in weighted(reduced)))
-    print(json.dumps({"seconds": seconds, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
 
 
 def with_kernels(network, path):
     kernels = np.load(path).values()
-    return network.replace({i: network.layers[i].replace(kernel=kernel) for i, kernel in zip(weighted(network), kernels, strict=True)})
+    return network.replace(
+        {
+            i: network.layers[i].replace(kernel=kernel)
+            for i, kernel in zip(weighted(network), kernels, strict=True)
+        }
+    )
 
 
 class Bench:
-    """A network with images to learn from, and the contenders' results on it as rows of the table."""
+    """A network with images to learn from, and contenders' results on it as rows of a table."""
 
     def __init__(self, name, network, images, folder, test):
         self.name, self.network, self.test, self.folder = name, network, test, Path(folder)
@@ -262,15 +354,26 @@ class Bench:
         images.tofile(self.files[1])
 
     def rows(self, contenders, count, conv, repeats):
-        """Runs the contenders in turns, the walk once; accuracy, and the share of weights that equal the walk's, come from the first turn."""
+        """Runs the contenders in turns, the walk once; accuracy, and the share of weights that
+        equal the walk's, come from the first turn.
+        """
         runs = {contender: [] for contender in contenders}
         for repeat in range(repeats):
             for contender in contenders:
                 if repeat == 0 or contender != "walk per neuron":
                     runs[contender].append(self._run(contender, count, conv))
-        seconds = {contender: median(run["seconds"] for run in results) for contender, results in runs.items()}
+        seconds = {
+            contender: median(run["seconds"] for run in results)
+            for contender, results in runs.items()
+        }
         for contender, results in runs.items():
-            row = [self.name, "" if self.network.input_shape[-1] == 1 else conv, f"{count:,}", contender, f"{seconds[contender]:.2f}"]
+            row = [
+                self.name,
+                "" if self.network.input_shape[-1] == 1 else conv,
+                f"{count:,}",
+                contender,
+                f"{seconds[contender]:.2f}",
+            ]
             row.append(f"{seconds[contender] / seconds['floor']:.2f}" if "floor" in seconds else "")
             if contender in ("floor", "netreduce, a setting of a grid"):
                 yield [*row, "", "", "", ""]
@@ -278,28 +381,51 @@ class Bench:
             row.append(f"{results[0]['megabytes']:.0f}")
             reduced = with_kernels(self.network, self._file(contender))
             row.append(f"{100 * evaluate(reduced, *self.test).accuracy:.2f} %")
-            yield [*row, *(f"{100 * share:.3f} %" for share in self._equal(contender))] if "walk per neuron" in contenders else [*row, "", ""]
+            yield (
+                [*row, *(f"{100 * share:.3f} %" for share in self._equal(contender))]
+                if "walk per neuron" in contenders
+                else [*row, "", ""]
+            )
 
     def _file(self, contender):
         return self.folder / f"{self.name}-{contender}.npz"
 
     def _equal(self, contender):
-        """Share of weights that equal the walk's: of all, and of those whose input is not zero on all images (the walk's others are 0)."""
-        kernels = [np.concatenate([k.ravel() for k in np.load(self._file(name)).values()]) for name in (contender, "walk per neuron")]
+        """Share of weights that equal the walk's: of all, and of those whose input is not zero on
+        all images (the walk's others are 0).
+        """
+        kernels = [
+            np.concatenate([k.ravel() for k in np.load(self._file(name)).values()])
+            for name in (contender, "walk per neuron")
+        ]
         equal = np.isclose(*kernels, rtol=0, atol=1e-6)
         return equal.mean(), equal[kernels[1] != 0].mean()
 
     def _run(self, contender, count, conv):
         print(self.name, conv, count, contender, flush=True, file=sys.stderr)
-        arguments = [contender, *self.files, count, conv, self._file(contender), self._file("netreduce")]
+        arguments = [
+            contender,
+            *self.files,
+            count,
+            conv,
+            self._file(contender),
+            self._file("netreduce"),
+        ]
         command = [sys.executable, "-W", "ignore", __file__, "--child", *map(str, arguments)]
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+        return json.loads(
+            subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True
+            ).stdout.splitlines()[-1]
+        )
 
 
 def read(path, *splits):
     """Images of some splits of a dataset, one after the other, and their labels."""
     with np.load(path) as arrays:
-        return tuple(np.concatenate([arrays[f"{split}_{kind}"] for split in splits]) for kind in ("images", "labels"))
+        return tuple(
+            np.concatenate([arrays[f"{split}_{kind}"] for split in splits])
+            for kind in ("images", "labels")
+        )
 
 
 def scaled(network, images, labels):
@@ -315,7 +441,18 @@ def main():
     options = parser.parse_args()
     others = ["Brevitas gpfq_mode"] if importlib.util.find_spec("brevitas") else []
 
-    header = ["network", "conv", "images", "", "seconds", "× floor", "peak MB", "test accuracy", "equal to the walk", "of live inputs"]
+    header = [
+        "network",
+        "conv",
+        "images",
+        "",
+        "seconds",
+        "× floor",
+        "peak MB",
+        "test accuracy",
+        "equal to the walk",
+        "of live inputs",
+    ]
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
 
     def show(rows):
@@ -327,18 +464,41 @@ def main():
         test = scaled(network, *read(options.mnist, "test"))
         bench = Bench("MLP", network, read(options.mnist, "train", "validation")[0], folder, test)
         for count in MLP_IMAGES:
-            show(bench.rows(["netreduce", "netreduce, streamed", "floor", *others, "walk per neuron"], count, "channel", options.repeats))
+            show(
+                bench.rows(
+                    ["netreduce", "netreduce, streamed", "floor", *others, "walk per neuron"],
+                    count,
+                    "channel",
+                    options.repeats,
+                )
+            )
         for count in GRID_IMAGES:
             show(bench.rows(["netreduce, a setting of a grid"], count, "channel", 1))
         if options.cifar10:
             network = load(PRETRAINED)
             test = scaled(network, *read(options.cifar10, "test"))
-            bench = Bench("CNN", network, read(options.cifar10, "train")[0][:CNN_IMAGES], folder, test)
+            bench = Bench(
+                "CNN", network, read(options.cifar10, "train")[0][:CNN_IMAGES], folder, test
+            )
             for conv in ("channel", "joint"):
-                rivals = others if conv == "joint" else []  # Brevitas takes all input channels together
-                show(bench.rows(["netreduce", *rivals, "walk per neuron"], CNN_WALK_IMAGES, conv, 1))
-                show(bench.rows(["netreduce", "netreduce, streamed", "floor", *rivals], CNN_IMAGES, conv, min(options.repeats, 3)))
-    print(f"\n{os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}, load average {os.getloadavg()[1]:.1f} at the end")
+                rivals = (
+                    others if conv == "joint" else []
+                )  # Brevitas takes all input channels together
+                show(
+                    bench.rows(["netreduce", *rivals, "walk per neuron"], CNN_WALK_IMAGES, conv, 1)
+                )
+                show(
+                    bench.rows(
+                        ["netreduce", "netreduce, streamed", "floor", *rivals],
+                        CNN_IMAGES,
+                        conv,
+                        min(options.repeats, 3),
+                    )
+                )
+    print(
+        f"\n{os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')},"
+        f" load average {os.getloadavg()[1]:.1f} at the end"
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ validate(config, "../workflow/schemas/config.schema.yaml")
 
 sys.path[:0] = [str(Path(workflow.basedir, folder)) for folder in ("src", "workflow")]
 
-from netreduce import techniques  # noqa: E402
+from netreduce.chains import steps  # noqa: E402
 from netreduce.errors import NetreduceError  # noqa: E402
 from sources import code  # noqa: E402
 
@@ -160,7 +160,7 @@ IMPORTED = matching(lambda entry: "weights" in entry)
 def last_step(wildcards):
     """The step that makes a network of a chain; raises for a path that is no chain."""
     try:
-        return techniques.parse_path(wildcards.chain)[-1]
+        return steps.parse_path(wildcards.chain)[-1]
     except NetreduceError as error:
         raise WorkflowError(
             f"results/chains/{wildcards.model}/{wildcards.chain}: {error}"
@@ -178,8 +178,8 @@ def chains(section):
     """The paths of the chains in a section of the config; refuses a bad one before any job runs."""
     try:
         return [
-            "/".join(map(str, steps))
-            for steps in map(techniques.parse_chain, config[section]["chains"])
+            "/".join(map(str, chain))
+            for chain in map(steps.parse_chain, config[section]["chains"])
         ]
     except NetreduceError as error:
         raise WorkflowError(f"config, {section}: chains: {error}") from None

@@ -24,7 +24,7 @@ SPARSE = [
     chain
     for chain in CHAINS
     if "/" not in chain
-    and techniques.parse_path(chain)[0].technique.family in ("pruning", "factorization")
+    and steps.parse_path(chain)[0].technique.family in ("pruning", "factorization")
 ]
 if len(SPARSE) < 2:
     del FIGURES["sparsity"]

@@ -5,16 +5,24 @@ import functools
 import re
 from pathlib import Path
 
-PROJECT_FILES = {file for folder in ("src", "workflow") for file in Path(folder).rglob("*.py")} - {Path("src/netreduce/__init__.py")}
+PROJECT_FILES = {file for folder in ("src", "workflow") for file in Path(folder).rglob("*.py")} - {
+    Path("src/netreduce/__init__.py")
+}
 IMPORT = re.compile(r"^ *(import [\w., ]+|from [\w.]+ import (?:\([^)]*\)|[\w., ]+))", re.M)
 
 
 def imports(source):
-    """The import statements of a source, at any depth; where it is formatted as usual, without parsing the rest of it."""
+    """The import statements of a source, at any depth; where it is formatted as usual, without
+    parsing the rest of it.
+    """
     try:
         return [ast.parse(statement).body[0] for statement in IMPORT.findall(source)]
     except SyntaxError:  # prose that looks like one
-        return [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+        return [
+            node
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+        ]
 
 
 @functools.cache

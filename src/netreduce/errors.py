@@ -10,7 +10,7 @@ class ModelFileError(NetreduceError):
 
 
 class UnsupportedLayerError(NetreduceError):
-    """A layer, activation or topology that an operation cannot handle: the message names the layer."""
+    """A layer, activation or topology that cannot be handled: the message names the layer."""
 
 
 class ShapeError(NetreduceError, ValueError):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path in the same folder, moved to `path` when the block ends well and removed when it does not.
+    """A temporary path in the same folder, moved to `path` when the block ends well and removed
+    when it does not.
 
     What a process that was killed left of the same file goes as well.
     """
@@ -46,7 +47,7 @@ def write_json(path: str | Path, content) -> None:
 
 
 def write_table(path: str | Path, rows: Sequence[Mapping]) -> None:
-    """Write rows that share their keys as CSV; floats as the shortest text that reads back to them."""
+    """Write rows that share their keys as CSV; floats as the shortest text reading back to them."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()

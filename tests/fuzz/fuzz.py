@@ -1,7 +1,9 @@
-"""Feed the readers damaged and hostile files: python tests/fuzz/fuzz.py {h5,keras,pth,txt,config} --count 100000
+"""Feed the readers damaged and hostile files: python tests/fuzz/fuzz.py {h5,keras,pth,txt,config}
+--count 100000
 
-Every input follows from the reader, the seed and its number: `--first N --count 1` repeats one. A reader may read an input or refuse it with the
-library's own errors; anything else is a finding: another exception, a crash, 20 seconds of work without an answer, more than 1 GiB of memory.
+Every input follows from the reader, the seed and its number: `--first N --count 1` repeats one. A
+reader may read an input or refuse it with the library's own errors; anything else is a finding:
+another exception, a crash, 20 seconds of work without an answer, more than 1 GiB of memory.
 """
 
 import argparse
@@ -25,18 +27,74 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
 import netreduce as nr  # noqa: E402
-from netreduce.architectures import build  # noqa: E402
-from netreduce.layers import Quantization  # noqa: E402
-from netreduce.techniques import parse_chain  # noqa: E402
+from netreduce.chains.steps import parse_chain  # noqa: E402
+from netreduce.network.architectures import build  # noqa: E402
+from netreduce.network.layers import Quantization  # noqa: E402
 
 MEMORY = 1 << 30
 SECONDS = 20
 MLP = {"name": "mlp", "hidden": [5, 4], "batch_norm": True}
-NASTY_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
+NASTY_NUMBERS = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    1 << 40,
+    (1 << 63) - 1,
+    (1 << 64) - 1,
+)
 NASTY_VALUES = (
-    *(None, True, False, 0, -1, 1, 2, 0.5, -0.0, 1e308, 10**30, 2**31, 2**63, float("nan"), float("inf")),
-    *("", "relu", "linear", "softmax", "valid", "same", "Dense", "Lambda", "../../x", "/etc/passwd", "a" * 5000, "__class__", "\x00", "ü", "{}"),
-    *([], {}, [[]], [None], [1, 2, 3], [-1, 10**9], [10**9, 10**9], {"class_name": "Lambda", "config": {"function": "x"}}, [[[["a", 0, 0, {}]]]]),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        2,
+        0.5,
+        -0.0,
+        1e308,
+        10**30,
+        2**31,
+        2**63,
+        float("nan"),
+        float("inf"),
+    ),
+    *(
+        "",
+        "relu",
+        "linear",
+        "softmax",
+        "valid",
+        "same",
+        "Dense",
+        "Lambda",
+        "../../x",
+        "/etc/passwd",
+        "a" * 5000,
+        "__class__",
+        "\x00",
+        "ü",
+        "{}",
+    ),
+    *(
+        [],
+        {},
+        [[]],
+        [None],
+        [1, 2, 3],
+        [-1, 10**9],
+        [10**9, 10**9],
+        {"class_name": "Lambda", "config": {"function": "x"}},
+        [[[["a", 0, 0, {}]]]],
+    ),
 )
 
 
@@ -46,7 +104,12 @@ def seeds(kind):
     mlp = build(MLP, (6,), 3, seed=0)
     convolutional = nr.Network(
         [
-            nr.Conv2D(rng.normal(size=(3, 3, 1, 2)).astype("f4"), np.zeros(2, "f4"), padding="same", activation="relu"),
+            nr.Conv2D(
+                rng.normal(size=(3, 3, 1, 2)).astype("f4"),
+                np.zeros(2, "f4"),
+                padding="same",
+                activation="relu",
+            ),
             nr.MaxPooling2D((2, 2)),
             nr.Flatten(),
             nr.Dense(rng.normal(size=(18, 3)).astype("f4"), np.zeros(3, "f4")),
@@ -54,7 +117,10 @@ def seeds(kind):
         (6, 6, 1),
     )
     codes = rng.integers(-1, 2, (40, 40)).astype("f4")  # large enough to be compressed inside
-    quantized = nr.Network([nr.Dense(codes * 0.25, np.zeros(40, "f4"), "relu", quantization=Quantization(0.25, 2))], (40,))
+    quantized = nr.Network(
+        [nr.Dense(codes * 0.25, np.zeros(40, "f4"), "relu", quantization=Quantization(0.25, 2))],
+        (40,),
+    )
     if kind == "config":
         return [(ROOT / name).read_bytes() for name in ("config.yaml", "config/quick.yaml")]
     networks = [mlp] if kind in ("pth", "txt") else [mlp, convolutional, quantized]
@@ -117,7 +183,13 @@ def mutate_json(value, rng):
 
 
 def _places(value):
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, child in list(items):
         yield value, key
         yield from _places(child)
@@ -134,10 +206,16 @@ def mutate_hdf5(content, rng, others):
     try:
         with h5py.File(file_content, "r+") as file:
             if action == 2 and "model_config" in file.attrs:
-                file.attrs["model_config"] = json.dumps(mutate_json(json.loads(file.attrs["model_config"]), rng))
+                file.attrs["model_config"] = json.dumps(
+                    mutate_json(json.loads(file.attrs["model_config"]), rng)
+                )
             else:
                 datasets = []
-                file.visititems(lambda name, item: datasets.append(name) if isinstance(item, h5py.Dataset) else None)
+                file.visititems(
+                    lambda name, item: (
+                        datasets.append(name) if isinstance(item, h5py.Dataset) else None
+                    )
+                )
                 _replace_dataset(file, datasets[rng.integers(len(datasets))], rng)
     except (OSError, ValueError, RuntimeError, OverflowError):  # what HDF5 does not write
         return mutate_bytes(content, rng, others)
@@ -153,12 +231,20 @@ def _replace_dataset(file, name, rng):
     match rng.integers(9):
         case 0:
             huge = tuple(int(rng.choice([1, length, 1 << 16, 1 << 28])) for length in shape)
-            file.create_dataset(name, huge, "f4", chunks=tuple(min(64, length) for length in huge), compression="gzip")[(0,) * len(huge)] = 1
+            file.create_dataset(
+                name,
+                huge,
+                "f4",
+                chunks=tuple(min(64, length) for length in huge),
+                compression="gzip",
+            )[(0,) * len(huge)] = 1
         case 1:
             huge = tuple(length * 5000 for length in shape)
             file.create_dataset(name, huge, "f4")
         case 2:
-            file.create_dataset(name, data=array.astype(rng.choice(["f2", "f8", "i4", "u1", "c8", "S3"])))
+            file.create_dataset(
+                name, data=array.astype(rng.choice(["f2", "f8", "i4", "u1", "c8", "S3"]))
+            )
         case 3:
             file[name] = h5py.SoftLink(str(rng.choice(["/", "/nowhere", name])))
         case 4:
@@ -170,14 +256,20 @@ def _replace_dataset(file, name, rng):
             array.flat[rng.integers(array.size)] = rng.choice([np.nan, np.inf, 1e38])
             file.create_dataset(name, data=array)
         case 7:
-            file.create_dataset(name, shape, "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+            file.create_dataset(
+                name, shape, "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)]
+            )
         case 8:
             dataset = file.create_dataset(name, shape, "f4", chunks=shape, compression="gzip")
-            dataset.id.write_direct_chunk((0,) * len(shape), mutate_bytes(b"x\x9c" + array.tobytes(), rng, [array.tobytes()]))
+            dataset.id.write_direct_chunk(
+                (0,) * len(shape), mutate_bytes(b"x\x9c" + array.tobytes(), rng, [array.tobytes()])
+            )
 
 
 def mutate_zip(content, rng, others, members):
-    """Bytes of the archive, or of its members, which are packed again with names and sizes that may lie."""
+    """Bytes of the archive, or of its members, which are packed again with names and sizes that may
+    lie.
+    """
     if rng.random() < 0.4:
         return mutate_bytes(content, rng, others)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -193,20 +285,37 @@ def mutate_zip(content, rng, others, members):
         case 2:
             parts[chosen] = (name + "x", part)
     changed = io.BytesIO()
-    with zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED if rng.random() < 0.2 else zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(
+        changed, "w", zipfile.ZIP_DEFLATED if rng.random() < 0.2 else zipfile.ZIP_STORED
+    ) as archive:
         for name, part in parts:
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), part, archive.compression)
+            archive.writestr(
+                zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), part, archive.compression
+            )
     return changed.getvalue()
 
 
 def keras_member(name, part, rng):
     if name.endswith(".json"):
-        return json.dumps(mutate_json(json.loads(part), rng)).encode() if rng.random() < 0.8 else mutate_bytes(part, rng, [part])
+        return (
+            json.dumps(mutate_json(json.loads(part), rng)).encode()
+            if rng.random() < 0.8
+            else mutate_bytes(part, rng, [part])
+        )
     return mutate_hdf5(part, rng, [part])
 
 
 def torch_member(name, part, rng):
-    return mutate_bytes(part, rng, [part, b"cbuiltins\neval\n(V1\ntR.", b"cos\nsystem\n(Vtrue\ntR.", struct.pack("<BI", 0x58, 0xFFFFFFF0)])
+    return mutate_bytes(
+        part,
+        rng,
+        [
+            part,
+            b"cbuiltins\neval\n(V1\ntR.",
+            b"cos\nsystem\n(Vtrue\ntR.",
+            struct.pack("<BI", 0x58, 0xFFFFFFF0),
+        ],
+    )
 
 
 def mutate_text(content, rng, others):
@@ -234,12 +343,16 @@ def mutate_text(content, rng, others):
     words = content.split(b" ")
     for _ in range(1 + rng.geometric(0.4)):
         at = int(rng.integers(len(words)))
-        words[at : at + int(rng.integers(3))] = [tokens[rng.integers(len(tokens))]] * int(rng.integers(1, 3))
+        words[at : at + int(rng.integers(3))] = [tokens[rng.integers(len(tokens))]] * int(
+            rng.integers(1, 3)
+        )
     return b" ".join(words)
 
 
 def mutate_config(content, rng, others):
-    """Bytes, or a value; values are written as JSON, which Snakemake reads too, and YAML's reader is slow."""
+    """Bytes, or a value; values are written as JSON, which Snakemake reads too, and YAML's reader
+    is slow.
+    """
     if rng.random() < 0.2:
         return mutate_bytes(content, rng, others)
     return json.dumps(mutate_json(json.loads(_parsed(content)), rng)).encode()
@@ -262,7 +375,9 @@ def _schema():
 
 
 def read_config(path):
-    """What happens to a config file before any job runs. Reading it is Snakemake's: what that trips over, it reports itself."""
+    """What happens to a config file before any job runs. Reading it is Snakemake's: what that trips
+    over, it reports itself.
+    """
     from snakemake.common.configfile import load_configfile
     from snakemake.exceptions import WorkflowError
     from snakemake.utils import validate
@@ -282,7 +397,10 @@ def read_config(path):
 READERS = {
     "h5": (mutate_hdf5, nr.load),
     "keras": (lambda content, rng, others: mutate_zip(content, rng, others, keras_member), nr.load),
-    "pth": (lambda content, rng, others: mutate_zip(content, rng, others, torch_member), lambda path: nr.load(path, MLP)),
+    "pth": (
+        lambda content, rng, others: mutate_zip(content, rng, others, torch_member),
+        lambda path: nr.load(path, MLP),
+    ),
     "txt": (mutate_text, lambda path: nr.load(path, MLP)),
     "config": (mutate_config, read_config),
 }
@@ -296,7 +414,7 @@ def make(kind, contents, seed, number):
 
 
 def work(kind, contents, seed, numbers, counts, path):
-    """Read the inputs one by one; `counts` is shared with the parent: inputs begun, read, refused."""
+    """Read the inputs one by one; `counts` is shared with the parent: begun, read, refused."""
     import warnings
 
     warnings.simplefilter("ignore")
@@ -348,7 +466,9 @@ def main():
     if arguments.keep:
         arguments.keep.mkdir(parents=True, exist_ok=True)
         for number in range(arguments.first, end):
-            (arguments.keep / f"{number}.{arguments.reader}").write_bytes(make(arguments.reader, contents, arguments.seed, number))
+            (arguments.keep / f"{number}.{arguments.reader}").write_bytes(
+                make(arguments.reader, contents, arguments.seed, number)
+            )
         return None
 
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
@@ -367,10 +487,21 @@ def fuzz(arguments, contents, end, folder):
     while counts[0] < end:
         child = os.fork()
         if not child:
-            work(arguments.reader, contents, arguments.seed, range(counts[0], end), counts, folder / f"input.{arguments.reader}")
+            work(
+                arguments.reader,
+                contents,
+                arguments.seed,
+                range(counts[0], end),
+                counts,
+                folder / f"input.{arguments.reader}",
+            )
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
-            report(arguments.reader, counts[0] - 1, f"ended by {signal.Signals(os.WTERMSIG(status)).name}")
+            report(
+                arguments.reader,
+                counts[0] - 1,
+                f"ended by {signal.Signals(os.WTERMSIG(status)).name}",
+            )
         elif status:
             sys.exit(f"input {counts[0]} could not be made")
     try:
@@ -378,8 +509,15 @@ def fuzz(arguments, contents, end, folder):
     except BlockingIOError:
         findings = 0
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"{arguments.reader}: {arguments.count} inputs, {counts[1]} read, {counts[2]} refused, {findings} findings; ", end="")
-    print(f"{arguments.count / (used.ru_utime + used.ru_stime):.0f} inputs/s of one core, {used.ru_maxrss / 1024:.0f} MiB at most")
+    print(
+        f"{arguments.reader}: {arguments.count} inputs, {counts[1]} read, {counts[2]} refused,"
+        f" {findings} findings; ",
+        end="",
+    )
+    print(
+        f"{arguments.count / (used.ru_utime + used.ru_stime):.0f} inputs/s of one core,"
+        f" {used.ru_maxrss / 1024:.0f} MiB at most"
+    )
     return bool(findings)
 
 

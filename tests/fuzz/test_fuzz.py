@@ -10,6 +10,17 @@ import pytest
 @pytest.mark.parametrize("reader", ["h5", "keras", "pth", "txt", "config"])
 def test_damaged_files_are_read_or_refused(reader):
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("fuzz.py"), reader, "--count", "300", "--seed", "1"], capture_output=True, text=True, check=False
+        [
+            sys.executable,
+            Path(__file__).with_name("fuzz.py"),
+            reader,
+            "--count",
+            "300",
+            "--seed",
+            "1",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

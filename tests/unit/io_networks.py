@@ -1,11 +1,14 @@
-"""Networks that between them have every layer, every setting and every topology that files must carry."""
+"""Networks that between them have every layer, every setting and every topology that files must
+carry.
+"""
 
 import itertools
 
 import numpy as np
 
-from netreduce.architectures import build
-from netreduce.layers import (
+from netreduce.network import Network
+from netreduce.network.architectures import build
+from netreduce.network.layers import (
     Activation,
     Add,
     AveragePooling2D,
@@ -20,7 +23,6 @@ from netreduce.layers import (
     MaxPooling2D,
     Quantization,
 )
-from netreduce.network import Network
 
 
 def randomized(network, seed=0):
@@ -29,15 +31,24 @@ def randomized(network, seed=0):
 
     def drawn(layer):
         if isinstance(layer, BatchNormalization):
-            arrays = {name: random.normal(size=len(layer.gamma)).astype(np.float32) for name in ("gamma", "beta", "mean")}
-            return layer.replace(**arrays, variance=random.uniform(0.5, 2, len(layer.gamma)).astype(np.float32))
+            arrays = {
+                name: random.normal(size=len(layer.gamma)).astype(np.float32)
+                for name in ("gamma", "beta", "mean")
+            }
+            return layer.replace(
+                **arrays, variance=random.uniform(0.5, 2, len(layer.gamma)).astype(np.float32)
+            )
         return layer.replace(bias=random.normal(size=layer.bias.shape).astype(np.float32))
 
-    return network.replace({i: drawn(layer) for i, layer in enumerate(network.layers) if layer.arrays()})
+    return network.replace(
+        {i: drawn(layer) for i, layer in enumerate(network.layers) if layer.arrays()}
+    )
 
 
 def kernel(*shape):
-    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32) / np.sqrt(np.prod(shape[:-1]), dtype=np.float32)
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32) / np.sqrt(
+        np.prod(shape[:-1]), dtype=np.float32
+    )
 
 
 def norm(channels):
@@ -46,7 +57,9 @@ def norm(channels):
 
 
 def windows():
-    """Convolutions and pooling with every combination of padding and strides (or dilation), side by side."""
+    """Convolutions and pooling with every combination of padding and strides (or dilation), side by
+    side.
+    """
     layers = []
     for padding, strides in itertools.product(("valid", "same"), (1, 2, 3)):
         layers += [
@@ -73,7 +86,9 @@ def windows():
 
 
 def branching():
-    """Branches of equal length, a layer that is added to itself, batch normalization of flattened images."""
+    """Branches of equal length, a layer that is added to itself, batch normalization of flattened
+    images.
+    """
     layers = [
         Conv2D(kernel(3, 3, 2, 4), padding="same"),
         Conv2D(kernel(1, 1, 2, 4), activation="leaky_relu"),
@@ -91,25 +106,77 @@ def branching():
         Concatenate(),
         Dense(kernel(10, 3), activation="softmax"),
     ]
-    sources = [(-1,), (-1,), (1,), (0,), (2, 3), (4,), (5, 5), (6,), (7,), (8,), (9,), (10,), (6,), (12, 11), (13,)]
+    sources = [
+        (-1,),
+        (-1,),
+        (1,),
+        (0,),
+        (2, 3),
+        (4,),
+        (5, 5),
+        (6,),
+        (7,),
+        (8,),
+        (9,),
+        (10,),
+        (6,),
+        (12, 11),
+        (13,),
+    ]
     return Network(layers, (6, 6, 2), sources)
 
 
 def activations():
-    names = ("relu", "relu6", "elu", "softplus", "sigmoid", "tanh", "silu", "gelu", "leaky_relu", "softmax")
-    return Network([layer for name in names for layer in (Dense(kernel(4, 4), activation=name), Activation(name), Dense(kernel(4, 4)))], (4,))
+    names = (
+        "relu",
+        "relu6",
+        "elu",
+        "softplus",
+        "sigmoid",
+        "tanh",
+        "silu",
+        "gelu",
+        "leaky_relu",
+        "softmax",
+    )
+    return Network(
+        [
+            layer
+            for name in names
+            for layer in (
+                Dense(kernel(4, 4), activation=name),
+                Activation(name),
+                Dense(kernel(4, 4)),
+            )
+        ],
+        (4,),
+    )
 
 
 def quantized(network, scale=0.0125, bits=4):
     """The network with its kernels rounded to a grid, and some biases as well."""
 
     def rounded(layer, per_channel):
-        grid = np.full(layer.kernel.shape[-1], scale) * (1 + np.arange(layer.kernel.shape[-1])) if per_channel else np.float64(scale)
+        grid = (
+            np.full(layer.kernel.shape[-1], scale) * (1 + np.arange(layer.kernel.shape[-1]))
+            if per_channel
+            else np.float64(scale)
+        )
         codes = np.rint(layer.kernel / grid)
         bias = layer.bias if per_channel else (grid * np.rint(layer.bias / grid)).astype(np.float32)
-        return layer.replace(kernel=(grid * codes).astype(np.float32), bias=bias, quantization=Quantization(grid, bits, not per_channel))
+        return layer.replace(
+            kernel=(grid * codes).astype(np.float32),
+            bias=bias,
+            quantization=Quantization(grid, bits, not per_channel),
+        )
 
-    return network.replace({i: rounded(layer, i % 2) for i, layer in enumerate(network.layers) if hasattr(layer, "kernel")})
+    return network.replace(
+        {
+            i: rounded(layer, i % 2)
+            for i, layer in enumerate(network.layers)
+            if hasattr(layer, "kernel")
+        }
+    )
 
 
 NETWORKS = {
@@ -144,7 +211,10 @@ def assert_same(network, other):
                 assert (value is None) == (found.quantization is None)
                 if value is not None:
                     np.testing.assert_array_equal(found.quantization.scale, value.scale)
-                    assert (found.quantization.bits, found.quantization.quantized_bias) == (value.bits, value.quantized_bias)
+                    assert (found.quantization.bits, found.quantization.quantized_bias) == (
+                        value.bits,
+                        value.quantized_bias,
+                    )
             elif isinstance(value, np.ndarray):
                 assert getattr(found, field).dtype == value.dtype
                 assert getattr(found, field).tobytes() == value.tobytes()

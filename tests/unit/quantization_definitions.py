@@ -1,4 +1,6 @@
-"""The quantization methods written from their papers' definitions, one neuron at a time: what the library is compared with."""
+"""The quantization methods written from their papers' definitions, one neuron at a time: what the
+library is compared with.
+"""
 
 import numpy as np
 
@@ -12,7 +14,9 @@ def nearest(alphabet, z):
 
 
 def gpfq(w, X, X_quantized, alphabet, quantizer=None):
-    """Lybrand and Saab (2021): the walk of one neuron, with the two special cases of the published program."""
+    """Lybrand and Saab (2021): the walk of one neuron, with the two special cases of the published
+    program.
+    """
     quantizer = quantizer or (lambda z: nearest(alphabet, z))
     u, q = np.zeros(len(X)), np.zeros(len(w))
     for t in range(len(w)):
@@ -24,7 +28,9 @@ def gpfq(w, X, X_quantized, alphabet, quantizer=None):
 
 
 def gptq(w, H, alphabet):
-    """Frantar et al. (2023), step by step as in optimal brain quantization, without blocks or factorizations; H is damped already."""
+    """Frantar et al. (2023), step by step as in optimal brain quantization, without blocks or
+    factorizations; H is damped already.
+    """
     w, inverse, q = w.copy(), np.linalg.inv(H), np.zeros(len(w))
     for t in range(len(w)):
         q[t] = nearest(alphabet, w[t])
@@ -34,14 +40,18 @@ def gptq(w, H, alphabet):
 
 
 def qronos(w, X, X_quantized, alphabet, penalty):
-    """Zhang et al. (2025): each step rounds the best value of its weight and solves for the weights that remain."""
+    """Zhang et al. (2025): each step rounds the best value of its weight and solves for the weights
+    that remain.
+    """
     X, X_quantized = (np.vstack([x, np.sqrt(penalty) * np.eye(len(w))]) for x in (X, X_quantized))
     target, w, q = X @ w, w.copy(), np.zeros(len(w))
     for t in range(len(w)):
         x = X_quantized[:, t]
         missing = target - X_quantized[:, :t] @ q[:t] - X_quantized[:, t + 1 :] @ w[t + 1 :]
         q[t] = nearest(alphabet, x @ missing / (x @ x))
-        w[t + 1 :] = np.linalg.lstsq(X_quantized[:, t + 1 :], target - X_quantized[:, : t + 1] @ q[: t + 1], rcond=None)[0]
+        w[t + 1 :] = np.linalg.lstsq(
+            X_quantized[:, t + 1 :], target - X_quantized[:, : t + 1] @ q[: t + 1], rcond=None
+        )[0]
     return q
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from netreduce.architectures import build, template
 from netreduce.errors import ParameterError
-from netreduce.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten
+from netreduce.network.architectures import build, template
+from netreduce.network.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten
 
 
 def parameters(network):
@@ -19,7 +19,11 @@ def kinds(network):
 def test_mlp_has_the_published_size():
     network = build({"name": "mlp", "hidden": [500, 300]}, (28, 28, 1), 10)
     assert kinds(network) == ["Flatten", "Dense", "Dense", "Dense"]
-    assert [layer.kernel.shape for layer in network.layers[1:]] == [(784, 500), (500, 300), (300, 10)]
+    assert [layer.kernel.shape for layer in network.layers[1:]] == [
+        (784, 500),
+        (500, 300),
+        (300, 10),
+    ]
     assert [layer.activation for layer in network.layers[1:]] == ["relu", "relu", "linear"]
 
 
@@ -28,7 +32,11 @@ def test_mlp_on_vectors_does_not_flatten():
 
 
 def test_mlp_with_batch_normalization_before_the_activation():
-    network = build({"name": "mlp", "hidden": [3], "batch_norm": True, "activation": "tanh", "epsilon": 1e-5}, (4,), 2)
+    network = build(
+        {"name": "mlp", "hidden": [3], "batch_norm": True, "activation": "tanh", "epsilon": 1e-5},
+        (4,),
+        2,
+    )
     assert kinds(network) == ["Dense", "BatchNormalization", "Activation", "Dense"]
     assert network.layers[0].activation == "linear"
     assert network.layers[1].epsilon == 1e-5
@@ -37,14 +45,28 @@ def test_mlp_with_batch_normalization_before_the_activation():
 
 def test_lenet5():
     network = build("lenet5", (28, 28, 1), 10)
-    assert parameters(network) == 61_706  # LeCun et al. (1998), with full connections between the two convolutions
+    assert (
+        parameters(network) == 61_706
+    )  # LeCun et al. (1998), with full connections between the two convolutions
     assert network.shapes[-1] == (10,)
 
 
 def test_vgg_small_is_the_published_network():
     network = build("vgg-small", (32, 32, 3), 10)
-    assert [layer.outputs for layer in network.layers if isinstance(layer, Conv2D)] == [32, 32, 64, 64, 128, 128]
-    assert [layer.rate for layer in network.layers if isinstance(layer, Dropout)] == [0.2, 0.3, 0.4, 0.5]
+    assert [layer.outputs for layer in network.layers if isinstance(layer, Conv2D)] == [
+        32,
+        32,
+        64,
+        64,
+        128,
+        128,
+    ]
+    assert [layer.rate for layer in network.layers if isinstance(layer, Dropout)] == [
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+    ]
     assert [layer.outputs for layer in network.layers if isinstance(layer, Dense)] == [128, 10]
     for index, layer in enumerate(network.layers):
         if isinstance(layer, BatchNormalization):
@@ -87,18 +109,42 @@ def test_initial_weights_keep_the_scale_of_the_signal():
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ("alexnet", "unknown architecture 'alexnet', expected one of mlp, lenet5, vgg-small, resnet20, vgg16, vgg19"),
-        ({"name": "mlp", "widths": [3]}, "architecture 'mlp': unknown key 'widths', expected one of name, hidden, activation, batch_norm, epsilon"),
+        (
+            "alexnet",
+            (
+                "unknown architecture 'alexnet', expected one of mlp, lenet5, vgg-small, resnet20,"
+                " vgg16, vgg19"
+            ),
+        ),
+        (
+            {"name": "mlp", "widths": [3]},
+            (
+                "architecture 'mlp': unknown key 'widths', expected one of name, hidden,"
+                " activation, batch_norm, epsilon"
+            ),
+        ),
         ({"hidden": [3]}, "an architecture is a name or a mapping with the key 'name'"),
         (7, "an architecture is a name or a mapping with the key 'name', found 7"),
         ({"name": ["mlp"]}, r"unknown architecture \['mlp'\]"),
         ({"name": "mlp", "hidden": []}, r"hidden must be a list of positive integers, found \[\]"),
-        ({"name": "mlp", "hidden": "500"}, "hidden must be a list of positive integers, found '500'"),
+        (
+            {"name": "mlp", "hidden": "500"},
+            "hidden must be a list of positive integers, found '500'",
+        ),
         ({"name": "mlp", "hidden": [3, 0]}, "hidden must be a positive integer, found 0"),
-        ({"name": "mlp", "hidden": [2**63]}, r"a layer with a kernel of shape \(\d+, 9223372036854775808\) is too large, allowed are 268,435,456"),
+        (
+            {"name": "mlp", "hidden": [2**63]},
+            (
+                r"a layer with a kernel of shape \(\d+, 9223372036854775808\) is too large, allowed"
+                r" are 268,435,456"
+            ),
+        ),
         ({"name": "mlp", "hidden": [2.5]}, "hidden must be a positive integer, found 2.5"),
         ({"name": "mlp", "batch_norm": "yes"}, "batch_norm must be true or false, found 'yes'"),
-        ({"name": "mlp", "activation": "sine"}, "activation must be one of linear, relu.* found 'sine'"),
+        (
+            {"name": "mlp", "activation": "sine"},
+            "activation must be one of linear, relu.* found 'sine'",
+        ),
         ({"name": "mlp", "epsilon": -1}, "epsilon must be a positive number, found -1"),
     ],
 )
@@ -108,9 +154,17 @@ def test_misfit_architectures_are_refused(architecture, message):
 
 
 def test_too_small_images_are_refused():
-    with pytest.raises(ParameterError, match=r"architecture 'lenet5' does not fit inputs of shape \(8, 8, 1\): a window of 5 does not fit"):
+    with pytest.raises(
+        ParameterError,
+        match=(
+            r"architecture 'lenet5' does not fit inputs of shape \(8, 8, 1\): a window of 5 does"
+            r" not fit"
+        ),
+    ):
         build("lenet5", (8, 8, 1), 10)
-    with pytest.raises(ParameterError, match=r"architecture 'lenet5' does not fit inputs of shape \(784,\)"):
+    with pytest.raises(
+        ParameterError, match=r"architecture 'lenet5' does not fit inputs of shape \(784,\)"
+    ):
         build("lenet5", (784,), 10)
 
 

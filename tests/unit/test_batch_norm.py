@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netreduce.batch_norm import fold_batch_norm
-from netreduce.layers import (
+from netreduce.folding.batch_norm import fold_batch_norm
+from netreduce.network import Network
+from netreduce.network.layers import (
     Activation,
     Add,
     AveragePooling2D,
@@ -18,16 +19,25 @@ from netreduce.layers import (
     MaxPooling2D,
     Quantization,
 )
-from netreduce.network import Network
 
 
 def norm(rng, channels, positive=False):
     gamma = rng.uniform(0.5, 2, channels) * (1 if positive else rng.choice([-1, 1], channels))
-    return BatchNormalization(gamma, rng.standard_normal(channels), rng.standard_normal(channels), rng.uniform(0.5, 2, channels))
+    return BatchNormalization(
+        gamma,
+        rng.standard_normal(channels),
+        rng.standard_normal(channels),
+        rng.uniform(0.5, 2, channels),
+    )
 
 
 def conv(rng, inputs, outputs, activation="relu", **options):
-    return Conv2D(rng.standard_normal((3, 3, inputs, outputs)), rng.standard_normal(outputs), activation, **options)
+    return Conv2D(
+        rng.standard_normal((3, 3, inputs, outputs)),
+        rng.standard_normal(outputs),
+        activation,
+        **options,
+    )
 
 
 def dense(rng, inputs, outputs, activation="relu"):
@@ -44,7 +54,21 @@ def same_function(network, folded, seed=0):
 
 
 @given(
-    st.integers(0, 10**6), st.sampled_from(["dense", "valid", "depthwise", "flatten", "pool", "average", "global", "dropout", "backward", "chain"])
+    st.integers(0, 10**6),
+    st.sampled_from(
+        [
+            "dense",
+            "valid",
+            "depthwise",
+            "flatten",
+            "pool",
+            "average",
+            "global",
+            "dropout",
+            "backward",
+            "chain",
+        ]
+    ),
 )
 @settings(max_examples=60, deadline=None)
 def test_folds_where_exact(seed, kind):
@@ -53,14 +77,44 @@ def test_folds_where_exact(seed, kind):
     layers = {
         "dense": [dense(rng, 6, 5), norm(rng, 5), dense(rng, 5, 3)],
         "valid": [image, norm(rng, 4), behind],
-        "depthwise": [image, norm(rng, 4), DepthwiseConv2D(rng.standard_normal((2, 2, 4, 3)), None, "tanh"), Flatten(), dense(rng, 108, 2)],
+        "depthwise": [
+            image,
+            norm(rng, 4),
+            DepthwiseConv2D(rng.standard_normal((2, 2, 4, 3)), None, "tanh"),
+            Flatten(),
+            dense(rng, 108, 2),
+        ],
         "flatten": [image, norm(rng, 4), Flatten(), dense(rng, 64, 3)],
-        "pool": [image, norm(rng, 4, positive=True), MaxPooling2D(2), behind.replace(kernel=behind.kernel[:2, :2])],
-        "average": [image, norm(rng, 4), AveragePooling2D(2, padding="same"), Flatten(), dense(rng, 16, 3)],
+        "pool": [
+            image,
+            norm(rng, 4, positive=True),
+            MaxPooling2D(2),
+            behind.replace(kernel=behind.kernel[:2, :2]),
+        ],
+        "average": [
+            image,
+            norm(rng, 4),
+            AveragePooling2D(2, padding="same"),
+            Flatten(),
+            dense(rng, 16, 3),
+        ],
         "global": [image, norm(rng, 4), GlobalAveragePooling2D(), dense(rng, 4, 3)],
         "dropout": [image, norm(rng, 4), Dropout(0.3), behind],
-        "backward": [conv(rng, 2, 4, "linear", padding="same"), norm(rng, 4), Activation("relu"), conv(rng, 4, 3, padding="same")],
-        "chain": [conv(rng, 2, 4, "linear"), norm(rng, 4), norm(rng, 4), Activation("relu"), norm(rng, 4), norm(rng, 4), behind],
+        "backward": [
+            conv(rng, 2, 4, "linear", padding="same"),
+            norm(rng, 4),
+            Activation("relu"),
+            conv(rng, 4, 3, padding="same"),
+        ],
+        "chain": [
+            conv(rng, 2, 4, "linear"),
+            norm(rng, 4),
+            norm(rng, 4),
+            Activation("relu"),
+            norm(rng, 4),
+            norm(rng, 4),
+            behind,
+        ],
     }[kind]
     network = Network(layers, (6,) if kind == "dense" else (6, 6, 2))
     folded = fold_batch_norm(network)
@@ -109,19 +163,41 @@ def test_padding_that_adds_nothing_does_not_hinder():
 
 
 def test_residual_block():
-    """The norm behind a linear convolution folds even beside a sum, the one behind the sum stays before its activation."""
+    """The norm behind a linear convolution folds even beside a sum, the one behind the sum stays
+    before its activation.
+    """
     rng = np.random.default_rng(0)
-    layers = [conv(rng, 2, 2, "linear", padding="same"), norm(rng, 2), Add(), norm(rng, 2), Activation("relu"), conv(rng, 2, 3)]
+    layers = [
+        conv(rng, 2, 2, "linear", padding="same"),
+        norm(rng, 2),
+        Add(),
+        norm(rng, 2),
+        Activation("relu"),
+        conv(rng, 2, 3),
+    ]
     network = Network(layers, (6, 6, 2), [(-1,), (0,), (1, -1), (2,), (3,), (4,)])
     folded = fold_batch_norm(network)
-    assert [type(layer) for layer in folded.layers] == [Conv2D, Add, BatchNormalization, Activation, Conv2D]
+    assert [type(layer) for layer in folded.layers] == [
+        Conv2D,
+        Add,
+        BatchNormalization,
+        Activation,
+        Conv2D,
+    ]
     assert folded.sources == ((-1,), (0, -1), (1,), (2,), (3,))
     same_function(network, folded)
 
 
 def test_two_readers_of_which_one_pads():
     rng = np.random.default_rng(0)
-    layers = [conv(rng, 2, 4), norm(rng, 4), conv(rng, 4, 3, padding="same"), conv(rng, 4, 3, padding="valid"), Flatten(), Flatten()]
+    layers = [
+        conv(rng, 2, 4),
+        norm(rng, 4),
+        conv(rng, 4, 3, padding="same"),
+        conv(rng, 4, 3, padding="valid"),
+        Flatten(),
+        Flatten(),
+    ]
     network = Network([*layers[:4], Flatten()], (6, 6, 2), [(-1,), (0,), (1,), (1,), (3,)])
     assert fold_batch_norm(network) is network
 
@@ -131,7 +207,12 @@ def test_quantized_layers_stay_on_a_grid(behind):
     rng = np.random.default_rng(0)
     scale = 0.25
     codes = rng.integers(-1, 2, (6, 4))
-    quantized = Dense((scale * codes).astype(np.float32), rng.standard_normal(4).astype(np.float32), "linear", quantization=Quantization(scale, 1.58))
+    quantized = Dense(
+        (scale * codes).astype(np.float32),
+        rng.standard_normal(4).astype(np.float32),
+        "linear",
+        quantization=Quantization(scale, 1.58),
+    )
     bn = norm(rng, 6 if behind else 4)
     bn = bn.replace(gamma=np.r_[0, bn.gamma[1:]])
     layers = [dense(rng, 5, 6), bn, quantized] if behind else [quantized, bn, dense(rng, 4, 3)]
@@ -140,7 +221,9 @@ def test_quantized_layers_stay_on_a_grid(behind):
     assert norms_left(folded) == 0
     layer = folded.layers[1 if behind else 0]
     assert set(np.unique(layer.codes)) <= {-1, 0, 1}
-    np.testing.assert_array_equal((layer.quantization.scale * layer.codes).astype(np.float32), layer.kernel)
+    np.testing.assert_array_equal(
+        (layer.quantization.scale * layer.codes).astype(np.float32), layer.kernel
+    )
     x = rng.standard_normal((20, *network.input_shape))
     np.testing.assert_allclose(folded.predict(x), network.predict(x), rtol=1e-5, atol=1e-5)
 

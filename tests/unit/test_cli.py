@@ -1,6 +1,6 @@
 import pytest
 
-from netreduce.cli import main
+from netreduce.cli.exits import run_script
 from netreduce.errors import DataError
 
 
@@ -9,14 +9,19 @@ def test_an_error_of_ours_is_one_message_and_status_1():
         raise DataError("images.gz: truncated")
 
     with pytest.raises(SystemExit) as exit_:
-        main(fail)
-    assert exit_.value.code == "error: images.gz: truncated"  # the interpreter prints a text to stderr and exits with 1
+        run_script(fail)
+    assert (
+        exit_.value.code == "error: images.gz: truncated"
+    )  # the interpreter prints a text to stderr and exits with 1
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(28, "No space left on device", "net.h5"), "error: [Errno 28] No space left on device: 'net.h5'"),
+        (
+            OSError(28, "No space left on device", "net.h5"),
+            "error: [Errno 28] No space left on device: 'net.h5'",
+        ),
         (MemoryError("Unable to allocate 9 GiB"), "error: out of memory: Unable to allocate 9 GiB"),
         (MemoryError(), "error: out of memory"),
     ],
@@ -26,14 +31,14 @@ def test_what_the_machine_lacks_is_one_message_and_status_1(error, message):
         raise error
 
     with pytest.raises(SystemExit) as exit_:
-        main(fail)
+        run_script(fail)
     assert exit_.value.code == message
 
 
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
-        main(lambda: 1 / 0)
+        run_script(lambda: 1 / 0)
 
 
 def test_success_returns():
-    assert main(lambda: None) is None
+    assert run_script(lambda: None) is None

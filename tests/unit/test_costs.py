@@ -5,10 +5,18 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from netreduce.costs import cost, layer_costs
-from netreduce.layers import BatchNormalization, Conv2D, Dense, DepthwiseConv2D, Flatten, MaxPooling2D, Quantization
+from netreduce.measures.cost import cost, layer_costs
+from netreduce.measures.packing import pack
 from netreduce.network import Network
-from netreduce.packing import pack
+from netreduce.network.layers import (
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Flatten,
+    MaxPooling2D,
+    Quantization,
+)
 
 
 def network():
@@ -28,7 +36,14 @@ def network():
 
 def test_counts_of_every_layer():
     conv, norm, depthwise, dense = layer_costs(network())
-    assert (conv.name, conv.parameters, conv.nonzeros, conv.weights, conv.nonzero_weights, conv.neurons) == ("conv2d_1", 76, 64, 72, 64, 4)
+    assert (
+        conv.name,
+        conv.parameters,
+        conv.nonzeros,
+        conv.weights,
+        conv.nonzero_weights,
+        conv.neurons,
+    ) == ("conv2d_1", 76, 64, 72, 64, 4)
     assert (conv.macs, conv.nonzero_macs) == (64 * 72, 64 * 64)
     assert (norm.parameters, norm.weights, norm.neurons, norm.macs) == (16, 0, 0, 8 * 8 * 4)
     assert (depthwise.parameters, depthwise.neurons, depthwise.macs) == (20, 4, 16 * 16)
@@ -38,7 +53,15 @@ def test_counts_of_every_layer():
 
 def test_a_network_costs_the_sum_of_its_layers():
     total, layers = cost(network()), layer_costs(network())
-    for field in ("parameters", "nonzeros", "weights", "nonzero_weights", "neurons", "macs", "nonzero_macs"):
+    for field in (
+        "parameters",
+        "nonzeros",
+        "weights",
+        "nonzero_weights",
+        "neurons",
+        "macs",
+        "nonzero_macs",
+    ):
         assert getattr(total, field) == sum(getattr(layer, field) for layer in layers)
     assert (total.levels, total.bits_per_weight) == (None, 32)
 
@@ -53,7 +76,9 @@ def test_levels_are_those_that_occur():
     grid = Quantization(0.5, 2)  # an alphabet of four levels: the codes -3, -1, 1, 3
     four = Dense(0.5 * np.array([[-3, -1, 1, 3]]), quantization=grid)
     two = Dense(0.5 * np.array([[1], [1], [-1], [1]]), quantization=grid)
-    lumped = Dense(0.5 * np.array([[-3, -1, 0, 1, 2]]), quantization=grid)  # sums of codes leave the alphabet
+    lumped = Dense(
+        0.5 * np.array([[-3, -1, 0, 1, 2]]), quantization=grid
+    )  # sums of codes leave the alphabet
     layers = layer_costs(Network([four, two, lumped], (1,)))
     assert [layer.levels for layer in layers] == [4, 2, 5]
     assert [layer.bits_per_weight for layer in layers] == [2, 1, math.log2(5)]
@@ -63,7 +88,9 @@ def test_levels_are_those_that_occur():
 def test_bits_per_weight_is_the_mean_over_weights():
     quantized = Dense(0.5 * np.array([[-3, -1, 1, 3]]), quantization=Quantization(0.5, 2))
     analog = Dense(np.ones((4, 3), np.float32))
-    assert cost(Network([quantized, analog], (1,))).bits_per_weight == pytest.approx((4 * 2 + 12 * 32) / 16)
+    assert cost(Network([quantized, analog], (1,))).bits_per_weight == pytest.approx(
+        (4 * 2 + 12 * 32) / 16
+    )
 
 
 def test_a_network_without_weights_costs_nothing():

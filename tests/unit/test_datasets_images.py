@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from netreduce.datasets import read
-from netreduce.datasets.build import build
-from netreduce.datasets.imagenet import ImageStream, open_imagenet, preprocess
-from netreduce.datasets.images import interleave
-from netreduce.datasets.table import entry
+from netreduce.data import read
+from netreduce.data.build import build
+from netreduce.data.imagenet import ImageStream, open_imagenet, preprocess
+from netreduce.data.images import interleave
+from netreduce.data.table import entry
 from netreduce.errors import DataError
 
 CLASSES = ("airplane", "bird", "cat")
@@ -28,13 +28,17 @@ def picture(seed, shape=(32, 32, 3)):
 
 
 def class_folders(root, counts=(4, 4, 4), test=1, kind=PNG):
-    """train/<class>/NNN, test/<class>/NNN; the seed of an image tells its place: 100 · class + number, 1000 and up for testing."""
+    """train/<class>/NNN, test/<class>/NNN; the seed of an image tells its place: 100 · class +
+    number, 1000 and up for testing.
+    """
     for label, name in enumerate(CLASSES):
         for split, offset, count in (("train", 0, counts[label]), ("test", 1000, test)):
             folder = root / split / name
             folder.mkdir(parents=True)
             for i in range(count):
-                Image.fromarray(picture(offset + 100 * label + i)).save(folder / f"{i:03}{kind[1]}", kind[0])
+                Image.fromarray(picture(offset + 100 * label + i)).save(
+                    folder / f"{i:03}{kind[1]}", kind[0]
+                )
     return root
 
 
@@ -48,10 +52,17 @@ def test_a_folder_of_images(tmp_path):
     data = made(tmp_path)
     images = np.concatenate([data.train_images, data.validation_images])
     # First of every class, second of every class, and so on: a split anywhere holds all classes.
-    assert np.array_equal(images, [picture(100 * label + i) for i in range(4) for label in range(3)])
-    assert np.array_equal(np.concatenate([data.train_labels, data.validation_labels]), [0, 1, 2] * 4)
+    assert np.array_equal(
+        images, [picture(100 * label + i) for i in range(4) for label in range(3)]
+    )
+    assert np.array_equal(
+        np.concatenate([data.train_labels, data.validation_labels]), [0, 1, 2] * 4
+    )
     assert np.array_equal(data.test_images, [picture(1000), picture(1100), picture(1200)])
-    assert (len(data.train_images), len(data.validation_images)) == (10, 2)  # 45,000 : 5,000 as in the official files
+    assert (len(data.train_images), len(data.validation_images)) == (
+        10,
+        2,
+    )  # 45,000 : 5,000 as in the official files
     assert data.source == "CIFAR-10, folder of images (PNG)"
 
 
@@ -60,7 +71,9 @@ def test_jpeg_is_called_recompressed(tmp_path):
     assert made(tmp_path).source == "CIFAR-10, folder of images (JPEG: recompressed with loss)"
 
 
-@pytest.mark.parametrize(("suffix", "mode"), [(".tar.xz", "w:xz"), (".tar.gz", "w:gz"), (".tar", "w")])
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [(".tar.xz", "w:xz"), (".tar.gz", "w:gz"), (".tar", "w")]
+)
 def test_an_archive_of_images_is_the_same(tmp_path, suffix, mode):
     class_folders(tmp_path / "a" / "cifar10")
     (tmp_path / "b" / "cifar10").mkdir(parents=True)
@@ -76,7 +89,9 @@ def test_two_archives_of_images(tmp_path):
     (tmp_path / "cifar10").mkdir()
     for name in ("a.tar.xz", "b.tar"):
         (tmp_path / "cifar10" / name).write_bytes(b"")
-    with pytest.raises(DataError, match=r"more than one archive of images: a\.tar\.xz, b\.tar; leave one"):
+    with pytest.raises(
+        DataError, match=r"more than one archive of images: a\.tar\.xz, b\.tar; leave one"
+    ):
         made(tmp_path)
 
 
@@ -99,7 +114,13 @@ def test_the_official_files_go_before_images(tmp_path):
 
 
 def test_neither_files_nor_images(tmp_path):
-    with pytest.raises(DataError, match=r"by hand, unpacked or in cifar-10-binary.tar.gz:[\s\S]*with the classes airplane, bird, cat"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"by hand, unpacked or in cifar-10-binary.tar.gz:[\s\S]*with the classes airplane,"
+            r" bird, cat"
+        ),
+    ):
         made(tmp_path)
 
 
@@ -133,17 +154,25 @@ def test_an_unknown_class_folder(tmp_path):
         made(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: b"no image", lambda content: content[:-200]])
+@pytest.mark.parametrize(
+    "damage", [lambda content: b"", lambda content: b"no image", lambda content: content[:-200]]
+)
 @pytest.mark.parametrize("kind", [PNG, JPEG])
 def test_an_unreadable_image_is_named_and_skipped_only_if_asked(tmp_path, damage, kind, caplog):
     root = class_folders(tmp_path / "cifar10", kind=kind)
     bad = root / "train" / "bird" / f"001{kind[1]}"
     bad.write_bytes(damage(bad.read_bytes()))
-    with pytest.raises(DataError, match=rf"cifar10/train/bird/001\{kind[1]}: (the image cannot be read|not an image)"):
+    with pytest.raises(
+        DataError,
+        match=rf"cifar10/train/bird/001\{kind[1]}: (the image cannot be read|not an image)",
+    ):
         made(tmp_path)
     assert not (tmp_path / "out.npz").exists()
     data = made(tmp_path, skip_unreadable=True)
-    assert np.array_equal(np.concatenate([data.train_labels, data.validation_labels]), [0, 1, 2, 0, 2, 0, 1, 2, 0, 1, 2])
+    assert np.array_equal(
+        np.concatenate([data.train_labels, data.validation_labels]),
+        [0, 1, 2, 0, 2, 0, 1, 2, 0, 1, 2],
+    )
     assert data.source.endswith("without 1 unreadable ones")
     assert "train/bird/001" in caplog.text
 
@@ -152,7 +181,9 @@ def test_an_unreadable_image_is_named_and_skipped_only_if_asked(tmp_path, damage
 def test_a_grayscale_image(tmp_path, mode):
     root = class_folders(tmp_path / "cifar10")
     Image.new(mode, (32, 32)).save(root / "test" / "cat" / "000.png")
-    with pytest.raises(DataError, match=r"test/cat/000\.png: a grayscale image \(mode .*\), expected colour"):
+    with pytest.raises(
+        DataError, match=r"test/cat/000\.png: a grayscale image \(mode .*\), expected colour"
+    ):
         made(tmp_path)
 
 
@@ -215,7 +246,9 @@ def flat(tmp_path):
 def test_preprocessing_is_that_of_keras(tmp_path, size, mode):
     keras = pytest.importorskip("keras")
     photograph(0).convert(mode).save(tmp_path / "a.JPEG")
-    expected = keras.applications.vgg16.preprocess_input(keras.utils.img_to_array(keras.utils.load_img(tmp_path / "a.JPEG", target_size=size))[None])
+    expected = keras.applications.vgg16.preprocess_input(
+        keras.utils.img_to_array(keras.utils.load_img(tmp_path / "a.JPEG", target_size=size))[None]
+    )
     with Image.open(tmp_path / "a.JPEG") as image:
         ours = preprocess(image, size)
     assert ours.dtype == np.float32
@@ -247,7 +280,9 @@ def test_a_class_file_numbers_the_classes(imagenet):
     (imagenet / "imagenet" / "synset_words.txt").write_text(lines + "\n")
     stream = open_imagenet(imagenet)
     assert stream.classes == WNIDS[::-1]
-    assert [path.parent.name for path in stream.paths] == [stream.classes[label] for label in stream.labels]
+    assert [path.parent.name for path in stream.paths] == [
+        stream.classes[label] for label in stream.labels
+    ]
 
 
 def test_class_folders_that_the_class_file_does_not_have_or_that_are_missing(imagenet):
@@ -267,15 +302,21 @@ def test_an_empty_class_folder(imagenet):
 
 
 def test_no_images_at_all(tmp_path):
-    with pytest.raises(DataError, match=r"imagenet/val: there is no such folder; expected class folders"):
+    with pytest.raises(
+        DataError, match=r"imagenet/val: there is no such folder; expected class folders"
+    ):
         open_imagenet(tmp_path)
     (tmp_path / "imagenet" / "val").mkdir(parents=True)
-    with pytest.raises(DataError, match="neither class folders <wnid>/ nor, beside it, a label file"):
+    with pytest.raises(
+        DataError, match="neither class folders <wnid>/ nor, beside it, a label file"
+    ):
         open_imagenet(tmp_path)
 
 
 def test_flat_images_with_numbers(flat):
-    (flat / "imagenet" / "val.txt").write_text("".join(f"ILSVRC2012_val_{i:08}.JPEG {label}\n" for i, label in ((3, 65), (1, 999), (2, 0))))
+    (flat / "imagenet" / "val.txt").write_text(
+        "".join(f"ILSVRC2012_val_{i:08}.JPEG {label}\n" for i, label in ((3, 65), (1, 999), (2, 0)))
+    )
     stream = open_imagenet(flat)
     assert [path.name[-6:] for path in stream.paths] == ["3.JPEG", "1.JPEG", "2.JPEG"]
     assert stream.labels.tolist() == [65, 999, 0]
@@ -284,8 +325,13 @@ def test_flat_images_with_numbers(flat):
 
 def test_flat_images_with_kaggles_labels(flat):
     (flat / "imagenet" / "classes.txt").write_text("\n".join(WNIDS))
-    rows = [f"ILSVRC2012_val_{i:08},{wnid} 85 1 499 272 {wnid} 1 2 3 4" for i, wnid in ((1, WNIDS[2]), (4, WNIDS[0]))]
-    (flat / "imagenet" / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *rows]))
+    rows = [
+        f"ILSVRC2012_val_{i:08},{wnid} 85 1 499 272 {wnid} 1 2 3 4"
+        for i, wnid in ((1, WNIDS[2]), (4, WNIDS[0]))
+    ]
+    (flat / "imagenet" / "LOC_val_solution.csv").write_text(
+        "\n".join(["ImageId,PredictionString", *rows])
+    )
     stream = open_imagenet(flat)
     assert stream.labels.tolist() == [2, 0]
     assert [path.name[-6:] for path in stream.paths] == ["1.JPEG", "4.JPEG"]
@@ -305,9 +351,15 @@ def test_flat_images_with_one_wnid_each(flat):
     ("text", "message"),
     [
         ("", "no labels"),
-        ("ILSVRC2012_val_00000009.JPEG 1", r"lists 1 images, of which 1 are not there, such as .*val_00000009\.JPEG"),
+        (
+            "ILSVRC2012_val_00000009.JPEG 1",
+            r"lists 1 images, of which 1 are not there, such as .*val_00000009\.JPEG",
+        ),
         ("ILSVRC2012_val_00000001.JPEG 1000", r"label 1000 is not in 0 ... 999"),
-        ("ILSVRC2012_val_00000001.JPEG n01440764", "1 wnids; for fewer than 1000, a class file beside it must list all"),
+        (
+            "ILSVRC2012_val_00000001.JPEG n01440764",
+            "1 wnids; for fewer than 1000, a class file beside it must list all",
+        ),
         ("490\n361\n171\n822", "bare class numbers"),
     ],
 )
@@ -329,7 +381,9 @@ def test_an_unreadable_image_in_a_stream(imagenet, caplog):
     bad.write_bytes(bad.read_bytes()[:-300])
     stream = open_imagenet(imagenet, (8, 8))
     for use in (list, ImageStream.checked):
-        with pytest.raises(DataError, match=r"ILSVRC2012_val_00000010\.JPEG: the image cannot be read"):
+        with pytest.raises(
+            DataError, match=r"ILSVRC2012_val_00000010\.JPEG: the image cannot be read"
+        ):
             use(stream)
     rest = stream.checked(skip_unreadable=True)
     assert rest.labels.tolist() == [0, 2, 0, 1, 1]

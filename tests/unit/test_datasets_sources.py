@@ -1,4 +1,6 @@
-"""Where files come from: the user's folder, mirrors, package managers; what is said when none has them."""
+"""Where files come from: the user's folder, mirrors, package managers; what is said when none has
+them.
+"""
 
 import gzip
 import hashlib
@@ -13,9 +15,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from netreduce.datasets import sources
-from netreduce.datasets.sources import DebianPackage, File, Mirror, NpmPackage, PythonPackage, Unavailable, decompress, obtain, present, unpack
-from netreduce.datasets.table import entry
+from netreduce.data import sources
+from netreduce.data.sources import (
+    DebianPackage,
+    File,
+    Mirror,
+    NpmPackage,
+    PythonPackage,
+    Unavailable,
+    decompress,
+    obtain,
+    present,
+    unpack,
+)
+from netreduce.data.table import entry
 from netreduce.errors import DataError
 
 CONTENTS = {"train-images-idx3-ubyte": b"many images " * 50, "train-labels-idx1-ubyte": b"labels"}
@@ -29,7 +42,9 @@ FILES = tuple(file_of(name, content) for name, content in CONTENTS.items())
 
 
 def dataset(*sources_, archive=None, image_folder=False):
-    return replace(entry("mnist"), files=FILES, sources=sources_, archive=archive, image_folder=image_folder)
+    return replace(
+        entry("mnist"), files=FILES, sources=sources_, archive=archive, image_folder=image_folder
+    )
 
 
 def tar(contents, mode="w:gz", folder="some/folder/"):
@@ -64,7 +79,13 @@ class Fake(sources.Source):
 
 @pytest.mark.parametrize("nested", ["", "raw/MNIST/"])
 @pytest.mark.parametrize("rename", [str, lambda name: name.replace("-idx", ".idx")])
-@pytest.mark.parametrize("pack", [lambda name, content: (name, content), lambda name, content: (f"{name}.gz", gzip.compress(content))])
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda name, content: (name, content),
+        lambda name, content: (f"{name}.gz", gzip.compress(content)),
+    ],
+)
 def test_files_put_by_hand_come_first(tmp_path, nested, rename, pack):
     for name, content in CONTENTS.items():
         name, content = pack(rename(name), content)
@@ -124,7 +145,9 @@ def test_truncated_gzip_put_by_hand(tmp_path, cut):
         obtain(dataset(), tmp_path)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
+@pytest.mark.skipif(
+    os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user"
+)
 def test_a_file_that_may_not_be_read(tmp_path):
     name = next(iter(CONTENTS))
     (tmp_path / name).write_bytes(b"")
@@ -158,7 +181,10 @@ def test_when_all_fail_every_reason_is_given_and_nothing_wrong_is_kept(tmp_path)
     message = str(error.value)
     assert message.startswith("MNIST: no source has all the files\n")
     assert f"{tmp_path}/mnist/: no train-images-idx3-ubyte, train-labels-idx1-ubyte" in message
-    assert f"found 25 bytes with SHA-256 {hashlib.sha256(b'<html>log in first</html>').hexdigest()}, expected 600 bytes" in message
+    assert (
+        f"found 25 bytes with SHA-256 {hashlib.sha256(b'<html>log in first</html>').hexdigest()},"
+        " expected 600 bytes" in message
+    )
     assert "a fake: the moon is full" in message
     assert f"Put them into {tmp_path}/mnist/ by hand, as they are or gzipped:" in message
     for file in FILES:
@@ -167,7 +193,13 @@ def test_when_all_fail_every_reason_is_given_and_nothing_wrong_is_kept(tmp_path)
 
 
 def test_advice_for_an_archive_and_for_images(tmp_path):
-    with pytest.raises(DataError, match=r"by hand, unpacked or in all\.tar\.gz:[\s\S]*or images as .*train/<class>/\*, .*test/<class>/\*"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"by hand, unpacked or in all\.tar\.gz:[\s\S]*or images as .*train/<class>/\*,"
+            r" .*test/<class>/\*"
+        ),
+    ):
         obtain(dataset(archive="all.tar.gz", image_folder=True), tmp_path)
 
 
@@ -229,24 +261,32 @@ def test_a_mirror(server, tmp_path):
         server.pages[f"/data/{name}.gz"] = gzip.compress(content), len(gzip.compress(content))
     assert obtain(dataset(mirror_of(server)), tmp_path) == list(CONTENTS.values())
     server.pages.clear()
-    assert obtain(dataset(mirror_of(server)), tmp_path) == list(CONTENTS.values())  # not downloaded again
+    assert obtain(dataset(mirror_of(server)), tmp_path) == list(
+        CONTENTS.values()
+    )  # not downloaded again
 
 
 def test_a_mirror_with_an_archive(server, tmp_path):
     content = tar(CONTENTS)
     server.pages["/data/all.tar.gz"] = content, len(content)
-    assert obtain(dataset(mirror_of(server), archive="all.tar.gz"), tmp_path) == list(CONTENTS.values())
+    assert obtain(dataset(mirror_of(server), archive="all.tar.gz"), tmp_path) == list(
+        CONTENTS.values()
+    )
 
 
 def test_a_mirror_without_the_file(server, tmp_path):
-    with pytest.raises(DataError, match=r"127\.0\.0\.1:\d+/data/: train-images-idx3-ubyte\.gz: 404"):
+    with pytest.raises(
+        DataError, match=r"127\.0\.0\.1:\d+/data/: train-images-idx3-ubyte\.gz: 404"
+    ):
         obtain(dataset(mirror_of(server)), tmp_path)
 
 
 def test_a_download_that_breaks_off(server, tmp_path):
     content = gzip.compress(CONTENTS[FILES[0].name])
     server.pages[f"/data/{FILES[0].name}.gz"] = content[:20], len(content)
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: .*(IncompleteRead|20 bytes read)"):
+    with pytest.raises(
+        DataError, match=r"train-images-idx3-ubyte\.gz: .*(IncompleteRead|20 bytes read)"
+    ):
         obtain(dataset(mirror_of(server)), tmp_path / "mnist")
     assert not (tmp_path / "mnist").exists()
 
@@ -258,7 +298,9 @@ def test_a_mirror_that_refuses_or_does_not_answer(monkeypatch, tmp_path):
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         closed.bind(("127.0.0.1", 0))
-        silent, refusing = (Mirror(f"http://127.0.0.1:{s.getsockname()[1]}/") for s in (listening, closed))
+        silent, refusing = (
+            Mirror(f"http://127.0.0.1:{s.getsockname()[1]}/") for s in (listening, closed)
+        )
         with pytest.raises(DataError) as error:
             obtain(dataset(silent, refusing), tmp_path)
     assert f"{silent.url}: train-images-idx3-ubyte.gz: timed out" in str(error.value)
@@ -276,7 +318,11 @@ def client(monkeypatch, tmp_path):
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setattr(sources.shutil, "which", lambda name: str(folder / name) if (folder / name).exists() else None)
+    monkeypatch.setattr(
+        sources.shutil,
+        "which",
+        lambda name: str(folder / name) if (folder / name).exists() else None,
+    )
 
     def install(name, script):
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -287,16 +333,26 @@ def client(monkeypatch, tmp_path):
 
 def test_an_npm_package(client, tmp_path):
     (tmp_path / "package.tgz").write_bytes(tar(CONTENTS, folder="package/data/"))
-    client("npm", f'[ "$1 $2" = "pack numbers@1.0.0" ] && cp {tmp_path}/package.tgz numbers-1.0.0.tgz')
-    assert dict(NpmPackage("numbers", "1.0.0").fetch(FILES, None)) == dict(zip(FILES, CONTENTS.values(), strict=True))
+    client(
+        "npm", f'[ "$1 $2" = "pack numbers@1.0.0" ] && cp {tmp_path}/package.tgz numbers-1.0.0.tgz'
+    )
+    assert dict(NpmPackage("numbers", "1.0.0").fetch(FILES, None)) == dict(
+        zip(FILES, CONTENTS.values(), strict=True)
+    )
 
 
 def test_a_debian_package(client, tmp_path):
     for name, content in CONTENTS.items():
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
     client("apt-get", '[ "$1" = download ] && touch numbers_1_all.deb')
-    client("dpkg-deb", f'[ "$1 $2" = "-x numbers_1_all.deb" ] && mkdir -p usr/share/numbers && cp {tmp_path}/*.gz usr/share/numbers')
-    assert dict(DebianPackage("numbers", "usr/share/numbers/").fetch(FILES, None)) == dict(zip(FILES, CONTENTS.values(), strict=True))
+    client(
+        "dpkg-deb",
+        f'[ "$1 $2" = "-x numbers_1_all.deb" ] && mkdir -p usr/share/numbers && cp {tmp_path}/*.gz'
+        " usr/share/numbers",
+    )
+    assert dict(DebianPackage("numbers", "usr/share/numbers/").fetch(FILES, None)) == dict(
+        zip(FILES, CONTENTS.values(), strict=True)
+    )
 
 
 def test_a_debian_package_without_a_file(client):
@@ -306,11 +362,17 @@ def test_a_debian_package_without_a_file(client):
         list(DebianPackage("numbers", "usr/share/numbers/").fetch(FILES, None))
 
 
-@pytest.mark.parametrize(("source", "name"), [(NpmPackage("a", "1"), "npm"), (DebianPackage("a", "b/"), "apt-get")])
+@pytest.mark.parametrize(
+    ("source", "name"), [(NpmPackage("a", "1"), "npm"), (DebianPackage("a", "b/"), "apt-get")]
+)
 def test_clients_that_are_absent_or_fail(client, monkeypatch, source, name):
     with pytest.raises(Unavailable, match=f"^{name} is not installed$"):
         list(source.fetch(FILES, None))
-    client(name, "echo first >&2; echo E: no such package >&2; echo A complete log of this run is there >&2; exit 3")
+    client(
+        name,
+        "echo first >&2; echo E: no such package >&2; echo A complete log of this run is there >&2;"
+        " exit 3",
+    )
     with pytest.raises(Unavailable, match=r"^E: no such package$"):
         list(source.fetch(FILES, None))
     client(name, "exit 3")

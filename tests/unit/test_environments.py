@@ -1,4 +1,6 @@
-"""Every step's conda environment holds what its scripts import and nothing else, in the versions that requirements.txt pins."""
+"""Every step's conda environment holds what its scripts import and nothing else, in the versions
+that requirements.txt pins.
+"""
 
 import ast
 import re
@@ -14,24 +16,34 @@ from packaging.utils import canonicalize_name
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
-from netreduce.datasets.sources import PythonPackage
-from netreduce.datasets.table import DATASETS
-from netreduce.techniques import TECHNIQUES
+from netreduce.chains.techniques import TECHNIQUES
+from netreduce.data.sources import PythonPackage
+from netreduce.data.table import DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]
-# Where the name of a package is not that of its module: module → package on PyPI, package on PyPI → package on conda-forge.
+# Where the name of a package is not that of its module: module → package on PyPI, package on PyPI →
+# package on conda-forge.
 ON_PYPI = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 ON_CONDA_FORGE = {"torch": "pytorch", "typst": "typst-py"}
-NOT_ON_CONDA_FORGE = {"ai_edge_litert"}  # netreduce.latency goes without it
-READERS = {"keras_h5": ".h5", "keras_zip": ".keras", "pytorch": ".pth", "text": ".txt"}  # module of netreduce.io → suffix that it is for
+NOT_ON_CONDA_FORGE = {"ai_edge_litert"}  # netreduce.measures.latency goes without it
+READERS = {
+    "keras_h5": ".h5",
+    "keras_zip": ".keras",
+    "pytorch": ".pth",
+    "text": ".txt",
+}  # module of netreduce.formats → suffix that it is for
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "envs").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
 def rules():
-    config = ConfigSettings(config={"imagenet": {"vgg16": {"weights": "vgg16.pth", "architecture": "vgg16"}}})
+    config = ConfigSettings(
+        config={"imagenet": {"vgg16": {"weights": "vgg16.pth", "architecture": "vgg16"}}}
+    )
     with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-        workflow = api.workflow(ResourceSettings(), config, snakefile=ROOT / "Snakefile", workdir=ROOT)
+        workflow = api.workflow(
+            ResourceSettings(), config, snakefile=ROOT / "Snakefile", workdir=ROOT
+        )
         yield list(workflow._workflow.rules)
 
 
@@ -58,8 +70,15 @@ def imports(file):
                 names |= {top} - sys.stdlib_module_names
                 continue
             parts = module.split(".") if module else []
-            paths = [base.joinpath(*parts[: end + 1]) for end in range(len(parts))] + [base.joinpath(*parts, member) for member in members]
-            files |= {found for path in paths for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file()}
+            paths = [base.joinpath(*parts[: end + 1]) for end in range(len(parts))] + [
+                base.joinpath(*parts, member) for member in members
+            ]
+            files |= {
+                found
+                for path in paths
+                for found in (path.with_suffix(".py"), path / "__init__.py")
+                if found.is_file()
+            }
     return names, files - {ROOT / "src/netreduce/__init__.py"}
 
 
@@ -72,20 +91,33 @@ def _running(node):
 
 
 def formats(rule):
-    """Suffixes of the network files that a rule reads and writes; all of them where its input depends on the config."""
+    """Suffixes of the network files that a rule reads and writes; all of them where its input
+    depends on the config.
+    """
     if callable(dict(rule.input.items()).get("weights")):
         return set(READERS.values())
     return {Path(str(path)).suffix for path in [*rule.input, *rule.output] if not callable(path)}
 
 
 def needed(rule):
-    """Packages, by their names on PyPI, that a rule's script imports, directly and through the project's modules."""
+    """Packages, by their names on PyPI, that a rule's script imports, directly and through the
+    project's modules.
+    """
     waiting, seen, names = {ROOT / rule.input.script}, set(), set()
-    unread = {ROOT / f"src/netreduce/io/{module}.py" for module, suffix in READERS.items() if suffix not in formats(rule)}
+    unread = {
+        ROOT / f"src/netreduce/formats/{module}.py"
+        for module, suffix in READERS.items()
+        if suffix not in formats(rule)
+    }
     if rule.name == "reduce":  # imports the technique by name
         waiting |= {module_file(technique.module) for technique in TECHNIQUES.values()}
     if rule.name == "data":  # finds the files in packages without importing them
-        names |= {source.module for entry in DATASETS.values() for source in entry.sources if isinstance(source, PythonPackage)}
+        names |= {
+            source.module
+            for entry in DATASETS.values()
+            for source in entry.sources
+            if isinstance(source, PythonPackage)
+        }
     while waiting:
         file = waiting.pop()
         seen.add(file)
@@ -105,14 +137,19 @@ def environment(step):
     content = yaml.safe_load((ROOT / "envs" / f"{step}.yaml").read_text())
     assert content.keys() == {"channels", "dependencies"}
     assert content["channels"] == ["conda-forge"]
-    return dict(re.fullmatch(r"([a-z0-9-]+) ?=([\d.]+)", dependency).groups() for dependency in content["dependencies"])
+    return dict(
+        re.fullmatch(r"([a-z0-9-]+) ?=([\d.]+)", dependency).groups()
+        for dependency in content["dependencies"]
+    )
 
 
 def pinned(*files):
     """Versions in requirements files for the Python of the environments."""
     found = {}
     for file in files:
-        for name, version, marker in re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\\\n]+)(?: *; *([^\\\n]+))?", (ROOT / file).read_text(), re.M):
+        for name, version, marker in re.findall(
+            r"^([A-Za-z0-9_.-]+)==([^ ;\\\n]+)(?: *; *([^\\\n]+))?", (ROOT / file).read_text(), re.M
+        ):
             if "python_full_version >=" not in marker:
                 found[canonicalize_name(name)] = version
     return found
@@ -122,7 +159,11 @@ def pinned(*files):
 def test_environment_holds_what_the_step_imports_and_no_more(step, rules):
     wanted = {"python"}
     for rule in rules:
-        if rule.conda_env and Path(str(rule.conda_env)).stem == step and "script" in dict(rule.input.items()):
+        if (
+            rule.conda_env
+            and Path(str(rule.conda_env)).stem == step
+            and "script" in dict(rule.input.items())
+        ):
             wanted |= {ON_CONDA_FORGE.get(name, name) for name in needed(rule) - NOT_ON_CONDA_FORGE}
     wanted |= {"tensorflow"} if "keras" in wanted else set()  # Keras needs a backend
     assert set(environment(step)) == wanted
@@ -139,7 +180,9 @@ def test_environment_and_requirements_agree_on_versions(step):
 
 def test_every_rule_that_runs_a_script_names_an_environment_and_leaks_nothing_into_it(rules):
     for rule in rules:
-        assert not (rule.is_script or rule.is_run or rule.is_notebook or rule.is_wrapper), f"{rule.name}: only shell keeps Snakemake's packages out"
+        assert not (rule.is_script or rule.is_run or rule.is_notebook or rule.is_wrapper), (
+            f"{rule.name}: only shell keeps Snakemake's packages out"
+        )
         if rule.shellcmd:
             assert Path(str(rule.conda_env)).stem in ENVIRONMENTS, rule.name
     assert not any("snakemake" in environment(step) for step in ENVIRONMENTS)
@@ -150,16 +193,28 @@ def test_every_environment_is_used(rules):
 
 
 def test_requirements_are_what_is_imported_and_pinned_exactly():
-    direct, everything = pinned("requirements.in", "requirements-torch.txt"), pinned("requirements.txt", "requirements-torch.txt")
+    direct, everything = (
+        pinned("requirements.in", "requirements-torch.txt"),
+        pinned("requirements.txt", "requirements-torch.txt"),
+    )
     assert direct.items() <= everything.items()
     packages = set().union(*(environment(step) for step in ENVIRONMENTS)) - {"python"}
     on_pypi = {conda: name for name, conda in ON_CONDA_FORGE.items()}
-    around = {"snakemake", "pygments", "tensorflow-cpu", "ai-edge-litert"}  # the workflow, its reports, TensorFlow and LiteRT on Linux x86-64
+    around = {
+        "snakemake",
+        "pygments",
+        "tensorflow-cpu",
+        "ai-edge-litert",
+    }  # the workflow, its reports, TensorFlow and LiteRT on Linux x86-64
     assert set(direct) == {on_pypi.get(name, name) for name in packages} | around
 
 
 def test_what_torch_needs_is_pinned():
-    wanted = {canonicalize_name(re.match(r"[\w.-]+", line)[0]) for line in metadata.requires("torch") if "extra ==" not in line}
+    wanted = {
+        canonicalize_name(re.match(r"[\w.-]+", line)[0])
+        for line in metadata.requires("torch")
+        if "extra ==" not in line
+    }
     cuda = {name for name in wanted if re.match("nvidia|cuda|triton", name)}
     assert wanted - cuda <= pinned("requirements.txt").keys()
 
@@ -175,5 +230,8 @@ def test_every_pin_has_hashes(file):
 
 
 def test_snakemake_reads_the_workflow_without_numpy():
-    code = "import sys; sys.modules.update(dict.fromkeys(['numpy', 'scipy', 'h5py', 'pandas', 'torch'])); from netreduce import techniques"
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['numpy', 'scipy', 'h5py', 'pandas',"
+        " 'torch'])); from netreduce import techniques"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT / "src", check=True)

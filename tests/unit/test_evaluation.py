@@ -5,9 +5,15 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from netreduce.errors import ParameterError, SampleError
-from netreduce.evaluation import accuracy, evaluate, predict_classes, spread, wilson_interval
-from netreduce.layers import Conv2D, Dense
+from netreduce.measures.evaluation import (
+    accuracy,
+    evaluate,
+    predict_classes,
+    spread,
+    wilson_interval,
+)
 from netreduce.network import Network
+from netreduce.network.layers import Conv2D, Dense
 
 IDENTITY = Network([Dense(np.eye(3, dtype=np.float32))], (3,))
 SWAPPED = Network([Dense(np.eye(3, dtype=np.float32)[:, [1, 0, 2]])], (3,))
@@ -32,7 +38,9 @@ def test_agreement_with_another_network_or_its_predictions():
 def test_the_interval_is_wilsons(counts):
     successes, trials = counts
     expected = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    assert wilson_interval(successes, trials) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert wilson_interval(successes, trials) == pytest.approx(
+        (expected.low, expected.high), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(3, 2), (-1, 2), (0, 0)])
@@ -43,7 +51,9 @@ def test_impossible_counts(successes, trials):
 
 def test_spread_over_seeds():
     result = spread([0.5, 0.7, 0.9])
-    assert (result.mean, result.std, result.minimum, result.maximum, result.count) == pytest.approx((0.7, 0.2, 0.5, 0.9, 3))
+    assert (result.mean, result.std, result.minimum, result.maximum, result.count) == pytest.approx(
+        (0.7, 0.2, 0.5, 0.9, 3)
+    )
     assert spread([0.5]).std == 0
 
 
@@ -69,11 +79,15 @@ def test_samples_and_labels_that_do_not_fit(x, y, message):
 
 
 def test_reference_predictions_of_other_samples():
-    with pytest.raises(SampleError, match=r"reference predictions must have shape \(4,\).*found \(3,\)"):
+    with pytest.raises(
+        SampleError, match=r"reference predictions must have shape \(4,\).*found \(3,\)"
+    ):
         evaluate(IDENTITY, X, Y, reference=np.array([0, 1, 2]))
 
 
 def test_a_network_without_one_score_per_class():
     network = Network([Conv2D(np.ones((1, 1, 1, 1), np.float32))], (2, 2, 1))
-    with pytest.raises(SampleError, match=r"one score per class, found outputs of shape \(2, 2, 1\)"):
+    with pytest.raises(
+        SampleError, match=r"one score per class, found outputs of shape \(2, 2, 1\)"
+    ):
         evaluate(network, np.zeros((1, 2, 2, 1)), [0])

@@ -11,9 +11,15 @@ from netreduce.files import replacing
 
 def killed_while_writing(path):
     """The temporary file of a process that was killed."""
-    code = "import os, sys; from netreduce.files import replacing; f = replacing(sys.argv[1]); f.__enter__().touch(); os.kill(os.getpid(), 9)"
+    code = (
+        "import os, sys; from netreduce.files import replacing; f = replacing(sys.argv[1]);"
+        " f.__enter__().touch(); os.kill(os.getpid(), 9)"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.run([sys.executable, "-c", code, path], env=environment, check=False).returncode == -9
+    assert (
+        subprocess.run([sys.executable, "-c", code, path], env=environment, check=False).returncode
+        == -9
+    )
     (left,) = path.parent.glob(".*.part*")
     return left
 
@@ -43,4 +49,6 @@ def test_a_failing_block_leaves_the_old_file(tmp_path):
     with pytest.raises(ZeroDivisionError), replacing(tmp_path / "net.h5") as temporary:
         temporary.write_text("half")
         1 / 0  # noqa: B018
-    assert [path.name for path in tmp_path.iterdir()] == ["net.h5"] and (tmp_path / "net.h5").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["net.h5"] and (
+        tmp_path / "net.h5"
+    ).read_text() == "old"

@@ -8,9 +8,9 @@ from io_networks import NETWORKS, assert_same, network, quantized, samples
 
 import netreduce
 from netreduce.errors import ModelFileError, UnsupportedLayerError
-from netreduce.io import load, save
-from netreduce.layers import Dense, Layer
+from netreduce.formats import load, save
 from netreduce.network import Network
+from netreduce.network.layers import Dense, Layer
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras", ".pth", ".txt"])
@@ -60,7 +60,9 @@ def test_the_same_network_gives_the_same_bytes(tmp_path, suffix, monkeypatch):
 
 
 def test_quantized_networks_are_small(tmp_path):
-    original = netreduce.Network([Dense(np.random.default_rng(0).normal(size=(784, 500)).astype(np.float32))], (784,))
+    original = netreduce.Network(
+        [Dense(np.random.default_rng(0).normal(size=(784, 500)).astype(np.float32))], (784,)
+    )
     save(quantized(original, scale=0.5), tmp_path / "network.h5")
     assert (tmp_path / "network.h5").stat().st_size < 784 * 500 * 4 / 4
 
@@ -83,7 +85,10 @@ def test_public_names():
 @pytest.mark.parametrize("name", ["network.onnx", "network", "network.h5.gz"])
 def test_unknown_suffixes_are_refused(tmp_path, name):
     for action in (lambda: load(tmp_path / name), lambda: save(network("vector"), tmp_path / name)):
-        with pytest.raises(ModelFileError, match=rf"{name}: unknown suffix '.*', expected one of .h5, .keras, .pth, .txt"):
+        with pytest.raises(
+            ModelFileError,
+            match=rf"{name}: unknown suffix '.*', expected one of .h5, .keras, .pth, .txt",
+        ):
             action()
 
 
@@ -94,7 +99,16 @@ def test_missing_files_are_named(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras", ".pth", ".txt"])
-@pytest.mark.parametrize("content", [b"", b"rubbish", b"\x89HDF\r\n\x1a\n" + bytes(100), b"PK\x03\x04" + bytes(100), bytes(range(256))])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"rubbish",
+        b"\x89HDF\r\n\x1a\n" + bytes(100),
+        b"PK\x03\x04" + bytes(100),
+        bytes(range(256)),
+    ],
+)
 def test_rubbish_is_refused(tmp_path, suffix, content):
     path = tmp_path / f"rubbish{suffix}"
     path.write_bytes(content)

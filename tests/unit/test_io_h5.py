@@ -1,4 +1,6 @@
-"""Keras files read and written without Keras: configurations of Keras 1 to 3, weight files, damaged and hostile files."""
+"""Keras files read and written without Keras: configurations of Keras 1 to 3, weight files, damaged
+and hostile files.
+"""
 
 import io
 import json
@@ -11,12 +13,12 @@ import numpy as np
 import pytest
 from io_networks import NETWORKS, assert_same, network, quantized
 
-from netreduce.architectures import build
 from netreduce.errors import ModelFileError, NetreduceError, UnsupportedLayerError
-from netreduce.io import load, save
-from netreduce.io.keras_config import keras_order
-from netreduce.layers import Activation, BatchNormalization, Dense
+from netreduce.formats import load, save
+from netreduce.formats.keras_config import keras_order
 from netreduce.network import Network
+from netreduce.network.architectures import build
+from netreduce.network.layers import Activation, BatchNormalization, Dense
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "published"
 
@@ -24,12 +26,16 @@ PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "published"
 def write_h5(path, model, weights):
     """A .h5 file by hand: `weights` holds a list of arrays per layer."""
     with h5py.File(path, "w") as file:
-        file.attrs["model_config"] = model if isinstance(model, str | bytes | int) else json.dumps(model)
+        file.attrs["model_config"] = (
+            model if isinstance(model, str | bytes | int) else json.dumps(model)
+        )
         group = file.create_group("model_weights")
         group.attrs["layer_names"] = [name.encode() for name in weights]
         for name, arrays in weights.items():
             layer = group.create_group(name)
-            layer.attrs["weight_names"] = np.array([f"{name}/w{i}:0".encode() for i in range(len(arrays))], dtype="S")
+            layer.attrs["weight_names"] = np.array(
+                [f"{name}/w{i}:0".encode() for i in range(len(arrays))], dtype="S"
+            )
             for i, array in enumerate(arrays):
                 layer.create_dataset(f"{name}/w{i}:0", data=array)
     return path
@@ -50,10 +56,18 @@ def node(*sources):
 
 def functional(**layers):
     """A Functional model: name=(entry, names of the layers it reads)."""
-    entries = [{**described, "name": name, "inbound_nodes": node(*sources)} for name, (described, sources) in layers.items()]
+    entries = [
+        {**described, "name": name, "inbound_nodes": node(*sources)}
+        for name, (described, sources) in layers.items()
+    ]
     return {
         "class_name": "Functional",
-        "config": {"name": "model", "layers": entries, "input_layers": [[entries[0]["name"], 0, 0]], "output_layers": [[entries[-1]["name"], 0, 0]]},
+        "config": {
+            "name": "model",
+            "layers": entries,
+            "input_layers": [[entries[0]["name"], 0, 0]],
+            "output_layers": [[entries[-1]["name"], 0, 0]],
+        },
     }
 
 
@@ -86,10 +100,19 @@ def test_keras_1(tmp_path):
         entry("Dense", "dense_1", output_dim=3, activation="softmax", bias=False),
         entry("Dropout", "dropout_1", p=0.25),
     ]  # fmt: skip
-    weights = {"convolution2d_1": [np.ones((3, 2, 2, 3), np.float32), B], "dense_1": [np.ones((9, 3), np.float32)]}
-    found = load(write_h5(tmp_path / "old.h5", {"class_name": "Sequential", "config": layers}, weights))
+    weights = {
+        "convolution2d_1": [np.ones((3, 2, 2, 3), np.float32), B],
+        "dense_1": [np.ones((9, 3), np.float32)],
+    }
+    found = load(
+        write_h5(tmp_path / "old.h5", {"class_name": "Sequential", "config": layers}, weights)
+    )
     assert found.names == ("conv2d_1", "max_pooling2d_1", "flatten_1", "dense_1", "dropout_1")
-    assert (found.layers[0].strides, found.layers[0].padding, found.layers[0].activation) == ((2, 1), "same", "relu")
+    assert (found.layers[0].strides, found.layers[0].padding, found.layers[0].activation) == (
+        (2, 1),
+        "same",
+        "relu",
+    )
     assert found.layers[3].bias.tolist() == [0, 0, 0]
     assert found.layers[4].rate == 0.25
 
@@ -100,8 +123,12 @@ def test_batch_normalization_without_scale_or_center(tmp_path):
         ({"center": False}, 3, ("given", "zeros")),
         ({"scale": False, "center": False}, 2, ("ones", "zeros")),
     ):
-        model = sequential(entry("BatchNormalization", "bn", axis=[1], epsilon=0.01, **settings), shape=(3,))
-        layer = load(write_h5(tmp_path / "bn.h5", model, {"bn": [B + i for i in range(arrays)]})).layers[0]
+        model = sequential(
+            entry("BatchNormalization", "bn", axis=[1], epsilon=0.01, **settings), shape=(3,)
+        )
+        layer = load(
+            write_h5(tmp_path / "bn.h5", model, {"bn": [B + i for i in range(arrays)]})
+        ).layers[0]
         assert layer.epsilon == 0.01
         np.testing.assert_array_equal(layer.gamma, np.ones(3) if expected[0] == "ones" else B)
         np.testing.assert_array_equal(layer.beta, np.zeros(3) if expected[1] == "zeros" else B)
@@ -119,7 +146,14 @@ def test_batch_normalization_without_scale_or_center(tmp_path):
         (entry("LeakyReLU", "a"), Activation("leaky_relu", 0.3)),
         (entry("Softmax", "a", axis=-1), Activation("softmax")),
         (entry("Activation", "a", activation="swish"), Activation("silu")),
-        (entry("Activation", "a", activation={"module": "builtins", "class_name": "function", "config": "tanh"}), Activation("tanh")),
+        (
+            entry(
+                "Activation",
+                "a",
+                activation={"module": "builtins", "class_name": "function", "config": "tanh"},
+            ),
+            Activation("tanh"),
+        ),
     ],
 )
 def test_activation_layers(tmp_path, described, expected):
@@ -128,7 +162,14 @@ def test_activation_layers(tmp_path, described, expected):
 
 
 def test_functional_models_may_list_their_layers_in_any_order(tmp_path):
-    model = functional(**{"in": (inputs(4), ()), "a": (dense("a"), ["in"]), "b": (dense("b"), ["in"]), "sum": (entry("Add", "sum"), ["b", "a"])})
+    model = functional(
+        **{
+            "in": (inputs(4), ()),
+            "a": (dense("a"), ["in"]),
+            "b": (dense("b"), ["in"]),
+            "sum": (entry("Add", "sum"), ["b", "a"]),
+        }
+    )
     model["config"]["layers"].reverse()
     found = load(write_h5(tmp_path / "network.h5", model, {"a": [W, B], "b": [W + 1, B]}))
     assert found.sources == ((-1,), (-1,), (0, 1))
@@ -136,7 +177,11 @@ def test_functional_models_may_list_their_layers_in_any_order(tmp_path):
 
 
 def test_layer_names_may_hold_slashes(tmp_path):
-    found = load(write_h5(tmp_path / "network.h5", sequential(dense("block1/dense")), {"block1/dense": [W, B]}))
+    found = load(
+        write_h5(
+            tmp_path / "network.h5", sequential(dense("block1/dense")), {"block1/dense": [W, B]}
+        )
+    )
     np.testing.assert_array_equal(found.layers[0].kernel, W)
 
 
@@ -181,13 +226,20 @@ def weight_file(path, network, keras_3=False):
                 for j, array in enumerate(layer.arrays().values()):
                     group.create_dataset(str(j), data=array)
             return path
-        names = [b"in", *(f"block{i}".encode() for i, layer in enumerate(network.layers) if layer.arrays())]
+        names = [
+            b"in",
+            *(f"block{i}".encode() for i, layer in enumerate(network.layers) if layer.arrays()),
+        ]
         file.attrs["layer_names"] = names
         file.create_group("in").attrs["weight_names"] = []
-        for name, layer in zip(names[1:], (layer for layer in network.layers if layer.arrays()), strict=True):
+        for name, layer in zip(
+            names[1:], (layer for layer in network.layers if layer.arrays()), strict=True
+        ):
             group = file.create_group(name.decode())
             group.attrs["weight_names"] = [name + b"_W_1:0", name + b"_b_1:0"]
-            for dataset, array in zip(group.attrs["weight_names"], layer.arrays().values(), strict=True):
+            for dataset, array in zip(
+                group.attrs["weight_names"], layer.arrays().values(), strict=True
+            ):
                 group.create_dataset(dataset, data=array)
     return path
 
@@ -196,16 +248,28 @@ def weight_file(path, network, keras_3=False):
 def test_weight_files_fill_an_architecture(tmp_path, keras_3):
     path = weight_file(tmp_path / "network.weights.h5", network("vector"), keras_3)
     assert_same(network("vector"), load(path, NETWORKS["vector"]()))
-    assert_same(network("vector"), load(path, {"name": "mlp", "hidden": [8], "input_shape": [12], "classes": 3}))
+    assert_same(
+        network("vector"),
+        load(path, {"name": "mlp", "hidden": [8], "input_shape": [12], "classes": 3}),
+    )
 
 
 def test_weight_files_that_do_not_fit(tmp_path):
     path = weight_file(tmp_path / "network.h5", network("vector"))
-    with pytest.raises(ModelFileError, match=r"network.h5: the file holds weights but no model_config: an architecture must say"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"network.h5: the file holds weights but no model_config: an architecture must say",
+    ):
         load(path)
-    with pytest.raises(ModelFileError, match=r"network.h5: found weights of 2 layers \(block0, block1\), expected 5"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"network.h5: found weights of 2 layers \(block0, block1\), expected 5",
+    ):
         load(path, "lenet5")
-    with pytest.raises(ModelFileError, match=r"network.h5: layer 'dense_1': kernel: found shape \(12, 8\), expected \(12, 9\)"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"network.h5: layer 'dense_1': kernel: found shape \(12, 8\), expected \(12, 9\)",
+    ):
         load(path, build({"name": "mlp", "hidden": [9]}, (12,), 3))
 
 
@@ -236,12 +300,23 @@ def test_weight_files_that_do_not_fit(tmp_path):
 def test_unsupported_layers_are_named(tmp_path, described, shape, message):
     model = sequential(described, shape=shape)
     with pytest.raises(UnsupportedLayerError, match=message) as caught:
-        load(write_h5(tmp_path / "network.h5", model, {"c": [np.ones((2, 2, 2, 3), np.float32), B], "d": [W, B]}))
+        load(
+            write_h5(
+                tmp_path / "network.h5",
+                model,
+                {"c": [np.ones((2, 2, 2, 3), np.float32), B], "d": [W, B]},
+            )
+        )
     assert "network.h5: " in str(caught.value)
 
 
 Unsupported, Malformed = UnsupportedLayerError, ModelFileError
-GRAPH = {"in": (inputs(4), ()), "a": (dense("a"), ["in"]), "b": (dense("b"), ["in"]), "sum": (entry("Add", "sum"), ["a", "b"])}
+GRAPH = {
+    "in": (inputs(4), ()),
+    "a": (dense("a"), ["in"]),
+    "b": (dense("b"), ["in"]),
+    "sum": (entry("Add", "sum"), ["a", "b"]),
+}
 
 
 def graph(**changes):
@@ -306,7 +381,11 @@ def in_sequence(edit):
 )  # fmt: skip
 def test_malformed_models_are_refused(tmp_path, model, error, message):
     weights = {name: [W, B] for name in ("a", "b", "d", "sum")}
-    weights["b"] = [np.ones((4, 5), np.float32), np.ones(5, np.float32)] if 'units": 5' in json.dumps(model, default=str) else [W, B]
+    weights["b"] = (
+        [np.ones((4, 5), np.float32), np.ones(5, np.float32)]
+        if 'units": 5' in json.dumps(model, default=str)
+        else [W, B]
+    )
     with pytest.raises(error, match=message) as caught:
         load(write_h5(tmp_path / "network.h5", model, weights))
     assert str(caught.value).startswith(f"{tmp_path / 'network.h5'}: ")
@@ -433,7 +512,10 @@ def test_strings_that_hdf5_would_never_finish_reading(tmp_path):
     heap = content.find(b"GCOL")
     content[heap + 16 : heap + 32] = bytes(16)
     path.write_bytes(content)
-    with pytest.raises(ModelFileError, match=rf"network.h5: the strings at byte {heap:,} of the HDF5 file are damaged"):
+    with pytest.raises(
+        ModelFileError,
+        match=rf"network.h5: the strings at byte {heap:,} of the HDF5 file are damaged",
+    ):
         load(path)
 
 
@@ -445,20 +527,47 @@ def test_ten_gigabytes_that_are_not_there(tmp_path):
             dataset = replaced(file, shape=(50_000, 50_000), dtype="f4", **settings)
             if settings:
                 dataset[:1000, :1000] = 1
-        with pytest.raises(ModelFileError, match=r"layer 'd': kernel: claims 10,000,000,000 bytes of shape \(50000, 50000\), the file stores"):
+        with pytest.raises(
+            ModelFileError,
+            match=(
+                r"layer 'd': kernel: claims 10,000,000,000 bytes of shape \(50000, 50000\), the"
+                r" file stores"
+            ),
+        ):
             load(path)
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda f: f["quantization"].move("dense_1", "dense_9"), r"quantization of layer 'dense_9', which does not exist or has no kernel"),
-        (lambda f: f["quantization"].move("dense_1", "flatten_1"), r"quantization of layer 'flatten_1', which does not exist or has no kernel"),
-        (lambda f: f["quantization/dense_1"].attrs.update(bits=99.0), r"layer 'dense_1': quantization with 99.0 bits"),
-        (lambda f: f["quantization/dense_1"].attrs.pop("bits"), r"not a valid network file \(KeyError"),
-        (lambda f: f["quantization/dense_1/scale"].write_direct(np.array(0.3)), r"layer 'dense_1': the weights do not lie on the grid"),
-        (lambda f: f["quantization/dense_1/scale"].write_direct(np.array(-1.0)), r"quantization scale must be finite and positive"),
-        (lambda f: f["quantization/dense_1"].move("scale", "other"), r"dataset 'quantization/dense_1/scale' is missing"),
+        (
+            lambda f: f["quantization"].move("dense_1", "dense_9"),
+            r"quantization of layer 'dense_9', which does not exist or has no kernel",
+        ),
+        (
+            lambda f: f["quantization"].move("dense_1", "flatten_1"),
+            r"quantization of layer 'flatten_1', which does not exist or has no kernel",
+        ),
+        (
+            lambda f: f["quantization/dense_1"].attrs.update(bits=99.0),
+            r"layer 'dense_1': quantization with 99.0 bits",
+        ),
+        (
+            lambda f: f["quantization/dense_1"].attrs.pop("bits"),
+            r"not a valid network file \(KeyError",
+        ),
+        (
+            lambda f: f["quantization/dense_1/scale"].write_direct(np.array(0.3)),
+            r"layer 'dense_1': the weights do not lie on the grid",
+        ),
+        (
+            lambda f: f["quantization/dense_1/scale"].write_direct(np.array(-1.0)),
+            r"quantization scale must be finite and positive",
+        ),
+        (
+            lambda f: f["quantization/dense_1"].move("scale", "other"),
+            r"dataset 'quantization/dense_1/scale' is missing",
+        ),
     ],
 )
 def test_quantization_that_does_not_fit(tmp_path, edit, message):
@@ -471,7 +580,9 @@ def test_quantization_that_does_not_fit(tmp_path, edit, message):
 
 
 def test_any_damaged_byte_is_refused_or_harmless(tmp_path):
-    """Flip bytes all over a file: loading gives a network or one of our errors, never another exception."""
+    """Flip bytes all over a file: loading gives a network or one of our errors, never another
+    exception.
+    """
     path = tmp_path / "network.h5"
     save(Network([Dense(W), BatchNormalization(B + 1, B, B, B + 1)], (4,)), path)
     content = path.read_bytes()
@@ -495,7 +606,10 @@ def archive(path, compression=zipfile.ZIP_STORED, **changes):
     save(network("vector"), path)
     with zipfile.ZipFile(path) as original:
         members = {name: original.read(name) for name in original.namelist()}
-    members |= {{"config": "config.json", "weights": "model.weights.h5"}.get(name, name): content for name, content in changes.items()}
+    members |= {
+        {"config": "config.json", "weights": "model.weights.h5"}.get(name, name): content
+        for name, content in changes.items()
+    }
     with zipfile.ZipFile(path, "w", compression) as changed:
         for name, content in members.items():
             if content is not None:
@@ -510,8 +624,14 @@ def archive(path, compression=zipfile.ZIP_STORED, **changes):
         ({"/etc/passwd": b"x"}, r"the archive has a member outside of itself, '/etc/passwd'"),
         ({"a\\..\\..\\b": b"x"}, r"the archive has a member outside of itself"),
         ({"C:/x": b"x"}, r"the archive has a member outside of itself"),
-        ({"config": None}, r"the archive must hold config.json once, found metadata.json, model.weights.h5"),
-        ({"weights": None}, r"the archive must hold model.weights.h5 once, found metadata.json, config.json"),
+        (
+            {"config": None},
+            r"the archive must hold config.json once, found metadata.json, model.weights.h5",
+        ),
+        (
+            {"weights": None},
+            r"the archive must hold model.weights.h5 once, found metadata.json, config.json",
+        ),
         ({"config": b"{"}, r"config.json is not valid JSON"),
         ({"config": b'{"class_name": "Sequential", "config": null}'}, r"not a valid network file"),
         ({"weights": b"rubbish"}, r"not a valid network file"),
@@ -528,7 +648,7 @@ def test_compressed_archives_are_read(tmp_path):
 
 
 def test_oversized_members_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("netreduce.io.keras_zip.FREE_BYTES", 0)
+    monkeypatch.setattr("netreduce.formats.keras_zip.FREE_BYTES", 0)
     with pytest.raises(ModelFileError, match=r"config.json claims 3,000,000 bytes in a file of"):
         load(archive(tmp_path / "network.keras", zipfile.ZIP_DEFLATED, config=b" " * 3_000_000))
 
@@ -537,5 +657,7 @@ def test_wrong_weights_in_an_archive(tmp_path):
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file["layers/dense/vars/0"] = np.ones((12, 8), np.float32)
-    with pytest.raises(ModelFileError, match=r"layer 'dense_1': found 1 arrays \(0\), expected 2 \(kernel, bias\)"):
+    with pytest.raises(
+        ModelFileError, match=r"layer 'dense_1': found 1 arrays \(0\), expected 2 \(kernel, bias\)"
+    ):
         load(archive(tmp_path / "network.keras", weights=content.getvalue()))

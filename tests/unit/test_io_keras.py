@@ -1,4 +1,6 @@
-"""Files against Keras itself: what we write it loads, what it writes we load, and both compute the same."""
+"""Files against Keras itself: what we write it loads, what it writes we load, and both compute the
+same.
+"""
 
 import os
 
@@ -11,7 +13,7 @@ from io_networks import NETWORKS, assert_same, network, quantized, samples
 from keras import layers as L
 
 from netreduce.errors import UnsupportedLayerError
-from netreduce.io import load, save
+from netreduce.formats import load, save
 
 SUFFIXES = (".h5", ".keras")
 
@@ -23,7 +25,9 @@ def predicted(model, x):
 def assert_computes(model, network, tolerance=1e-5):
     x = samples(network)
     expected = predicted(model, x)
-    np.testing.assert_allclose(network.predict(x), expected, atol=tolerance * max(1, np.abs(expected).max()))
+    np.testing.assert_allclose(
+        network.predict(x), expected, atol=tolerance * max(1, np.abs(expected).max())
+    )
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -52,7 +56,9 @@ def test_batches_of_any_size_are_predicted(tmp_path):
     save(original, tmp_path / "network.h5")
     x = samples(original, 5)
     model = keras.models.load_model(tmp_path / "network.h5")
-    np.testing.assert_allclose(model.predict(x, batch_size=2, verbose=0), original.predict(x), atol=1e-5)
+    np.testing.assert_allclose(
+        model.predict(x, batch_size=2, verbose=0), original.predict(x), atol=1e-5
+    )
 
 
 def sequential():
@@ -87,13 +93,17 @@ def functional():
     x = L.ReLU(max_value=6)(x)
     x = L.Concatenate()([x, right])
     pooled, flat = L.GlobalAveragePooling2D()(x), L.Dense(2, activation="tanh")(L.Flatten()(x))
-    return keras.Model(inputs, L.Dense(3, activation="softmax")(L.Concatenate(axis=1)([flat, pooled])))
+    return keras.Model(
+        inputs, L.Dense(3, activation="softmax")(L.Concatenate(axis=1)([flat, pooled]))
+    )
 
 
 def drawn(model):
     """Statistics of batch normalization as training would leave them."""
     random = np.random.default_rng(0)
-    model.set_weights([random.uniform(0.5, 1.5, w.shape) * 0.5 if w.ndim == 1 else w for w in model.get_weights()])
+    model.set_weights(
+        [random.uniform(0.5, 1.5, w.shape) * 0.5 if w.ndim == 1 else w for w in model.get_weights()]
+    )
     return model
 
 
@@ -134,7 +144,9 @@ def test_weight_files_of_keras(tmp_path, name):
 def test_networks_go_through_keras_unchanged(tmp_path, suffix):
     original = network("mlp")
     save(original, tmp_path / f"network{suffix}")
-    keras.models.load_model(tmp_path / f"network{suffix}", compile=False).save(tmp_path / f"again{suffix}")
+    keras.models.load_model(tmp_path / f"network{suffix}", compile=False).save(
+        tmp_path / f"again{suffix}"
+    )
     assert_same(original, load(tmp_path / f"again{suffix}"))
 
 
@@ -144,11 +156,15 @@ def test_what_keras_can_do_and_we_cannot_is_refused(tmp_path, suffix):
     shared = L.Dense(4, name="twice")
     inner = keras.Sequential([keras.Input((4,)), L.Dense(4)], name="inner")
     outputs = {
-        r"'trick' \(Lambda\): layers of this class are not supported": L.Lambda(lambda x: x * 2, name="trick")(inputs),
+        r"'trick' \(Lambda\): layers of this class are not supported": L.Lambda(
+            lambda x: x * 2, name="trick"
+        )(inputs),
         r"'twice' \(Dense\): the layer is shared: called 2 times": shared(shared(inputs)),
         r"'inner' \(Sequential\): models inside models are not supported": inner(inputs),
         r"models with 2 outputs are not supported": [L.Dense(2)(inputs), L.Dense(3)(inputs)],
-        r"'bits' \(UnitNormalization\): layers of this class are not supported": L.UnitNormalization(name="bits")(inputs),
+        r"'bits' \(UnitNormalization\): layers of this class are not supported": (
+            L.UnitNormalization(name="bits")(inputs)
+        ),
     }
     for message, output in outputs.items():
         keras.Model(inputs, output).save(tmp_path / f"network{suffix}")

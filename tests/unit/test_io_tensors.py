@@ -1,4 +1,6 @@
-"""State_dicts (.pth) and text (.txt): PyTorch's names, orientation and order; foreign writers; files that do not fit."""
+"""State_dicts (.pth) and text (.txt): PyTorch's names, orientation and order; foreign writers;
+files that do not fit.
+"""
 
 import os
 import time
@@ -14,15 +16,23 @@ from hypothesis.extra.numpy import arrays
 from io_networks import NETWORKS, assert_same, network, samples
 from torch import nn
 
-from netreduce.architectures import build
-from netreduce.conversion import from_torch, to_torch
 from netreduce.errors import ModelFileError, UnsupportedLayerError
-from netreduce.io import load, save
-from netreduce.io.pytorch import read_state_dict
-from netreduce.io.tensors import to_tensors
-from netreduce.io.text import read_tensors, write_tensors
-from netreduce.layers import Activation, Add, BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
+from netreduce.formats import load, save
+from netreduce.formats.pytorch import read_state_dict
+from netreduce.formats.tensors import to_tensors
+from netreduce.formats.text import read_tensors, write_tensors
+from netreduce.formats.torch_module import from_torch, to_torch
 from netreduce.network import Network
+from netreduce.network.architectures import build
+from netreduce.network.layers import (
+    Activation,
+    Add,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Flatten,
+    MaxPooling2D,
+)
 
 MLP = {"name": "mlp", "hidden": [4, 3]}
 
@@ -44,7 +54,9 @@ def mlp():
 def test_the_module_computes_the_same(name):
     original = network(name)
     x = samples(original)
-    np.testing.assert_allclose(torch_outputs(to_torch(original), x), original.predict(x), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        torch_outputs(to_torch(original), x), original.predict(x), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -54,7 +66,13 @@ def test_modules_go_back(name):
 
 def test_the_state_dict_has_the_names_of_the_layers():
     names = set(to_torch(network("vgg-small")).state_dict())
-    assert {"conv2d_1.weight", "conv2d_6.bias", "batch_normalization_1.running_mean", "batch_normalization_7.running_var", "dense_2.bias"} <= names
+    assert {
+        "conv2d_1.weight",
+        "conv2d_6.bias",
+        "batch_normalization_1.running_mean",
+        "batch_normalization_7.running_var",
+        "dense_2.bias",
+    } <= names
 
 
 def test_saved_files_are_state_dicts(tmp_path):
@@ -67,10 +85,17 @@ def test_saved_files_are_state_dicts(tmp_path):
 
 
 def user_network():
-    """A LeNet-5 with batch normalization as a user of PyTorch would write it, with names of their own."""
+    """A LeNet-5 with batch normalization as a user of PyTorch would write it, with names of their
+    own.
+    """
     return nn.Sequential(
         OrderedDict(
-            features=nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)),
+            features=nn.Sequential(
+                nn.Conv2d(3, 6, 3, padding=1, bias=False),
+                nn.BatchNorm2d(6),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ),
             flatten=nn.Flatten(),
             fc1=nn.Linear(6 * 2 * 3, 7),
             act=nn.ReLU(),
@@ -93,7 +118,14 @@ def user_template():
     return Network(layers, (4, 6, 3))
 
 
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}, lambda state: {"model_state_dict": state}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model_state_dict": state},
+    ],
+)
 def test_a_users_own_network_is_matched_in_order(tmp_path, wrap):
     torch.manual_seed(0)
     module = user_network()
@@ -108,7 +140,9 @@ def test_text_and_state_dict_of_a_user_agree(tmp_path):
     torch.manual_seed(0)
     torch.save(user_network().state_dict(), tmp_path / "mine.pth")
     write_tensors(read_state_dict(tmp_path / "mine.pth"), tmp_path / "mine.txt")
-    assert_same(load(tmp_path / "mine.pth", user_template()), load(tmp_path / "mine.txt", user_template()))
+    assert_same(
+        load(tmp_path / "mine.pth", user_template()), load(tmp_path / "mine.txt", user_template())
+    )
 
 
 def test_half_precision_is_widened(tmp_path):
@@ -128,7 +162,9 @@ def test_sizes_are_found_in_the_tensors(tmp_path, suffix):
 def test_orders_that_pytorch_cannot_add_are_refused():
     kernel = np.ones((12, 12), np.float32)
     mixed = Network([Flatten(), Dense(kernel), Add()], (2, 2, 3), [(-1,), (0,), (0, 1)])
-    with pytest.raises(UnsupportedLayerError, match="add_1 adds features that PyTorch has in different orders"):
+    with pytest.raises(
+        UnsupportedLayerError, match="add_1 adds features that PyTorch has in different orders"
+    ):
         to_torch(mixed)
 
 
@@ -140,10 +176,14 @@ class Exploit:
 def test_files_with_code_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"dense_1.weight": Exploit()}, tmp_path / "code.pth")
-    with pytest.raises(ModelFileError, match=r"code.pth: refused: a .pth must hold tensors and nothing else"):
+    with pytest.raises(
+        ModelFileError, match=r"code.pth: refused: a .pth must hold tensors and nothing else"
+    ):
         load(tmp_path / "code.pth", MLP)
     torch.save(to_torch(mlp()), tmp_path / "code.pth")
-    with pytest.raises(ModelFileError, match=r"code.pth: refused: a .pth must hold tensors and nothing else"):
+    with pytest.raises(
+        ModelFileError, match=r"code.pth: refused: a .pth must hold tensors and nothing else"
+    ):
         load(tmp_path / "code.pth", MLP)
     assert not (tmp_path / "exploited").exists()
 
@@ -151,7 +191,10 @@ def test_files_with_code_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("pickled", [b"\x80\x02X\x01", b"\x80\x02K\x01Q.", b"", b"\x80\x02N."])
 def test_damaged_pickles_are_refused(tmp_path, pickled):
     save(mlp(), tmp_path / "network.pth")
-    with zipfile.ZipFile(tmp_path / "network.pth") as original, zipfile.ZipFile(tmp_path / "damaged.pth", "w") as damaged:
+    with (
+        zipfile.ZipFile(tmp_path / "network.pth") as original,
+        zipfile.ZipFile(tmp_path / "damaged.pth", "w") as damaged,
+    ):
         for name in original.namelist():
             damaged.writestr(name, pickled if name.endswith("/data.pkl") else original.read(name))
     with pytest.raises(ModelFileError, match=r"damaged.pth: "):
@@ -160,7 +203,10 @@ def test_damaged_pickles_are_refused(tmp_path, pickled):
 
 def test_compressed_archives_are_refused(tmp_path):
     save(mlp(), tmp_path / "network.pth")
-    with zipfile.ZipFile(tmp_path / "network.pth") as original, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb:
+    with (
+        zipfile.ZipFile(tmp_path / "network.pth") as original,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
         for name in original.namelist():
             bomb.writestr(name, original.read(name))
     with pytest.raises(ModelFileError, match=r"bomb.pth: the archive is compressed"):
@@ -176,19 +222,49 @@ def state(**changes):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: state(dense_2__weight=torch.zeros(4, 3)), r"tensor 'dense_2.weight': found shape \(4, 3\), expected \(3, 4\)"),
-        (lambda: state(dense_2__weight=torch.zeros(12)), r"tensor 'dense_2.weight': found shape \(12,\), expected \(3, 4\)"),
-        (lambda: state(dense_2__bias=None), r"the tensors do not fit the architecture: missing dense_2.bias$"),
-        (lambda: state(extra__weight=torch.zeros(1)), r"the tensors do not fit the architecture: not expected extra.weight$"),
-        (lambda: state(dense_2__bias=None, dense_2__gain=torch.zeros(3)), r"missing dense_2.bias; not expected dense_2.gain"),
-        (lambda: {"w": torch.zeros(1)}, r"found 1 tensors \(w\) that do not match the 6 expected \(dense_1.weight, dense_1.bias, "),
-        (lambda: state(dense_1__bias=torch.full((4,), torch.nan)), r"tensor 'dense_1.bias': found 4 values that are NaN or infinite"),
+        (
+            lambda: state(dense_2__weight=torch.zeros(4, 3)),
+            r"tensor 'dense_2.weight': found shape \(4, 3\), expected \(3, 4\)",
+        ),
+        (
+            lambda: state(dense_2__weight=torch.zeros(12)),
+            r"tensor 'dense_2.weight': found shape \(12,\), expected \(3, 4\)",
+        ),
+        (
+            lambda: state(dense_2__bias=None),
+            r"the tensors do not fit the architecture: missing dense_2.bias$",
+        ),
+        (
+            lambda: state(extra__weight=torch.zeros(1)),
+            r"the tensors do not fit the architecture: not expected extra.weight$",
+        ),
+        (
+            lambda: state(dense_2__bias=None, dense_2__gain=torch.zeros(3)),
+            r"missing dense_2.bias; not expected dense_2.gain",
+        ),
+        (
+            lambda: {"w": torch.zeros(1)},
+            (
+                r"found 1 tensors \(w\) that do not match the 6 expected \(dense_1.weight,"
+                r" dense_1.bias, "
+            ),
+        ),
+        (
+            lambda: state(dense_1__bias=torch.full((4,), torch.nan)),
+            r"tensor 'dense_1.bias': found 4 values that are NaN or infinite",
+        ),
         (
             lambda: state(dense_1__bias=torch.zeros(4, dtype=torch.int64)),
             r"tensor 'dense_1.bias': expected dense floating-point numbers, found torch.int64",
         ),
-        (lambda: state(dense_1__weight=torch.zeros(1).expand(4, 2)), r"tensor 'dense_1.weight': claims shape \(4, 2\), the file holds fewer"),
-        (lambda: state(dense_1__weight=torch.zeros(4, 2).to_sparse()), r"tensor 'dense_1.weight': expected dense floating-point numbers"),
+        (
+            lambda: state(dense_1__weight=torch.zeros(1).expand(4, 2)),
+            r"tensor 'dense_1.weight': claims shape \(4, 2\), the file holds fewer",
+        ),
+        (
+            lambda: state(dense_1__weight=torch.zeros(4, 2).to_sparse()),
+            r"tensor 'dense_1.weight': expected dense floating-point numbers",
+        ),
         (lambda: {"dense_1.weight": [1.0]}, r"'dense_1.weight' is a list, expected a tensor"),
         (lambda: torch.zeros(3), r"expected a state_dict, found Tensor"),
         (dict, r"expected a state_dict, found dict"),
@@ -204,7 +280,10 @@ def test_state_dicts_that_do_not_fit(tmp_path, content, message):
 @pytest.mark.parametrize("suffix", [".pth", ".txt"])
 def test_tensors_need_an_architecture(tmp_path, suffix):
     save(mlp(), tmp_path / f"network{suffix}")
-    with pytest.raises(ModelFileError, match=f"network{suffix}: .* holds tensors only: an architecture must say what they are"):
+    with pytest.raises(
+        ModelFileError,
+        match=f"network{suffix}: .* holds tensors only: an architecture must say what they are",
+    ):
         load(tmp_path / f"network{suffix}")
 
 
@@ -212,8 +291,21 @@ def test_tensors_need_an_architecture(tmp_path, suffix):
 
 
 def test_the_format(tmp_path):
-    save(Network([Dense(np.array([[1, -0.5], [0.1, 3e-9]], np.float32), np.array([0, 1e10], np.float32))], (2,)), tmp_path / "network.txt")
-    assert (tmp_path / "network.txt").read_bytes() == b"Layer: dense_1.weight\n1.0, 0.1, -0.5, 3e-09\n\nLayer: dense_1.bias\n0.0, 1e+10\n\n"
+    save(
+        Network(
+            [
+                Dense(
+                    np.array([[1, -0.5], [0.1, 3e-9]], np.float32), np.array([0, 1e10], np.float32)
+                )
+            ],
+            (2,),
+        ),
+        tmp_path / "network.txt",
+    )
+    assert (
+        (tmp_path / "network.txt").read_bytes()
+        == b"Layer: dense_1.weight\n1.0, 0.1, -0.5, 3e-09\n\nLayer: dense_1.bias\n0.0, 1e+10\n\n"
+    )
 
 
 @settings(deadline=None, max_examples=100)
@@ -251,7 +343,13 @@ FOREIGN = {
     "wrapped": "Layer: a.weight\n1, 2,\n3,\n  4\n\nLayer: a.bias\n5\n6\n\n",
     "windows": "\ufeffLayer: a.weight\r\n1, 2, 3, 4\r\n\r\nLayer: a.bias\r\n5, 6\r\n\r\n",
     "blank lines": "\n\nLayer: a.weight\n\n1, 2, 3, 4,\n\n\n\n  Layer :  a.bias  \n\n5, 6\n \n\n\n",
-    "long lines": "Layer: a.weight\n" + " " * 3_000_000 + "1, 2, " + " " * 1_500_000 + "3, 4\n\nLayer: a.bias\n5, 6\n",
+    "long lines": (
+        "Layer: a.weight\n"
+        + " " * 3_000_000
+        + "1, 2, "
+        + " " * 1_500_000
+        + "3, 4\n\nLayer: a.bias\n5, 6\n"
+    ),
 }
 
 
@@ -276,13 +374,17 @@ GOOD = "Layer: dense_1.weight\n1, 2, 3, 4\n\nLayer: dense_1.bias\n5, 6\n\n"
         ("6", "1_000", r"line 5, tensor 'dense_1.bias': '1_000' is not"),
         ("6", "0x10", r"line 5, tensor 'dense_1.bias': '0x10' is not"),
         ("6", "6.0.1", r"line 5, tensor 'dense_1.bias': '6.0.1' is not"),
-        (", 4", "", r"tensor 'dense_1.weight' \(line 1\): found 3 values, expected 4 \(shape \(2, 2\)\)"),
+        (
+            ", 4",
+            "",
+            r"tensor 'dense_1.weight' \(line 1\): found 3 values, expected 4 \(shape \(2, 2\)\)",
+        ),
         (", 6", ", 6, 7", r"tensor 'dense_1.bias' \(line 4\): found 3 values, expected 2"),
         ("5, 6", "", r"tensor 'dense_1.bias' \(line 4\): found 0 values, expected 2"),
         ("Layer: dense_1.bias\n5, 6\n", "", r"missing dense_1.bias"),
         ("dense_1.bias", "dense_1.bais", r"missing dense_1.bias; not expected dense_1.bais"),
         ("dense_1.bias", "dense_1.weight", r"line 4: tensor 'dense_1.weight' appears twice"),
-        ("dense_1.bias", "", r"line 4: a tensor without a name"),
+        ("dense_1.bias", "", r"line 4: a nameless tensor"),
         ("Layer: dense_1.weight\n", "", r"line 1: expected 'Layer: <name>', found '1, 2, 3, 4'"),
         (GOOD, "", r"no tensors found, expected lines 'Layer: <name>'"),
         (GOOD, "\n\n", r"no tensors found"),

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from lumping_networks import KINDS, Builder, mlp
 
 from netreduce.errors import ParameterError, UnsupportedLayerError, VerificationError
-from netreduce.io import load
-from netreduce.layers import (
+from netreduce.formats import load
+from netreduce.lumping import class_counts, lump, published_class_counts, replay
+from netreduce.lumping.bound import logits
+from netreduce.network import Network
+from netreduce.network.layers import (
     Activation,
     Add,
     AveragePooling2D,
@@ -22,15 +25,17 @@ from netreduce.layers import (
     MaxPooling2D,
     Quantization,
 )
-from netreduce.lumping import class_counts, lump, published_class_counts, replay
-from netreduce.lumping.bound import logits
-from netreduce.network import Network
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "published"
 
 
 def dense(kernel, bias=None, activation="relu", dtype=np.float64, **options):
-    return Dense(np.array(kernel, dtype), None if bias is None else np.array(bias, dtype), activation, **options)
+    return Dense(
+        np.array(kernel, dtype),
+        None if bias is None else np.array(bias, dtype),
+        activation,
+        **options,
+    )
 
 
 def found(lumping):
@@ -38,7 +43,11 @@ def found(lumping):
 
 
 def inputs(network, count=200, seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, (count, *network.input_shape)).astype(network.dtype)
+    return (
+        np.random.default_rng(seed)
+        .uniform(-1, 1, (count, *network.input_shape))
+        .astype(network.dtype)
+    )
 
 
 def same_function(network, lumping, tolerance):
@@ -51,7 +60,9 @@ def equal(one, other):
     return all(
         np.array_equal(array, other_array)
         for layer, other_layer in zip(one.layers, other.layers, strict=True)
-        for array, other_array in zip(layer.arrays().values(), other_layer.arrays().values(), strict=True)
+        for array, other_array in zip(
+            layer.arrays().values(), other_layer.arrays().values(), strict=True
+        )
     )
 
 
@@ -59,7 +70,11 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(seed=st.integers(0, 10**6), dtype=st.sampled_from([np.float32, np.float64]), padding=st.sampled_from(["valid", "same"]))
+@given(
+    seed=st.integers(0, 10**6),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    padding=st.sampled_from(["valid", "same"]),
+)
 @settings(max_examples=8, deadline=None)
 def test_planted_multiples_are_found_and_nothing_else(kind, seed, dtype, padding):
     builder = Builder(seed, dtype, padding)
@@ -77,11 +92,21 @@ def test_planted_multiples_are_found_and_nothing_else(kind, seed, dtype, padding
 def test_dead_constant_and_unread_neurons(seed, dtype):
     first, second, last = mlp(4, 9, 8, 3, seed=seed, dtype=dtype).layers
     kernel, bias = first.kernel.copy(), first.bias.copy()
-    kernel[:, [1, 2, 5]], bias[[1, 2, 5]] = 0, (0.75, -0.75, 0)  # one constant, two dead for their biases
+    kernel[:, [1, 2, 5]], bias[[1, 2, 5]] = (
+        0,
+        (0.75, -0.75, 0),
+    )  # one constant, two dead for their biases
     next_kernel, next_bias = second.kernel.copy(), np.abs(second.bias)
     next_kernel[7] = 0  # nobody reads the neuron
     next_kernel[:, 4], next_bias[4] = -np.abs(next_kernel[:, 4]), -10  # never active behind a ReLU
-    network = Network([first.replace(kernel=kernel, bias=bias), second.replace(kernel=next_kernel, bias=next_bias), last], (4,))
+    network = Network(
+        [
+            first.replace(kernel=kernel, bias=bias),
+            second.replace(kernel=next_kernel, bias=next_bias),
+            last,
+        ],
+        (4,),
+    )
     lumping = lump(network, input_range=(-1, 1), verify=True)
     kinds = {(merge.layer, merge.neuron): merge.kind for merge in lumping.merges}
     planted = {
@@ -91,13 +116,17 @@ def test_dead_constant_and_unread_neurons(seed, dtype):
         ("dense_1", 7): "unread",
         ("dense_2", 4): "constant",
     }
-    assert planted.items() <= kinds.items()  # other neurons of the second layer may be dead by chance
+    assert (
+        planted.items() <= kinds.items()
+    )  # other neurons of the second layer may be dead by chance
     assert set(kinds.values()) == {"constant", "unread"}
     same_function(network, lumping, 1e-5 if dtype == np.float32 else 1e-12)
 
 
 def test_what_dies_when_others_go():
-    """Neuron 0 is read by neuron 1 of the next layer alone, which nobody reads; neurons 1 and 2 cancel once they are merged."""
+    """Neuron 0 is read by neuron 1 of the next layer alone, which nobody reads; neurons 1 and 2
+    cancel once they are merged.
+    """
     first = dense([[1, 1, 2, 3], [1, -1, -2, 1]], [0.1, 0.4, 0.8, 0.3])
     second = dense([[0, 1], [2, 0], [-1, 0], [1, 1]], [0, 0])
     last = dense([[1.0], [0.0]], activation="linear")
@@ -114,7 +143,9 @@ def test_what_dies_when_others_go():
 
 
 def test_a_layer_keeps_one_neuron():
-    network = Network([dense(np.zeros((2, 3)), [1, 2, -3]), dense(np.ones((3, 2)), activation="linear")], (2,))
+    network = Network(
+        [dense(np.zeros((2, 3)), [1, 2, -3]), dense(np.ones((3, 2)), activation="linear")], (2,)
+    )
     lumping = lump(network, verify=True)
     assert lumping.network.layers[0].outputs == 1
     assert np.allclose(lumping.network.predict(np.zeros((1, 2))), 3)
@@ -138,7 +169,13 @@ def test_a_layer_keeps_one_neuron():
 )
 def test_activations(activation, doubles, twins):
     kernel = np.array([[0.3, 0.6, -0.3, 0.3], [0.7, 1.4, -0.7, 0.7]])
-    network = Network([dense(kernel, [0.2, 0.4, -0.2, 0.2], activation), dense([[1.0], [2], [3], [4]], activation="linear")], (2,))
+    network = Network(
+        [
+            dense(kernel, [0.2, 0.4, -0.2, 0.2], activation),
+            dense([[1.0], [2], [3], [4]], activation="linear"),
+        ],
+        (2,),
+    )
     expected = ({("dense_1", 1, 0)} if doubles else set()) | {("dense_1", 3, 0)}
     lumping = lump(network, input_range=(-1, 1), verify=True)
     assert found(lumping) == expected  # a negative multiple never merges
@@ -148,7 +185,14 @@ def test_activations(activation, doubles, twins):
 def test_an_activation_layer_of_its_own():
     kernel = [[1, 2, 1], [1, 2, 1]]
     for layer, expected in ((Activation("leaky_relu", -0.5), {1, 2}), (Activation("sigmoid"), {2})):
-        network = Network([dense(kernel, [1, 2, 1], "linear"), layer, dense(np.ones((3, 1)), activation="linear")], (2,))
+        network = Network(
+            [
+                dense(kernel, [1, 2, 1], "linear"),
+                layer,
+                dense(np.ones((3, 1)), activation="linear"),
+            ],
+            (2,),
+        )
         lumping = lump(network, input_range=(-1, 1), verify=True)
         assert {merge.neuron for merge in lumping.merges} == expected
         same_function(network, lumping, 1e-12)
@@ -157,7 +201,9 @@ def test_an_activation_layer_of_its_own():
 def test_outputs_and_layers_before_softmax_between_stay():
     twins = dense([[1, 1], [2, 2]], [1, 1])
     assert not lump(Network([twins], (2,))).merges
-    network = Network([twins.replace(activation="linear"), Activation("softmax"), dense(np.ones((2, 1)))], (2,))
+    network = Network(
+        [twins.replace(activation="linear"), Activation("softmax"), dense(np.ones((2, 1)))], (2,)
+    )
     assert not lump(network).merges
 
 
@@ -180,7 +226,13 @@ def test_residual_block():
 def test_close_but_different_neurons_stay():
     """Ratios that differ by one part in 10^5 in float32, in 10^13 in float64."""
     for dtype, step in ((np.float32, 1e-5), (np.float64, 1e-13)):
-        network = Network([dense([[1, 2], [1, 2 + 2 * step]], [1, 2], dtype=dtype), dense([[1.0], [1]], activation="linear", dtype=dtype)], (2,))
+        network = Network(
+            [
+                dense([[1, 2], [1, 2 + 2 * step]], [1, 2], dtype=dtype),
+                dense([[1.0], [1]], activation="linear", dtype=dtype),
+            ],
+            (2,),
+        )
         assert not lump(network).merges
 
 
@@ -188,7 +240,9 @@ def test_close_but_different_neurons_stay():
 
 
 def normalized(padding, betas):
-    """Two proportional channels whose batch normalizations shift them by the same, or not by the same, multiple."""
+    """Two proportional channels whose batch normalizations shift them by the same, or not by the
+    same, multiple.
+    """
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal((3, 3, 2, 2))
     kernel[..., 1] = 2 * kernel[..., 0]
@@ -197,7 +251,9 @@ def normalized(padding, betas):
     return Network([Conv2D(kernel, np.array([0.5, 1.0]), "relu"), norm, behind], (7, 7, 2))
 
 
-@pytest.mark.parametrize(("padding", "betas", "merged"), [("valid", (1, 5), 1), ("same", (1, 5), 0), ("same", (1, 2), 1)])
+@pytest.mark.parametrize(
+    ("padding", "betas", "merged"), [("valid", (1, 5), 1), ("same", (1, 5), 0), ("same", (1, 2), 1)]
+)
 def test_shifts_before_padding(padding, betas, merged):
     network = normalized(padding, betas)
     lumping = lump(network, input_range=(-1, 1), verify=True)
@@ -206,15 +262,25 @@ def test_shifts_before_padding(padding, betas, merged):
 
 
 def test_constant_channels_before_padding_join_one_of_them():
-    """A constant that a padded convolution reads is no bias: it is missing at the border. But one constant channel can stand for all."""
+    """A constant that a padded convolution reads is no bias: it is missing at the border. But one
+    constant channel can stand for all.
+    """
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal((3, 3, 2, 5))
     kernel[..., :3] = 0
-    norm = BatchNormalization(rng.uniform(1, 2, 5), rng.standard_normal(5), rng.standard_normal(5), np.ones(5))
-    layers = [Conv2D(kernel, np.array([0.0, 0.0, 1.0, 0.3, 0.1]), "relu"), norm, Conv2D(rng.standard_normal((3, 3, 5, 3)), padding="same")]
+    norm = BatchNormalization(
+        rng.uniform(1, 2, 5), rng.standard_normal(5), rng.standard_normal(5), np.ones(5)
+    )
+    layers = [
+        Conv2D(kernel, np.array([0.0, 0.0, 1.0, 0.3, 0.1]), "relu"),
+        norm,
+        Conv2D(rng.standard_normal((3, 3, 5, 3)), padding="same"),
+    ]
     network = Network(layers, (7, 7, 2))
     lumping = lump(network, input_range=(-1, 1), verify=True)
-    assert len(lumping.merges) == 2 and all(merge.kind == "constant" and merge.into in (0, 1, 2) for merge in lumping.merges)
+    assert len(lumping.merges) == 2 and all(
+        merge.kind == "constant" and merge.into in (0, 1, 2) for merge in lumping.merges
+    )
     same_function(network, lumping, 1e-12)
     assert equal(replay(network, lumping.record()), lumping.network)
 
@@ -222,9 +288,20 @@ def test_constant_channels_before_padding_join_one_of_them():
 def test_a_norm_of_zero_slope_makes_a_constant():
     rng = np.random.default_rng(0)
     norm = BatchNormalization(np.array([1.0, 0, 2]), np.array([1.0, 2, 3]), np.zeros(3), np.ones(3))
-    for first in (Conv2D(rng.standard_normal((3, 3, 2, 3)), None, "relu"), Conv2D(rng.standard_normal((3, 3, 2, 3)))):
+    for first in (
+        Conv2D(rng.standard_normal((3, 3, 2, 3)), None, "relu"),
+        Conv2D(rng.standard_normal((3, 3, 2, 3))),
+    ):
         network = Network(
-            [first, norm, Activation("relu"), MaxPooling2D(), Flatten(), dense(rng.standard_normal((12, 2)), activation="linear")], (6, 6, 2)
+            [
+                first,
+                norm,
+                Activation("relu"),
+                MaxPooling2D(),
+                Flatten(),
+                dense(rng.standard_normal((12, 2)), activation="linear"),
+            ],
+            (6, 6, 2),
         )
         lumping = lump(network, input_range=(-1, 1), verify=True)
         assert [(merge.neuron, merge.kind) for merge in lumping.merges] == [(1, "constant")]
@@ -232,25 +309,46 @@ def test_a_norm_of_zero_slope_makes_a_constant():
 
 
 def test_a_channel_that_one_reader_sees_as_constant():
-    """It cannot stand for a channel that this reader sees move, though the other reader sees both as multiples; two of its kind merge."""
+    """It cannot stand for a channel that this reader sees move, though the other reader sees both
+    as multiples; two of its kind merge.
+    """
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal((3, 3, 2, 4))
     kernel[..., 1:] = kernel[..., :1] * [2, 3, 4]
-    norm = BatchNormalization(np.array([0.0, 1, 2, 0]), np.array([1.0, 2, 3, 4]), np.zeros(4), np.ones(4))
-    layers = [Conv2D(kernel, None, "relu"), norm, Conv2D(rng.standard_normal((3, 3, 4, 2))), Conv2D(rng.standard_normal((3, 3, 4, 2))), Add()]
+    norm = BatchNormalization(
+        np.array([0.0, 1, 2, 0]), np.array([1.0, 2, 3, 4]), np.zeros(4), np.ones(4)
+    )
+    layers = [
+        Conv2D(kernel, None, "relu"),
+        norm,
+        Conv2D(rng.standard_normal((3, 3, 4, 2))),
+        Conv2D(rng.standard_normal((3, 3, 4, 2))),
+        Add(),
+    ]
     network = Network(layers, (7, 7, 2), [(-1,), (0,), (0,), (1,), (2, 3)])
     lumping = lump(network, input_range=(-1, 1), verify=True)
     assert found(lumping) == {("conv2d_1", 2, 1), ("conv2d_1", 3, 0)}
     same_function(network, lumping, 1e-12)
-    assert (np.abs(network.predict(inputs(network)) - lump(network, 0.9, (-1, 1)).network.predict(inputs(network))).max(axis=0) < 1e-9).all()
+    assert (
+        np.abs(
+            network.predict(inputs(network))
+            - lump(network, 0.9, (-1, 1)).network.predict(inputs(network))
+        ).max(axis=0)
+        < 1e-9
+    ).all()
 
 
 def test_negative_slopes_before_max_pooling():
-    """max(−x) is not −max(x): channels of opposite slopes merge behind a mean, not behind a maximum."""
+    """max(−x) is not −max(x): channels of opposite slopes merge behind a mean, not behind a
+    maximum.
+    """
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal((3, 3, 2, 2))
     kernel[..., 1] = kernel[..., 0]
-    layers = [Conv2D(kernel, None, "relu"), BatchNormalization(np.array([1.0, -1]), np.zeros(2), np.zeros(2), np.ones(2))]
+    layers = [
+        Conv2D(kernel, None, "relu"),
+        BatchNormalization(np.array([1.0, -1]), np.zeros(2), np.zeros(2), np.ones(2)),
+    ]
     last = [Flatten(), dense(rng.standard_normal((8, 2)), activation="linear")]
     assert not lump(Network([*layers, MaxPooling2D(2), *last], (6, 6, 2))).merges
     network = Network([*layers, AveragePooling2D(2), *last], (6, 6, 2))
@@ -268,7 +366,11 @@ def test_depthwise_kernels_must_match_too():
         taps = filters.copy()
         if factor:
             taps[:, :, 1] = factor * taps[:, :, 0]
-        layers = [Conv2D(kernel, np.array([1.0, 3])), DepthwiseConv2D(taps, None, "relu", padding="same"), Conv2D(rng.standard_normal((1, 1, 2, 2)))]
+        layers = [
+            Conv2D(kernel, np.array([1.0, 3])),
+            DepthwiseConv2D(taps, None, "relu", padding="same"),
+            Conv2D(rng.standard_normal((1, 1, 2, 2))),
+        ]
         lumping = lump(Network(layers, (5, 5, 2)), input_range=(-1, 1), verify=True)
         assert len(lumping.merges) == merged
 
@@ -278,16 +380,25 @@ def test_depthwise_kernels_must_match_too():
 
 def quantized(codes, scale, bits=2, bias=None, activation="relu", dtype=np.float32, **options):
     codes = np.asarray(codes)
-    return Dense((scale * codes).astype(dtype), bias, activation, quantization=Quantization(scale, bits, **options))
+    return Dense(
+        (scale * codes).astype(dtype),
+        bias,
+        activation,
+        quantization=Quantization(scale, bits, **options),
+    )
 
 
 def test_codes_merge_and_stay_codes():
-    """Multiples 1, 3, 5 of odd codes: the representative is the smallest, the next codes are whole sums with more levels."""
+    """Multiples 1, 3, 5 of odd codes: the representative is the smallest, the next codes are whole
+    sums with more levels.
+    """
     scale = 0.1234567
     codes = np.array([[3, 1, 1, 5], [-3, -1, 3, -5], [3, 1, -1, 5]])
     bias = np.array([0.3, 0.1, 0.2, 0.5], np.float32)
     after = np.array([[1, 3], [-3, 1], [1, 1], [3, -1]])
-    network = Network([quantized(codes, scale, 3, bias), quantized(after, 0.7, 2, activation="linear")], (3,))
+    network = Network(
+        [quantized(codes, scale, 3, bias), quantized(after, 0.7, 2, activation="linear")], (3,)
+    )
     lumping = lump(network, input_range=(-1, 1), verify=True)
     assert found(lumping) == {("dense_1", 0, 1), ("dense_1", 3, 1)}
     first, last = lumping.network.layers
@@ -299,7 +410,9 @@ def test_codes_merge_and_stay_codes():
 
 
 def test_codes_of_whose_ratio_is_a_fraction_leave_the_grid():
-    network = Network([quantized([[2, 3], [2, 3]], 0.5), quantized([[1], [1]], 0.7, activation="linear")], (2,))
+    network = Network(
+        [quantized([[2, 3], [2, 3]], 0.5), quantized([[1], [1]], 0.7, activation="linear")], (2,)
+    )
     lumping = lump(network, verify=True)
     assert [merge.ratio for merge in lumping.merges] == [1.5]
     assert lumping.network.layers[1].quantization is None
@@ -307,14 +420,26 @@ def test_codes_of_whose_ratio_is_a_fraction_leave_the_grid():
 
 
 def test_codes_are_compared_exactly():
-    """Dequantized in float32, 1001 : 1000 and 1000 : 999 differ by a part in a million; as codes they are different."""
-    network = Network([quantized([[1001, 1000], [1000, 999]], 1e-3, 11), quantized([[1], [1]], 0.7, activation="linear")], (2,))
+    """Dequantized in float32, 1001 : 1000 and 1000 : 999 differ by a part in a million; as codes
+    they are different.
+    """
+    network = Network(
+        [
+            quantized([[1001, 1000], [1000, 999]], 1e-3, 11),
+            quantized([[1], [1]], 0.7, activation="linear"),
+        ],
+        (2,),
+    )
     assert not lump(network).merges
 
 
 def test_scales_per_neuron_and_quantized_biases():
     scale = np.array([[0.1, 0.3]])
-    first = Dense((scale * [[1, 1], [-1, -1]]).astype(np.float32), (scale[0] * [3, 3]).astype(np.float32), "relu")
+    first = Dense(
+        (scale * [[1, 1], [-1, -1]]).astype(np.float32),
+        (scale[0] * [3, 3]).astype(np.float32),
+        "relu",
+    )
     first = first.replace(quantization=Quantization(scale, 2, True))
     network = Network([first, quantized([[1], [1]], 0.7, activation="linear")], (2,))
     lumping = lump(network, verify=True)
@@ -349,11 +474,15 @@ def test_class_counts():
     kernel[:, [2, 7]], bias[[2, 7]] = 0, 0
     kernel[:, 5], bias[5] = 2 * kernel[:, 1], 2 * bias[1]
     network = network.replace({0: network.layers[0].replace(kernel=kernel, bias=bias)})
-    assert class_counts(network) == {"dense_1": 10, "dense_2": 10}  # all-zero neurons are one class, and constants go only in lump
+    assert class_counts(network) == {
+        "dense_1": 10,
+        "dense_2": 10,
+    }  # all-zero neurons are one class, and constants go only in lump
 
 
 @pytest.mark.parametrize(
-    ("zeros", "published", "right"), [((), 100, 100), ((0,), 1, 100), ((10,), 11, 100), ((50,), 51, 100), ((10, 20, 30), 13, 98)]
+    ("zeros", "published", "right"),
+    [((), 100, 100), ((0,), 1, 100), ((10,), 11, 100), ((50,), 51, 100), ((10, 20, 30), 13, 98)],
 )
 def test_published_counts_let_zeros_swallow_the_rest(zeros, published, right):
     network = mlp(20, 100, 3)
@@ -365,7 +494,9 @@ def test_published_counts_let_zeros_swallow_the_rest(zeros, published, right):
 
 
 def test_published_counts_skip_zero_biases_and_take_any_sign():
-    network = Network([dense([[1, 2, 1, -1], [1, 2, 1, -1]], [1, 2, 0, -1]), dense(np.ones((4, 1)))], (2,))
+    network = Network(
+        [dense([[1, 2, 1, -1], [1, 2, 1, -1]], [1, 2, 0, -1]), dense(np.ones((4, 1)))], (2,)
+    )
     assert published_class_counts(network) == {"dense_1": 2}  # {0, 1, 3}, {2}
     assert class_counts(network) == {"dense_1": 3}  # {0, 1}, {2}, {3}
 
@@ -382,9 +513,13 @@ def test_published_cifar10_networks(name):
     lumping = lump(network)
     x = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
     assert np.abs(logits(lumping.network).predict(x) - logits(network).predict(x)).max() <= 1e-4
-    assert not lumping.merges and not lumping.bound.any()  # float biases and hundreds of inputs leave no two channels proportional
+    assert (
+        not lumping.merges and not lumping.bound.any()
+    )  # float biases and hundreds of inputs leave no two channels proportional
     assert class_counts(network) == {
-        layer: counts["neurons_after"] for layer, counts in lumping.record()["layers"].items() if layer in class_counts(network)
+        layer: counts["neurons_after"]
+        for layer, counts in lumping.record()["layers"].items()
+        if layer in class_counts(network)
     }
 
 
@@ -398,20 +533,31 @@ def test_record():
     record = json.loads(json.dumps(lumping.record()))
     assert record["input_range"] == [-1, 1] and record["tolerance"] == 0
     assert record["bound"] == pytest.approx(lumping.bound)
-    assert record["rounding"] == pytest.approx(lumping.rounding) and (lumping.rounding < lumping.bound).all()
+    assert (
+        record["rounding"] == pytest.approx(lumping.rounding)
+        and (lumping.rounding < lumping.bound).all()
+    )
     layer = record["layers"]["dense_1"]
     assert (layer["neurons_before"], layer["neurons_after"], layer["classes"]) == (7, 6, 6)
     assert (layer["parameters_before"], layer["parameters_after"]) == (42, 36)
     assert (layer["macs_before"], layer["macs_after"]) == (35, 30)
     assert layer["bits_before"] == 42 * 32
     step = record["steps"][0]
-    (_, neuron, into) = next(planted for planted in builder.planted if planted[0] == "dense_1")
-    assert (step["layer"], step["neurons"], step["into"], step["kinds"]) == ("dense_1", [neuron], [into], ["multiple"])
+    _, neuron, into = next(planted for planted in builder.planted if planted[0] == "dense_1")
+    assert (step["layer"], step["neurons"], step["into"], step["kinds"]) == (
+        "dense_1",
+        [neuron],
+        [into],
+        ["multiple"],
+    )
 
 
 def test_a_record_of_another_network():
     record = lump(Builder(1, np.float32, "valid").network("mlp")).record()
-    with pytest.raises(ParameterError, match="takes neurons out of dense_1, where this network has none to take out"):
+    with pytest.raises(
+        ParameterError,
+        match="takes neurons out of dense_1, where this network has none to take out",
+    ):
         replay(mlp(5, 2, 2), record)
 
 
@@ -445,7 +591,9 @@ def test_parameters_that_are_not_finite(field, value):
     array = network.layers[1].arrays()[field].copy()
     array.flat[0] = value
     network = network.replace({1: network.layers[1].replace(**{field: array})})
-    with pytest.raises(ParameterError, match=f"dense_2: 1 values of its {field} are NaN or infinite"):
+    with pytest.raises(
+        ParameterError, match=f"dense_2: 1 values of its {field} are NaN or infinite"
+    ):
         lump(network)
 
 
@@ -454,7 +602,9 @@ def test_unknown_layers():
         def __call__(self, x):
             return x
 
-    with pytest.raises(UnsupportedLayerError, match="mystery_1: lumping does not know what a Mystery computes"):
+    with pytest.raises(
+        UnsupportedLayerError, match="mystery_1: lumping does not know what a Mystery computes"
+    ):
         lump(Network([mlp(3, 4, 2).layers[0], Mystery(), mlp(3, 4, 2).layers[1]], (3,)))
 
 

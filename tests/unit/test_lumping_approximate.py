@@ -7,13 +7,17 @@ from hypothesis import strategies as st
 from lumping_networks import KINDS, Builder, mlp
 
 from netreduce.errors import ParameterError, SampleError
-from netreduce.layers import Activation, Dense
 from netreduce.lumping import lump, replay
 from netreduce.network import Network
+from netreduce.network.layers import Activation, Dense
 
 
 def inputs(network, count=200, low=-1, high=1, seed=0):
-    return np.random.default_rng(seed).uniform(low, high, (count, *network.input_shape)).astype(network.dtype)
+    return (
+        np.random.default_rng(seed)
+        .uniform(low, high, (count, *network.input_shape))
+        .astype(network.dtype)
+    )
 
 
 def deviation(network, lumped, x):
@@ -41,7 +45,9 @@ def nearly_proportional(noise, dtype, seed=0):
     for index in range(2):
         kernel, bias = layers[index].kernel.copy(), layers[index].bias.copy()
         ratios = rng.uniform(0.2, 5, 20)
-        kernel[:, 20:] = ratios * (kernel[:, :20] + noise * rng.standard_normal(kernel[:, :20].shape))
+        kernel[:, 20:] = ratios * (
+            kernel[:, :20] + noise * rng.standard_normal(kernel[:, :20].shape)
+        )
         bias[20:] = ratios * (bias[:20] + noise * rng.standard_normal(20))
         layers[index] = layers[index].replace(kernel=kernel, bias=bias)
     return Network(layers, (20,))
@@ -56,16 +62,22 @@ def test_bound_holds_for_100000_samples_and_for_worst_cases(noise, dtype):
     x = inputs(network, 100_000, 0, 1)
     observed = deviation(network, lumping.network, x)
     assert (observed <= lumping.bound).all()
-    for output in range(5):  # ascent along the sign of the gradient, in both directions, from the worst samples
+    for output in range(
+        5
+    ):  # ascent along the sign of the gradient, in both directions, from the worst samples
         for sign in (-1, 1):
             weights = np.zeros(5)
             weights[output] = sign
             gap = (network.predict(x) - lumping.network.predict(x)) @ weights
             points = x[np.argsort(gap)[-20:]].astype(np.float64)
             for _ in range(40):
-                direction = gradient(network, points, weights) - gradient(lumping.network, points, weights)
+                direction = gradient(network, points, weights) - gradient(
+                    lumping.network, points, weights
+                )
                 points = np.clip(points + 0.1 * np.sign(direction), 0, 1)
-            observed[output] = max(observed[output], deviation(network, lumping.network, points.astype(dtype))[output])
+            observed[output] = max(
+                observed[output], deviation(network, lumping.network, points.astype(dtype))[output]
+            )
     assert (observed <= lumping.bound).all()
     assert lumping.bound.max() < 100 * observed.max()
 
@@ -90,7 +102,10 @@ def test_bound_holds_for_every_kind_of_network(kind, seed, tolerance, padding, d
 
 def test_a_narrow_input_range_tightens_the_bound():
     network = nearly_proportional(1e-2, np.float64)
-    wide, narrow = lump(network, 0.05, (0, 1)), lump(network, 0.05, (np.full(20, 0.4), np.full(20, 0.6)))
+    wide, narrow = (
+        lump(network, 0.05, (0, 1)),
+        lump(network, 0.05, (np.full(20, 0.4), np.full(20, 0.6))),
+    )
     assert (narrow.bound < 0.5 * wide.bound).all()
     x = inputs(network, 1000, 0.4, 0.6)
     assert (deviation(network, narrow.network, x) <= narrow.bound).all()
@@ -105,7 +120,9 @@ def test_tolerance_is_the_cosine():
 
 
 def test_clusters_are_stars():
-    """Three rays 20 degrees apart: the outer ones, at 40, do not merge through the middle one into each other."""
+    """Three rays 20 degrees apart: the outer ones, at 40, do not merge through the middle one into
+    each other.
+    """
     angles = np.radians([10, 30, 50])
     kernel = np.array([np.cos(angles), np.sin(angles)])
     network = Network([Dense(kernel, np.zeros(3), "relu"), Dense(np.ones((3, 1)))], (2,))
@@ -119,7 +136,9 @@ def test_identical_neurons_only_without_homogeneity():
     kernel = np.array([[1.0, 3.0, 1.05]])
     network = Network([Dense(kernel, np.zeros(3), "tanh"), Dense(np.ones((3, 1)))], (1,))
     lumping = lump(network, 0.01, verify=True)
-    assert {merge.neuron for merge in lumping.merges} | {merge.into for merge in lumping.merges} == {0, 2}
+    assert {merge.neuron for merge in lumping.merges} | {
+        merge.into for merge in lumping.merges
+    } == {0, 2}
     assert lumping.merges[0].ratio == 1
 
 
@@ -174,7 +193,11 @@ def test_softmax_at_the_end(separate):
     """The bound of a probability follows from that of the logits, and so does what is certified."""
     network = nearly_proportional(1e-4, np.float64)
     last = network.layers[-1]
-    layers = [*network.layers, Activation("softmax")] if separate else [*network.layers[:-1], last.replace(activation="softmax")]
+    layers = (
+        [*network.layers, Activation("softmax")]
+        if separate
+        else [*network.layers[:-1], last.replace(activation="softmax")]
+    )
     softmax = Network(layers, (20,))
     plain, lumping = lump(network, 0.05), lump(softmax, 0.05, verify=True)
     assert lumping.bound.max() == pytest.approx(min(1, plain.bound.max() / 2), rel=1e-6)
@@ -201,9 +224,15 @@ def test_least_squares_beats_weights_on_the_samples():
     network = mlp(10, 40, 30, 4, seed=2, dtype=np.float64)
     rng = np.random.default_rng(0)
     samples = rng.random((2000, 3)) @ rng.random((3, 10))  # a three-dimensional set of inputs
-    by_weights, by_activations = lump(network, keep=35), lump(network, keep=35, samples=samples, match="activations")
+    by_weights, by_activations = (
+        lump(network, keep=35),
+        lump(network, keep=35, samples=samples, match="activations"),
+    )
     assert neurons(by_activations) == neurons(by_weights) == 35
-    errors = [np.abs(one.network.predict(samples) - network.predict(samples)).mean() for one in (by_weights, by_activations)]
+    errors = [
+        np.abs(one.network.predict(samples) - network.predict(samples)).mean()
+        for one in (by_weights, by_activations)
+    ]
     assert errors[1] < 0.5 * errors[0]
 
 
@@ -212,8 +241,12 @@ def test_neurons_that_never_act_on_the_samples_go():
     network = Network([Dense(kernel, np.array([0, 0, 1.0]), "relu"), Dense(np.ones((3, 1)))], (1,))
     samples = np.linspace(0, 1, 20)[:, None]
     lumping = lump(network, samples=samples, match="activations")
-    assert [(merge.neuron, merge.into, merge.kind) for merge in lumping.merges] == [(1, None, "constant")]
-    np.testing.assert_allclose(lumping.network.predict(samples), network.predict(samples), atol=1e-6)
+    assert [(merge.neuron, merge.into, merge.kind) for merge in lumping.merges] == [
+        (1, None, "constant")
+    ]
+    np.testing.assert_allclose(
+        lumping.network.predict(samples), network.predict(samples), atol=1e-6
+    )
 
 
 # Bad input
@@ -226,12 +259,24 @@ def test_neurons_that_never_act_on_the_samples_go():
         ({"keep": 2.5}, ParameterError, "keep must be"),
         ({"max_bound": -1}, ParameterError, "max_bound must be a number ≥ 0, found -1"),
         ({"max_bound": float("nan")}, ParameterError, "max_bound must be"),
-        ({"match": "names"}, ParameterError, "match must be one of weights, activations, found 'names'"),
+        (
+            {"match": "names"},
+            ParameterError,
+            "match must be one of weights, activations, found 'names'",
+        ),
         ({"match": "activations"}, SampleError, "needed there"),
         ({"samples": np.zeros((2, 3))}, SampleError, 'samples are for match="activations"'),
-        ({"match": "activations", "samples": np.zeros((2, 4))}, SampleError, r"samples must have shape \(samples, 3\), found \(2, 4\)"),
+        (
+            {"match": "activations", "samples": np.zeros((2, 4))},
+            SampleError,
+            r"samples must have shape \(samples, 3\), found \(2, 4\)",
+        ),
         ({"match": "activations", "samples": np.zeros((0, 3))}, SampleError, "no samples"),
-        ({"match": "activations", "samples": np.full((2, 3), np.nan)}, SampleError, "must be finite"),
+        (
+            {"match": "activations", "samples": np.full((2, 3), np.nan)},
+            SampleError,
+            "must be finite",
+        ),
     ],
 )
 def test_bad_options(options, error, message):

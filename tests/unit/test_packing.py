@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from netreduce.errors import ModelFileError, ParameterError, VerificationError
-from netreduce.layers import (
+from netreduce.measures.packing import CODINGS, _digits, _from_digits, _gaps, _places, pack, unpack
+from netreduce.network import Network
+from netreduce.network.layers import (
     Activation,
     Add,
     AveragePooling2D,
@@ -24,8 +26,6 @@ from netreduce.layers import (
     MaxPooling2D,
     Quantization,
 )
-from netreduce.network import Network
-from netreduce.packing import CODINGS, _digits, _from_digits, _gaps, _places, pack, unpack
 
 LEVELS = {1.58: 3, 2: 4, 3: 8, 4: 16, 8: 256}
 
@@ -36,7 +36,10 @@ def quantized(rng, shape, bits, zeros=0.0, scale=0.0123):
     codes = 2 * rng.integers(0, top + 1, shape) - top
     codes[rng.random(shape) < zeros] = 0
     scale = np.asarray(scale)
-    return {"kernel": (scale * codes).astype(np.float32), "quantization": Quantization(scale, math.log2(LEVELS[bits]))}
+    return {
+        "kernel": (scale * codes).astype(np.float32),
+        "quantization": Quantization(scale, math.log2(LEVELS[bits])),
+    }
 
 
 def mlp(bits=None, zeros=0.0, widths=(20, 30, 10), seed=0):
@@ -45,7 +48,9 @@ def mlp(bits=None, zeros=0.0, widths=(20, 30, 10), seed=0):
     for shape in pairwise(widths):
         kernel = rng.normal(size=shape).astype(np.float32) * (rng.random(shape) >= zeros)
         values = {"kernel": kernel} if bits is None else quantized(rng, shape, bits, zeros)
-        layers.append(Dense(**values, bias=rng.normal(size=shape[1]).astype(np.float32), activation="relu"))
+        layers.append(
+            Dense(**values, bias=rng.normal(size=shape[1]).astype(np.float32), activation="relu")
+        )
     return Network(layers, (widths[0],))
 
 
@@ -78,7 +83,12 @@ def test_the_very_same_weights_come_back(coding, bits, zeros):
 def test_every_kind_of_layer_comes_back(coding):
     rng = np.random.default_rng(1)
     layers = [
-        Conv2D(**quantized(rng, (3, 3, 2, 4), 2, scale=rng.random((1, 1, 1, 4)) + 0.1), activation="relu", strides=2, padding="same"),
+        Conv2D(
+            **quantized(rng, (3, 3, 2, 4), 2, scale=rng.random((1, 1, 1, 4)) + 0.1),
+            activation="relu",
+            strides=2,
+            padding="same",
+        ),
         BatchNormalization(*rng.random((4, 4)).astype(np.float32), epsilon=1e-5),
         DepthwiseConv2D(rng.normal(size=(3, 3, 4, 1)), dilation=(2, 1), padding="same"),
         Add(),
@@ -90,7 +100,9 @@ def test_every_kind_of_layer_comes_back(coding):
         GlobalAveragePooling2D(),
         Dense(rng.normal(size=(8, 3)), activation="softmax"),
     ]
-    network = Network(layers, (9, 8, 2), [(-1,), (0,), (1,), (1, 2), (3, 1), (4,), (5,), (6,), (7,), (8,), (9,)])
+    network = Network(
+        layers, (9, 8, 2), [(-1,), (0,), (1,), (1, 2), (3, 1), (4,), (5,), (6,), (7,), (8,), (9,)]
+    )
     assert_same(unpack(pack(network, coding)), network)
 
 
@@ -103,7 +115,11 @@ def test_quantized_biases_and_double_precision_come_back():
 
 
 @given(
-    hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.sampled_from([0.0, 1.5, -2.25, 1e-30, 3e38])),
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
+        elements=st.sampled_from([0.0, 1.5, -2.25, 1e-30, 3e38]),
+    ),
     st.sampled_from(CODINGS),
 )
 def test_any_numbers_come_back(kernel, coding):
@@ -115,7 +131,9 @@ def test_any_numbers_come_back(kernel, coding):
 def test_digits_come_back(levels, smallest, data):
     indices = np.array(data.draw(st.lists(st.integers(0, levels - 1), max_size=100)), np.intp)
     word = np.result_type(smallest, np.min_scalar_type(levels - 1))
-    np.testing.assert_array_equal(_from_digits(_digits(indices, levels, word), levels, len(indices), word), indices)
+    np.testing.assert_array_equal(
+        _from_digits(_digits(indices, levels, word), levels, len(indices), word), indices
+    )
 
 
 @given(st.lists(st.integers(0, 3000), unique=True, max_size=60))
@@ -127,12 +145,18 @@ def test_gaps_come_back(places):
 @pytest.mark.parametrize(("bits", "expected"), [(1.58, 1.6), (2, 2.0), (3, 64 / 21), (4, 4.0)])
 def test_dense_codes_take_no_more_than_their_bits(bits, expected):
     network = mlp(bits, widths=(200, 200, 200))
-    payload = len(pack(network, "dense")) - len(pack(mlp(bits, widths=(1, 1, 1)), "dense")) - 4 * (400 - 2)
+    payload = (
+        len(pack(network, "dense"))
+        - len(pack(mlp(bits, widths=(1, 1, 1)), "dense"))
+        - 4 * (400 - 2)
+    )
     assert payload * 8 / 80_000 == pytest.approx(expected, rel=0.02)
 
 
 def test_sparse_and_entropy_coded_files_are_smaller_where_there_is_something_to_save():
-    sizes = {coding: len(pack(mlp(4, zeros=0.97, widths=(200, 200, 200)), coding)) for coding in CODINGS}
+    sizes = {
+        coding: len(pack(mlp(4, zeros=0.97, widths=(200, 200, 200)), coding)) for coding in CODINGS
+    }
     assert sizes["entropy"] < sizes["sparse"] < sizes["dense"] < sizes["float"]
 
 
@@ -149,7 +173,9 @@ def test_packing_is_deterministic():
 
 
 def test_unknown_coding():
-    with pytest.raises(ParameterError, match=r"coding must be one of float, dense, sparse, entropy, found 'zip'"):
+    with pytest.raises(
+        ParameterError, match=r"coding must be one of float, dense, sparse, entropy, found 'zip'"
+    ):
         pack(mlp(), "zip")
 
 
@@ -160,7 +186,10 @@ def test_weights_off_their_grid():
 
 
 def test_something_else_than_a_packed_network():
-    with pytest.raises(ModelFileError, match=r"not a packed network: expected the first bytes b'netreduce1', found b'PK'"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"not a packed network: expected the first bytes b'netreduce1', found b'PK'",
+    ):
         unpack(b"PK")
 
 

@@ -6,18 +6,32 @@ import numpy as np
 import pytest
 
 from netreduce.errors import ParameterError, SampleError
-from netreduce.evaluation import accuracy
-from netreduce.layers import Activation, BatchNormalization, Conv2D, Dense, Flatten, Quantization
+from netreduce.measures.evaluation import accuracy
 from netreduce.network import Network
+from netreduce.network.layers import (
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Flatten,
+    Quantization,
+)
 from netreduce.pruning import prune, prune_iteratively
 from netreduce.pruning.magnitude import magnitude
-from netreduce.retraining import retrain
+from netreduce.training.retraining import retrain
 
 
 def mlp(widths=(12, 20, 16, 3), seed=0):
     rng = np.random.default_rng(seed)
     shapes = list(pairwise(widths))
-    layers = [Dense((rng.normal(size=s) / s[0] ** 0.5).astype(np.float32), 0.1 * rng.normal(size=s[1]).astype(np.float32), "relu") for s in shapes]
+    layers = [
+        Dense(
+            (rng.normal(size=s) / s[0] ** 0.5).astype(np.float32),
+            0.1 * rng.normal(size=s[1]).astype(np.float32),
+            "relu",
+        )
+        for s in shapes
+    ]
     return Network([*layers[:-1], layers[-1].replace(activation="linear")], widths[:1])
 
 
@@ -35,7 +49,9 @@ def nonzeros(network):
 def test_magnitude_keeps_the_largest_of_all_weights():
     network = mlp()
     pruned = magnitude(network, 0.25)
-    before, after = (np.concatenate([layer.kernel.ravel() for layer in n.layers]) for n in (network, pruned))
+    before, after = (
+        np.concatenate([layer.kernel.ravel() for layer in n.layers]) for n in (network, pruned)
+    )
     kept = after != 0
     assert kept.sum() == round(0.25 * len(before))
     assert np.abs(before[kept]).min() >= np.abs(before[~kept]).max()
@@ -96,8 +112,16 @@ def test_retraining_of_convolutions_holds_zeros_and_the_statistics_of_batch_norm
     kernel = rng.normal(size=(3, 3, 1, 4)).astype(np.float32)
     kernel[..., 1] = 0
     norm = BatchNormalization(*rng.random((4, 4)).astype(np.float32))
-    layers = [Conv2D(kernel, activation="linear", padding="same"), norm, Activation("relu"), Flatten()]
-    network = Network([*layers, Dense(rng.normal(size=(64, 2)).astype(np.float32)), Activation("softmax")], (4, 4, 1))
+    layers = [
+        Conv2D(kernel, activation="linear", padding="same"),
+        norm,
+        Activation("relu"),
+        Flatten(),
+    ]
+    network = Network(
+        [*layers, Dense(rng.normal(size=(64, 2)).astype(np.float32)), Activation("softmax")],
+        (4, 4, 1),
+    )
     x, y = rng.random((40, 4, 4, 1)).astype(np.float32), rng.integers(0, 2, 40)
     retrained = retrain(network, x, y, epochs=3)
     np.testing.assert_array_equal(retrained.layers[0].kernel[..., 1], 0)
@@ -118,7 +142,10 @@ def test_retraining_is_deterministic():
 def test_pruning_with_retraining_in_between():
     training = blobs()
     network = retrain(mlp(), *training, epochs=10)
-    plain, retrained = (prune(network, training[0], fraction=0.7, iterations=4, epochs=epochs, training=training) for epochs in (0, 5))
+    plain, retrained = (
+        prune(network, training[0], fraction=0.7, iterations=4, epochs=epochs, training=training)
+        for epochs in (0, 5)
+    )
     assert sum(nonzeros(retrained)) < 0.25 * sum(nonzeros(network))
     assert accuracy(retrained, *blobs(seed=1)) > max(accuracy(plain, *blobs(seed=1)), 0.85)
 
@@ -133,11 +160,17 @@ def test_a_fraction_out_of_range(method, fraction):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "optimal"}, "pruning method must be one of nnrelief, magnitude, structured, found 'optimal'"),
+        (
+            {"method": "optimal"},
+            "pruning method must be one of nnrelief, magnitude, structured, found 'optimal'",
+        ),
         ({"iterations": 0}, "iterations must be at least 1"),
         ({"epochs": -1}, "epochs at least 0, found 1 and -1"),
         ({"epochs": 2}, "2 epochs of retraining need training images and labels"),
-        ({"method": "magnitude", "scope": "neuron"}, "scope must be 'global' or 'layer', found 'neuron'"),
+        (
+            {"method": "magnitude", "scope": "neuron"},
+            "scope must be 'global' or 'layer', found 'neuron'",
+        ),
     ],
 )
 def test_arguments_out_of_range(arguments, message):
@@ -147,7 +180,9 @@ def test_arguments_out_of_range(arguments, message):
 
 def test_pruning_everything_away():
     layers = [Dense(np.full((4, 4), 0.01), None, "relu"), Dense(np.ones((4, 3)))]
-    with pytest.raises(ParameterError, match="dense_1: pruning by magnitude leaves no weight that is not zero"):
+    with pytest.raises(
+        ParameterError, match="dense_1: pruning by magnitude leaves no weight that is not zero"
+    ):
         prune(Network(layers, (4,)), method="magnitude", fraction=0.3)
 
 
@@ -158,5 +193,7 @@ def test_retraining_a_quantized_network():
 
 
 def test_retraining_without_a_label_for_each_image():
-    with pytest.raises(SampleError, match=r"one label for each image, found labels of shape \(2,\) for 3 images"):
+    with pytest.raises(
+        SampleError, match=r"one label for each image, found labels of shape \(2,\) for 3 images"
+    ):
         retrain(mlp(), np.ones((3, 12)), np.zeros(2, int), epochs=1)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from netreduce.errors import SampleError
-from netreduce.layers import Add, Conv2D, Dense, DepthwiseConv2D, Flatten, MaxPooling2D
 from netreduce.network import Network
+from netreduce.network.layers import Add, Conv2D, Dense, DepthwiseConv2D, Flatten, MaxPooling2D
 from netreduce.pruning.nnrelief import nnrelief
 
 
@@ -25,7 +25,9 @@ def smallest_set(signals, fraction):
 
 @pytest.mark.parametrize("fraction", [0.3, 0.9, 0.999])
 def test_dense_layers_keep_what_the_definition_says(fraction):
-    network = Network([Dense(normal(6, 5), normal(5), "relu"), Dense(normal(5, 3), normal(3))], (6,))
+    network = Network(
+        [Dense(normal(6, 5), normal(5), "relu"), Dense(normal(5, 3), normal(3))], (6,)
+    )
     x = normal(40, 6)
     pruned, value = nnrelief(network, x, fraction), x
     for before, after in zip(network.layers, pruned.layers, strict=True):
@@ -40,12 +42,17 @@ def test_dense_layers_keep_what_the_definition_says(fraction):
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_convolutions_keep_whole_kernel_slices(padding):
     layer = Conv2D(normal(3, 2, 4, 5), normal(5), "relu", strides=(2, 1), padding=padding)
-    network = Network([layer, Flatten(), Dense(np.ones((np.prod(layer.output_shape((7, 6, 4))), 2)))], (7, 6, 4))
+    network = Network(
+        [layer, Flatten(), Dense(np.ones((np.prod(layer.output_shape((7, 6, 4))), 2)))], (7, 6, 4)
+    )
     x = normal(10, 7, 6, 4)
     after = nnrelief(network, x, 0.7).layers[0]
     patches = np.abs(layer.patches(x))
     for j in range(5):
-        signals = [(patches[..., c] * np.abs(layer.kernel[:, :, c, j])).sum(axis=(3, 4)).mean() for c in range(4)] + [abs(layer.bias[j])]
+        signals = [
+            (patches[..., c] * np.abs(layer.kernel[:, :, c, j])).sum(axis=(3, 4)).mean()
+            for c in range(4)
+        ] + [abs(layer.bias[j])]
         kept = np.isin(np.arange(5), smallest_set(signals, 0.7))
         np.testing.assert_array_equal(after.kernel[..., j], layer.kernel[..., j] * kept[:-1])
         assert after.bias[j] == layer.bias[j] * kept[-1]
@@ -64,7 +71,9 @@ def test_depthwise_convolutions_weigh_their_one_slice_against_the_bias():
 
 def test_neurons_that_never_fire_lose_everything_but_outputs_do_not():
     dead = np.array([[1, -1], [1, -1]], np.float32)
-    network = Network([Dense(dead, [0, -1], "relu"), Dense(np.array([[-1.0], [1.0]]), [-1], "relu")], (2,))
+    network = Network(
+        [Dense(dead, [0, -1], "relu"), Dense(np.array([[-1.0], [1.0]]), [-1], "relu")], (2,)
+    )
     pruned = nnrelief(network, np.ones((4, 2)), 1)
     np.testing.assert_array_equal(pruned.layers[0].kernel, [[1, 0], [1, 0]])
     np.testing.assert_array_equal(pruned.layers[0].bias, [0, 0])
@@ -73,7 +82,9 @@ def test_neurons_that_never_fire_lose_everything_but_outputs_do_not():
 
 
 def test_on_its_samples_the_full_fraction_changes_nothing():
-    network = Network([Dense(normal(6, 5), normal(5), "relu"), Dense(normal(5, 3), normal(3))], (6,))
+    network = Network(
+        [Dense(normal(6, 5), normal(5), "relu"), Dense(normal(5, 3), normal(3))], (6,)
+    )
     x = normal(40, 6) * (np.arange(6) > 1)  # two inputs carry nothing
     pruned = nnrelief(network, x, 1)
     assert not pruned.layers[0].kernel[:2].any()
@@ -81,7 +92,12 @@ def test_on_its_samples_the_full_fraction_changes_nothing():
 
 
 def test_residual_networks_and_batches(monkeypatch):
-    layers = [Dense(normal(4, 4), normal(4), "relu"), Dense(normal(4, 4, seed=1), normal(4), "relu"), Add(), Dense(normal(4, 2))]
+    layers = [
+        Dense(normal(4, 4), normal(4), "relu"),
+        Dense(normal(4, 4, seed=1), normal(4), "relu"),
+        Add(),
+        Dense(normal(4, 2)),
+    ]
     network = Network(layers, (4,), [(-1,), (0,), (0, 1), (2,)])
     x = normal(50, 4)
     whole = nnrelief(network, x, 0.8)
@@ -89,7 +105,10 @@ def test_residual_networks_and_batches(monkeypatch):
     for one, other in zip(whole.layers, nnrelief(network, x, 0.8).layers, strict=True):
         for name, array in one.arrays().items():
             np.testing.assert_array_equal(array, other.arrays()[name])
-    assert sum(np.count_nonzero(layer.kernel) for layer in whole.layers if not isinstance(layer, Add)) < 40
+    assert (
+        sum(np.count_nonzero(layer.kernel) for layer in whole.layers if not isinstance(layer, Add))
+        < 40
+    )
 
 
 @pytest.mark.parametrize("samples", [None, np.ones((0, 4))])
@@ -99,5 +118,7 @@ def test_no_samples(samples):
 
 
 def test_samples_of_another_shape():
-    with pytest.raises(SampleError, match=r"samples must have shape \(samples, 4\), found \(3, 5\)"):
+    with pytest.raises(
+        SampleError, match=r"samples must have shape \(samples, 4\), found \(3, 5\)"
+    ):
         nnrelief(Network([Dense(normal(4, 2))], (4,)), np.ones((3, 5)), 0.9)

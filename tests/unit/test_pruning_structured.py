@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from netreduce.layers import (
+from netreduce.network import Network
+from netreduce.network.layers import (
     Activation,
     Add,
     AveragePooling2D,
@@ -17,7 +18,6 @@ from netreduce.layers import (
     MaxPooling2D,
     Quantization,
 )
-from netreduce.network import Network
 from netreduce.pruning.structured import structured
 
 
@@ -26,9 +26,11 @@ def normal(*shape, seed=0):
 
 
 def silence(network, index, removed, ends):
-    """The network with the readers of some channels of a layer cut off: what removing these channels must compute.
+    """The network with the readers of some channels of a layer cut off: what removing these
+    channels must compute.
 
-    `ends` maps each layer that reads the channels, through whatever lies between, to the rows of its kernel for one channel.
+    `ends` maps each layer that reads the channels, through whatever lies between, to the rows of
+    its kernel for one channel.
     """
     changes = {}
     for end, rows in ends.items():
@@ -45,7 +47,9 @@ def weakest(layer, count):
 
 
 def test_dense_layers_lose_the_neurons_of_smallest_norm():
-    network = Network([Dense(normal(6, 8), normal(8), "relu"), Dense(normal(8, 3), normal(3))], (6,))
+    network = Network(
+        [Dense(normal(6, 8), normal(8), "relu"), Dense(normal(8, 3), normal(3))], (6,)
+    )
     x = normal(20, 6)
     pruned = structured(network, 0.5)
     assert pruned.shapes == ((4,), (3,))
@@ -55,14 +59,24 @@ def test_dense_layers_lose_the_neurons_of_smallest_norm():
 
 @pytest.mark.parametrize("pooling", [[], [MaxPooling2D()], [AveragePooling2D(padding="same")]])
 def test_channels_go_through_normalization_pooling_and_flatten(pooling):
-    between = [BatchNormalization(*np.random.default_rng(0).random((4, 8)).astype(np.float32)), Activation("relu"), Dropout(), *pooling]
+    between = [
+        BatchNormalization(*np.random.default_rng(0).random((4, 8)).astype(np.float32)),
+        Activation("relu"),
+        Dropout(),
+        *pooling,
+    ]
     head = [Conv2D(normal(3, 3, 2, 8), normal(8), padding="same"), *between, Flatten()]
     positions = math.prod(Network(head, (5, 4, 2)).shapes[-2][:2])
     network = Network([*head, Dense(normal(8 * positions, 3), normal(3))], (5, 4, 2))
     x = normal(6, 5, 4, 2)
     pruned = structured(network, 0.6)
     assert pruned.shapes[0] == (5, 4, 5)
-    silent = silence(network, 0, weakest(network.layers[0], 3), {len(network.layers) - 1: lambda c: slice(c, None, 8)})
+    silent = silence(
+        network,
+        0,
+        weakest(network.layers[0], 3),
+        {len(network.layers) - 1: lambda c: slice(c, None, 8)},
+    )
     np.testing.assert_allclose(pruned.predict(x), silent.predict(x), rtol=1e-4, atol=1e-5)
 
 
@@ -76,13 +90,20 @@ def test_channels_go_through_depthwise_convolutions():
     network = Network(layers, (5, 5, 2))
     pruned = structured(network, 0.5)
     assert pruned.shapes == ((5, 5, 2), (3, 3, 4), (4,), (3,))
-    silent = silence(network, 0, weakest(network.layers[0], 2), {3: lambda c: slice(2 * c, 2 * c + 2)})
+    silent = silence(
+        network, 0, weakest(network.layers[0], 2), {3: lambda c: slice(2 * c, 2 * c + 2)}
+    )
     x = normal(4, 5, 5, 2)
     np.testing.assert_allclose(pruned.predict(x), silent.predict(x), rtol=1e-4, atol=1e-5)
 
 
 def test_two_readers_are_both_narrowed():
-    layers = [Dense(normal(4, 6), normal(6), "relu"), Dense(normal(6, 3)), Dense(normal(6, 3, seed=1)), Add()]
+    layers = [
+        Dense(normal(4, 6), normal(6), "relu"),
+        Dense(normal(6, 3)),
+        Dense(normal(6, 3, seed=1)),
+        Add(),
+    ]
     network = Network(layers, (4,), [(-1,), (0,), (0,), (1, 2)])
     pruned = structured(network, 0.5)
     assert pruned.shapes == ((3,), (3,), (3,), (3,))
@@ -94,25 +115,49 @@ def test_two_readers_are_both_narrowed():
 
 def test_only_the_inside_of_a_residual_block_is_pruned():
     shape = (3, 3, 4, 4)
-    layers = [Conv2D(normal(*shape), padding="same"), Conv2D(normal(*shape, seed=1), padding="same"), Conv2D(normal(*shape, seed=2), padding="same")]
-    network = Network([*layers, Add(), Activation("relu"), Flatten(), Dense(normal(36, 2))], (3, 3, 4), [(-1,), (0,), (1,), (0, 2), (3,), (4,), (5,)])
-    assert [layer.outputs for layer in structured(network, 0.5).layers if hasattr(layer, "outputs")] == [4, 2, 4, 2]
+    layers = [
+        Conv2D(normal(*shape), padding="same"),
+        Conv2D(normal(*shape, seed=1), padding="same"),
+        Conv2D(normal(*shape, seed=2), padding="same"),
+    ]
+    network = Network(
+        [*layers, Add(), Activation("relu"), Flatten(), Dense(normal(36, 2))],
+        (3, 3, 4),
+        [(-1,), (0,), (1,), (0, 2), (3,), (4,), (5,)],
+    )
+    assert [
+        layer.outputs for layer in structured(network, 0.5).layers if hasattr(layer, "outputs")
+    ] == [4, 2, 4, 2]
 
 
 def test_neurons_that_a_softmax_couples_stay():
-    network = Network([Dense(normal(4, 6)), Activation("softmax"), Dense(normal(6, 5), activation="softmax"), Dense(normal(5, 2))], (4,))
+    network = Network(
+        [
+            Dense(normal(4, 6)),
+            Activation("softmax"),
+            Dense(normal(6, 5), activation="softmax"),
+            Dense(normal(5, 2)),
+        ],
+        (4,),
+    )
     assert structured(network, 0.5).shapes == network.shapes
 
 
 def test_quantized_layers_keep_codes_and_scales():
     codes = 2 * np.random.default_rng(0).integers(0, 4, (3, 3, 6, 6)) - 3
     scales = np.arange(1.0, 7)
-    for scale in (np.array(0.5), scales, scales[:, None]):  # one for the layer, one for every output, one for every input
+    for scale in (
+        np.array(0.5),
+        scales,
+        scales[:, None],
+    ):  # one for the layer, one for every output, one for every input
         first = Conv2D((scale * codes).astype(np.float32), quantization=Quantization(scale, 2))
         network = Network([first, first, Flatten(), Dense(normal(6, 2))], (5, 5, 6))
         for layer in structured(network, 0.5).layers[:2]:
             assert set(np.unique(layer.codes)) <= {-3, -1, 1, 3}
-            np.testing.assert_array_equal(layer.kernel, (layer.quantization.scale * layer.codes).astype(np.float32))
+            np.testing.assert_array_equal(
+                layer.kernel, (layer.quantization.scale * layer.codes).astype(np.float32)
+            )
 
 
 def test_everything_kept_and_never_nothing():

@@ -1,4 +1,6 @@
-"""Networks and results published elsewhere: alphabets found again, the golden file through the workflow's scripts, networks that do not fit."""
+"""Networks and results published elsewhere: alphabets found again, the golden file through the
+workflow's scripts, networks that do not fit.
+"""
 
 import json
 import runpy
@@ -11,10 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netreduce import BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPooling2D, Network, cost, load, save
-from netreduce.datasets.archive import write
-from netreduce.grids import find_grid, with_grids
-from netreduce.layers import Quantization
+from netreduce import (
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPooling2D,
+    Network,
+    cost,
+    load,
+    save,
+)
+from netreduce.data.archive import write
+from netreduce.network.layers import Quantization
+from netreduce.quantization.grids import find_grid, with_grids
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -34,7 +47,10 @@ def run(script, monkeypatch, **arguments):
     """Run a script of the workflow as its rule does."""
     words = [str(SCRIPTS / f"{script}.py")]
     for name, value in arguments.items():
-        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list | tuple) else [value])]
+        words += [
+            f"--{name.replace('_', '-')}",
+            *map(str, value if isinstance(value, list | tuple) else [value]),
+        ]
     monkeypatch.setattr(sys, "argv", words)
     monkeypatch.syspath_prepend(SCRIPTS)
     runpy.run_path(words[0], run_name="__main__")
@@ -42,7 +58,11 @@ def run(script, monkeypatch, **arguments):
 
 def dataset(path, images, classes=CLASSES):
     labels = (np.arange(len(images)) % len(classes)).astype(np.uint8)
-    splits = {f"{split}_{kind}": array for split in ("train", "validation", "test") for kind, array in (("images", images), ("labels", labels))}
+    splits = {
+        f"{split}_{kind}": array
+        for split in ("train", "validation", "test")
+        for kind, array in (("images", images), ("labels", labels))
+    }
     write(path, splits, classes, "test images")
     return path
 
@@ -63,7 +83,11 @@ def test_the_alphabet_is_found_again(bits, radius, single, seed):
     codes.flat[: len(range(1 - levels, levels, 2))] = range(1 - levels, levels, 2)
     scale = radius / (levels - 1)
     # Some programs multiply in float32, so that levels are off by the rounding of both factors.
-    kernel = np.float32(scale) * codes.astype(np.float32) if single else (scale * codes).astype(np.float32)
+    kernel = (
+        np.float32(scale) * codes.astype(np.float32)
+        if single
+        else (scale * codes).astype(np.float32)
+    )
     grid = find_grid(kernel)
     assert grid.bits == pytest.approx(bits, abs=1e-12)
     assert grid.scale == pytest.approx(scale, rel=1e-6)
@@ -96,7 +120,9 @@ def test_levels_by_the_multiples_that_occur(codes, levels, scale):
     [
         np.zeros((3, 4)),
         np.random.default_rng(0).standard_normal((30, 20)),
-        np.round(np.random.default_rng(0).standard_normal((300, 200)), 3),  # a grid, but of thousands of levels
+        np.round(
+            np.random.default_rng(0).standard_normal((300, 200)), 3
+        ),  # a grid, but of thousands of levels
         np.array([[0.5]]),
         np.array([[1.0, 1.0, 2**0.5]]),
     ],
@@ -113,7 +139,11 @@ def test_a_network_gets_the_grids_that_it_lacks(tmp_path):
     network = Network(
         [
             Dense(np.float32(0.1) * codes.astype(np.float32), activation="relu"),
-            Dense((0.25 * rng.choice([-3, -1, 1, 3], (30, 20))).astype(np.float32), activation="relu", quantization=known),
+            Dense(
+                (0.25 * rng.choice([-3, -1, 1, 3], (30, 20))).astype(np.float32),
+                activation="relu",
+                quantization=known,
+            ),
             Dense(rng.standard_normal((20, 5)).astype(np.float32)),
         ],
         (20,),
@@ -129,14 +159,27 @@ def test_a_network_gets_the_grids_that_it_lacks(tmp_path):
 
 
 def test_published_alphabets():
-    four, ternary = (with_grids(load(shared(f"published/cifar10_cnn_gpfq_{name}.h5"))) for name in ("4bit_scalar5", "1.58bit_scalar2"))
+    four, ternary = (
+        with_grids(load(shared(f"published/cifar10_cnn_gpfq_{name}.h5")))
+        for name in ("4bit_scalar5", "1.58bit_scalar2")
+    )
     weighted = [i for i, layer in enumerate(four.layers) if "kernel" in layer.arrays()]
     assert len(weighted) == 8
     for i in weighted:
-        assert round(2 ** four.layers[i].quantization.bits) == len(np.unique(four.layers[i].codes)) == 16
-        assert round(2 ** ternary.layers[i].quantization.bits) == len(np.unique(ternary.layers[i].codes)) == 3
+        assert (
+            round(2 ** four.layers[i].quantization.bits)
+            == len(np.unique(four.layers[i].codes))
+            == 16
+        )
+        assert (
+            round(2 ** ternary.layers[i].quantization.bits)
+            == len(np.unique(ternary.layers[i].codes))
+            == 3
+        )
         # Both are of one analog network, with radius 5 and 2 times the median of a layer.
-        assert 15 * four.layers[i].quantization.scale / 5 == pytest.approx(2 * ternary.layers[i].quantization.scale / 2, rel=1e-6)
+        assert 15 * four.layers[i].quantization.scale / 5 == pytest.approx(
+            2 * ternary.layers[i].quantization.scale / 2, rel=1e-6
+        )
     assert cost(four).bits_per_weight == 4
     assert cost(ternary).bits_per_weight == pytest.approx(log2(3))
 
@@ -146,7 +189,10 @@ def test_published_alphabets():
 
 def golden_cnn(arrays):
     def weights(layer):
-        return [arrays[f"analog_{layer}_{k}"] for k in range(sum(name.startswith(f"analog_{layer}_") for name in arrays.files))]
+        return [
+            arrays[f"analog_{layer}_{k}"]
+            for k in range(sum(name.startswith(f"analog_{layer}_") for name in arrays.files))
+        ]
 
     layers = [
         Conv2D(*weights(0), "relu", padding="same"),
@@ -187,7 +233,9 @@ def test_the_sweep_reproduces_the_golden_cnn(tmp_path, monkeypatch):
     quantized = load(tmp_path / "gpfq_2bit_3.h5")
     compared = 0
     for index in (0, 3, 6, 9, 11):
-        np.testing.assert_allclose(quantized.layers[index].kernel, arrays[f"quantized_{index}_0"], rtol=2**-22)  # the same levels
+        np.testing.assert_allclose(
+            quantized.layers[index].kernel, arrays[f"quantized_{index}_0"], rtol=2**-22
+        )  # the same levels
         compared += quantized.layers[index].kernel.size
     assert compared == 6504
 
@@ -197,8 +245,18 @@ def test_the_sweep_reproduces_the_golden_cnn(tmp_path, monkeypatch):
 
 def published(tmp_path, monkeypatch, network, data):
     save(network, tmp_path / "network.h5")
-    files = {"metrics": tmp_path / "out" / "network.json", "lumped": tmp_path / "out" / "network_lumped.h5"}
-    run("published", monkeypatch, weights=tmp_path / "network.h5", data=data, input_range=(0, 1), **files)
+    files = {
+        "metrics": tmp_path / "out" / "network.json",
+        "lumped": tmp_path / "out" / "network_lumped.h5",
+    }
+    run(
+        "published",
+        monkeypatch,
+        weights=tmp_path / "network.h5",
+        data=data,
+        input_range=(0, 1),
+        **files,
+    )
     return json.loads(files["metrics"].read_text()), load(files["lumped"])
 
 
@@ -208,10 +266,22 @@ def test_a_network_made_elsewhere_is_measured_and_lumped(tmp_path, monkeypatch):
     kernel = (0.25 * rng.choice([-3, -1, 1, 3], (16, 12))).astype(np.float32)
     kernel[:, 7] = kernel[:, 2]
     bias = np.zeros(12, np.float32)
-    network = Network([Dense(kernel, bias, "relu"), Dense(rng.standard_normal((12, 10)).astype(np.float32))], (16,))
-    metrics, lumped = published(tmp_path, monkeypatch, network, dataset(tmp_path / "data.npz", images))
+    network = Network(
+        [Dense(kernel, bias, "relu"), Dense(rng.standard_normal((12, 10)).astype(np.float32))],
+        (16,),
+    )
+    metrics, lumped = published(
+        tmp_path, monkeypatch, network, dataset(tmp_path / "data.npz", images)
+    )
     assert metrics["data"] == "test images"
-    assert metrics["alphabets"]["dense_1"] == {"weights": 192, "values": 4, "levels": 4, "bits": 2.0, "step": 0.5, "radius": 0.75}
+    assert metrics["alphabets"]["dense_1"] == {
+        "weights": 192,
+        "values": 4,
+        "levels": 4,
+        "bits": 2.0,
+        "step": 0.5,
+        "radius": 0.75,
+    }
     assert metrics["alphabets"]["dense_2"] == {"weights": 120, "values": 120}
     assert metrics["network"]["agreement"] == metrics["lumped"]["agreement"] == 1
     assert metrics["network"]["neurons"] == metrics["lumped"]["neurons"] + 1 == 22
@@ -219,26 +289,46 @@ def test_a_network_made_elsewhere_is_measured_and_lumped(tmp_path, monkeypatch):
     assert metrics["lumping"]["largest_output_difference"] <= metrics["lumping"]["bound"] < 1e-3
     inputs = (images / 255).astype(np.float32)
     assert lumped.input_shape == (4, 4, 1)
-    np.testing.assert_allclose(lumped.predict(inputs), network.predict(inputs.reshape(30, 16)), atol=1e-5)
+    np.testing.assert_allclose(
+        lumped.predict(inputs), network.predict(inputs.reshape(30, 16)), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("layers", "input_shape", "message"),
     [
-        ([Flatten(), Dense(np.ones((12, 10)))], (2, 2, 3), r"images of shape \(4, 4, 1\), so the network must take .* found \(2, 2, 3\)"),
-        ([Flatten(), Dense(np.ones((48, 10)))], (4, 4, 3), r"images of shape \(4, 4, 1\), so the network must take .* found \(4, 4, 3\)"),
+        (
+            [Flatten(), Dense(np.ones((12, 10)))],
+            (2, 2, 3),
+            r"images of shape \(4, 4, 1\), so the network must take .* found \(2, 2, 3\)",
+        ),
+        (
+            [Flatten(), Dense(np.ones((48, 10)))],
+            (4, 4, 3),
+            r"images of shape \(4, 4, 1\), so the network must take .* found \(4, 4, 3\)",
+        ),
         ([Dense(np.ones((15, 10)))], (15,), r"must take \(4, 4, 1\) or \(16,\), found \(15,\)"),
-        ([Dense(np.ones((16, 7)))], (16,), r"has 10 classes, so the network must have outputs of shape \(10,\), found \(7,\)"),
+        (
+            [Dense(np.ones((16, 7)))],
+            (16,),
+            r"has 10 classes, so the network must have outputs of shape \(10,\), found \(7,\)",
+        ),
     ],
     ids=["size", "colour", "inputs", "classes"],
 )
 @pytest.mark.parametrize("script", ["bring_in", "published"])
-def test_a_network_that_does_not_fit_the_dataset_is_refused_at_once(tmp_path, monkeypatch, script, layers, input_shape, message):
+def test_a_network_that_does_not_fit_the_dataset_is_refused_at_once(
+    tmp_path, monkeypatch, script, layers, input_shape, message
+):
     save(Network(layers, input_shape), tmp_path / "network.h5")
     data = dataset(tmp_path / "data.npz", np.zeros((10, 4, 4, 1), np.uint8))
     outputs = {
         "bring_in": {"architecture": "null", "network": tmp_path / "out.h5"},
-        "published": {"input_range": (0, 1), "metrics": tmp_path / "out.json", "lumped": tmp_path / "out.h5"},
+        "published": {
+            "input_range": (0, 1),
+            "metrics": tmp_path / "out.json",
+            "lumped": tmp_path / "out.h5",
+        },
     }
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         run(script, monkeypatch, weights=tmp_path / "network.h5", data=data, **outputs[script])
@@ -247,7 +337,10 @@ def test_a_network_that_does_not_fit_the_dataset_is_refused_at_once(tmp_path, mo
 
 @pytest.mark.workflow
 def test_the_published_network_on_recompressed_images(tmp_path, monkeypatch):
-    weights, archive = shared("published/cifar10_cnn_gpfq_4bit_scalar5.h5"), shared("data/cifar10-jpeg.tar.xz")
+    weights, archive = (
+        shared("published/cifar10_cnn_gpfq_4bit_scalar5.h5"),
+        shared("data/cifar10-jpeg.tar.xz"),
+    )
     (tmp_path / "cifar10").mkdir()
     (tmp_path / "cifar10" / archive.name).symlink_to(archive)
     run("data", monkeypatch, dataset="cifar10", resources=tmp_path, output=tmp_path / "cifar10.npz")

@@ -1,4 +1,6 @@
-"""Whole networks: what each layer is quantized on, how samples arrive, sweeps, records, and bad input."""
+"""Whole networks: what each layer is quantized on, how samples arrive, sweeps, records, and bad
+input.
+"""
 
 from itertools import pairwise
 
@@ -10,7 +12,8 @@ from quantization_definitions import each_neuron, levels
 from quantization_definitions import gpfq as plain_gpfq
 
 from netreduce.errors import ParameterError, SampleError, UnsupportedLayerError
-from netreduce.layers import (
+from netreduce.network import Network
+from netreduce.network.layers import (
     Activation,
     Add,
     AveragePooling2D,
@@ -23,7 +26,6 @@ from netreduce.layers import (
     GlobalAveragePooling2D,
     MaxPooling2D,
 )
-from netreduce.network import Network
 from netreduce.quantization import METHODS, dead_weights, gram, quantize, quantize_many
 from netreduce.quantization import samples as samples_module
 
@@ -36,7 +38,9 @@ def normal(*shape, seed=0):
 
 def mlp(seed=0, widths=(12, 10, 8, 4)):
     shapes = list(pairwise(widths))
-    return Network([Dense(normal(*s, seed=seed), normal(s[1], seed=seed), "relu") for s in shapes], widths[:1])
+    return Network(
+        [Dense(normal(*s, seed=seed), normal(s[1], seed=seed), "relu") for s in shapes], widths[:1]
+    )
 
 
 def batch_norm(channels):
@@ -109,18 +113,28 @@ def windows(layer, x):
 
 
 def plain_layer(layer, analog, quantized, alphabet, conv):
-    """The walk of the paper on every neuron of a layer, in each channel or all channels together."""
+    """The walk of the paper on every neuron of a layer, by channel or jointly."""
     kernel = layer.kernel.astype(np.float64)
     if isinstance(layer, Dense):
-        return each_neuron(plain_gpfq, kernel, analog.astype(np.float64), quantized.astype(np.float64), alphabet)
+        return each_neuron(
+            plain_gpfq, kernel, analog.astype(np.float64), quantized.astype(np.float64), alphabet
+        )
     X, X_quantized = windows(layer, analog), windows(layer, quantized)
     if conv == "joint" and not isinstance(layer, DepthwiseConv2D):
-        flat = each_neuron(plain_gpfq, kernel.reshape(-1, layer.outputs), X.reshape(len(X), -1), X_quantized.reshape(len(X), -1), alphabet)
+        flat = each_neuron(
+            plain_gpfq,
+            kernel.reshape(-1, layer.outputs),
+            X.reshape(len(X), -1),
+            X_quantized.reshape(len(X), -1),
+            alphabet,
+        )
         return flat.reshape(kernel.shape)
     out = np.empty_like(kernel)
     for c in range(kernel.shape[2]):
         columns = (p[..., c].reshape(len(p), -1) for p in (X, X_quantized))
-        out[:, :, c] = each_neuron(plain_gpfq, kernel[:, :, c].reshape(-1, kernel.shape[3]), *columns, alphabet).reshape(kernel[:, :, c].shape)
+        out[:, :, c] = each_neuron(
+            plain_gpfq, kernel[:, :, c].reshape(-1, kernel.shape[3]), *columns, alphabet
+        ).reshape(kernel[:, :, c].shape)
     return out
 
 
@@ -133,8 +147,16 @@ def test_every_layer_walks_on_the_outputs_of_the_quantized_layers_before_it(make
     for index, layer in enumerate(network.layers):
         if hasattr(layer, "kernel"):
             alphabet = levels(2.5 * np.median(np.abs(layer.kernel)), 8)
-            plain = plain_layer(layer, layer_input(network, index, x), layer_input(quantized, index, x), alphabet, conv)
-            np.testing.assert_allclose(quantized.layers[index].kernel, plain, rtol=1e-6, err_msg=network.names[index])
+            plain = plain_layer(
+                layer,
+                layer_input(network, index, x),
+                layer_input(quantized, index, x),
+                alphabet,
+                conv,
+            )
+            np.testing.assert_allclose(
+                quantized.layers[index].kernel, plain, rtol=1e-6, err_msg=network.names[index]
+            )
         else:
             assert quantized.layers[index] is layer
 
@@ -153,7 +175,9 @@ def test_weights_are_codes_times_scale(method, conv):
                 top = round(2**bits) - 1
                 assert record.bits == bits
                 assert record.scale.size == (layer.outputs if per_channel else 1)
-                np.testing.assert_array_equal(layer.kernel, (record.scale * layer.codes).astype(np.float32))
+                np.testing.assert_array_equal(
+                    layer.kernel, (record.scale * layer.codes).astype(np.float32)
+                )
                 assert np.isin(layer.codes, [0, *range(-top, top + 1, 2)]).all()
                 assert layer.kernel.dtype == before.kernel.dtype
                 np.testing.assert_array_equal(layer.bias, before.bias)
@@ -218,7 +242,10 @@ def test_sweeps_read_the_samples_less_often():
             return super().__iter__()
 
     batches = Counting([x])
-    counts = [Counting.count for _ in quantize_many(network, batches, [{"bits": bits} for bits in (2, 3, 4)])]
+    counts = [
+        Counting.count
+        for _ in quantize_many(network, batches, [{"bits": bits} for bits in (2, 3, 4)])
+    ]
     assert counts == [2, 3, 4]
 
 
@@ -234,20 +261,33 @@ def test_bias_as_a_weight_on_a_constant_input():
     network = Network([Dense(normal(6, 4), normal(4))], (6,))
     x = inputs(network)
     layer = quantize(network, x, bits=4, quantize_bias=True).layers[0]
-    with_constant = Network([Dense(np.vstack([network.layers[0].kernel, network.layers[0].bias]))], (7,))
+    with_constant = Network(
+        [Dense(np.vstack([network.layers[0].kernel, network.layers[0].bias]))], (7,)
+    )
     constant = np.hstack([x, np.ones((len(x), 1), np.float32)])
     radius = 2 * np.median(np.abs(network.layers[0].kernel))
     plain = plain_layer(with_constant.layers[0], constant, constant, levels(radius, 16), "joint")
     np.testing.assert_allclose(np.vstack([layer.kernel, layer.bias]), plain, rtol=1e-6)
-    np.testing.assert_array_equal(layer.bias, (layer.quantization.scale * layer.bias_codes).astype(np.float32))
+    np.testing.assert_array_equal(
+        layer.bias, (layer.quantization.scale * layer.bias_codes).astype(np.float32)
+    )
 
     network = cnn()
     for conv in ("channel", "joint"):
         for per_channel in (False, True):
-            for layer in quantize(network, inputs(network), bits=5, conv=conv, quantize_bias=True, per_channel=per_channel).layers:
+            for layer in quantize(
+                network,
+                inputs(network),
+                bits=5,
+                conv=conv,
+                quantize_bias=True,
+                per_channel=per_channel,
+            ).layers:
                 if hasattr(layer, "kernel"):
                     scale = np.broadcast_to(layer.quantization.scale.reshape(-1), layer.bias.shape)
-                    np.testing.assert_array_equal(layer.bias, (scale * layer.bias_codes).astype(np.float32))
+                    np.testing.assert_array_equal(
+                        layer.bias, (scale * layer.bias_codes).astype(np.float32)
+                    )
                     assert (layer.bias_codes % 2 == 1).all()
 
 
@@ -256,8 +296,17 @@ def test_activation_order_is_a_permutation_of_the_inputs():
     order = np.argsort(-np.linalg.norm(x.astype(np.float64), axis=0))
     for method in DATA_DRIVEN:
         if method != "spfq":
-            ordered = quantize(Network([Dense(kernel)], (9,)), x, method, 3, activation_order=True).layers[0].kernel
-            np.testing.assert_array_equal(ordered[order], quantize(Network([Dense(kernel[order])], (9,)), x[:, order], method, 3).layers[0].kernel)
+            ordered = (
+                quantize(Network([Dense(kernel)], (9,)), x, method, 3, activation_order=True)
+                .layers[0]
+                .kernel
+            )
+            np.testing.assert_array_equal(
+                ordered[order],
+                quantize(Network([Dense(kernel[order])], (9,)), x[:, order], method, 3)
+                .layers[0]
+                .kernel,
+            )
 
 
 def test_dead_inputs_are_recorded():
@@ -266,7 +315,9 @@ def test_dead_inputs_are_recorded():
     quantized = quantize(network, x, bits=4)
     dead = [int((~layer_input(quantized, i, x).any(axis=0)).sum()) for i in range(3)]
     assert dead[0] == 2
-    assert [dead_weights(layer) for layer in quantized.layers] == [n * layer.outputs for n, layer in zip(dead, quantized.layers, strict=True)]
+    assert [dead_weights(layer) for layer in quantized.layers] == [
+        n * layer.outputs for n, layer in zip(dead, quantized.layers, strict=True)
+    ]
     assert [dead_weights(layer) for layer in quantize(network, x, bits=1.58).layers] == [0, 0, 0]
     assert dead_weights(network.layers[0]) == 0
     assert dead_weights(quantize(network, None, "msq").layers[0]) == 0
@@ -319,8 +370,14 @@ NAN = np.where(np.arange(12) == 3, np.nan, X)
         (X[:0], "there are no samples"),
         ([], "there are no samples"),
         (iter([X]), "can be iterated just once"),
-        ((x for x in [X]), "this generator can be iterated just once: pass an array, a list of mini-batches"),
-        ([(X, np.zeros(30))], "a mini-batch must be an array of samples, found tuple: leave out labels"),
+        (
+            (x for x in [X]),
+            "this generator can be iterated just once: pass an array, a list of mini-batches",
+        ),
+        (
+            [(X, np.zeros(30))],
+            "a mini-batch must be an array of samples, found tuple: leave out labels",
+        ),
         (None, "this method learns from samples"),
         (7, "samples must be an array or an iterable of mini-batches, found int"),
         (Forgetful(X), "the samples gave 29 on one iteration and 28 on another"),
@@ -335,15 +392,27 @@ def test_bad_samples(samples, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"method": "rtn"}, "method must be one of gpfq, gpfq-soft, gpfq-hard, spfq, msq, gptq, qronos, found 'rtn'"),
+        (
+            {"method": "rtn"},
+            (
+                "method must be one of gpfq, gpfq-soft, gpfq-hard, spfq, msq, gptq, qronos, found"
+                " 'rtn'"
+            ),
+        ),
         ({"bits": 1}, "bits must be"),
-        *(({"alphabet_scalar": a}, "alphabet_scalar must be a positive number, found") for a in (0, -1.0, float("nan"), float("inf"), "2", None)),
+        *(
+            ({"alphabet_scalar": a}, "alphabet_scalar must be a positive number, found")
+            for a in (0, -1.0, float("nan"), float("inf"), "2", None)
+        ),
         ({"radius": "mean"}, "radius must be one of 'median', 'max', 'mse', found 'mean'"),
         ({"conv": "both"}, "conv must be 'channel' or 'joint', found 'both'"),
         ({"damping": 0.1}, "method 'gpfq' has no damping"),
         ({"method": "gptq", "threshold": 0.1}, "method 'gptq' has no threshold"),
         ({"method": "gptq", "damping": -1}, "damping must be a number not below 0, found -1"),
-        ({"method": "gpfq-soft", "threshold": "much"}, "threshold must be a number not below 0, found 'much'"),
+        (
+            {"method": "gpfq-soft", "threshold": "much"},
+            "threshold must be a number not below 0, found 'much'",
+        ),
         ({"layers": [9]}, "layers: there is no layer 9; there are dense_1, dense_2, dense_3"),
         ({"layers": ["conv2d_1"]}, "layers: there is no layer 'conv2d_1'"),
         ({"layers": []}, "layers: none given"),
@@ -358,7 +427,9 @@ def test_bad_arguments(arguments, message):
 
 
 def test_bad_settings_are_refused_before_any_work():
-    with pytest.raises(ParameterError, match="unknown setting 'bit'; known: method, bits, alphabet_scalar"):
+    with pytest.raises(
+        ParameterError, match="unknown setting 'bit'; known: method, bits, alphabet_scalar"
+    ):
         quantize_many(mlp(), X, [{"bits": 4}, {"bit": 4}])
     with pytest.raises(ParameterError, match="method must be one of"):
         quantize_many(mlp(), X, [{"bits": 4}, {"method": "magic"}])
@@ -370,15 +441,30 @@ def test_bad_weights():
     broken[0, :2] = np.nan, np.inf
     with pytest.raises(ParameterError, match="dense_2: kernel has 2 NaN or infinite values"):
         quantize(network.replace({1: network.layers[1].replace(kernel=broken)}), X)
-    with pytest.raises(ParameterError, match=r"dense_2: no alphabet: the median \|W\| is zero in the layer; all its weights are"):
-        quantize(network.replace({1: network.layers[1].replace(kernel=np.zeros((10, 8), np.float32))}), X)
+    with pytest.raises(
+        ParameterError,
+        match=r"dense_2: no alphabet: the median \|W\| is zero in the layer; all its weights are",
+    ):
+        quantize(
+            network.replace({1: network.layers[1].replace(kernel=np.zeros((10, 8), np.float32))}), X
+        )
 
 
 def test_layers_without_weights():
     network = cnn()
     with pytest.raises(
-        UnsupportedLayerError, match=r"batch_normalization_1 \(layer 1\) has no weights to quantize: leave it out, and it stays as it is"
+        UnsupportedLayerError,
+        match=(
+            r"batch_normalization_1 \(layer 1\) has no weights to quantize: leave it out, and it"
+            r" stays as it is"
+        ),
     ):
         quantize(network, inputs(network), layers=[0, 1])
-    with pytest.raises(UnsupportedLayerError, match="no layer can be quantized: of global_average_pooling2d_1, batch_normalization_1, none is Dense"):
+    with pytest.raises(
+        UnsupportedLayerError,
+        match=(
+            "no layer can be quantized: of global_average_pooling2d_1, batch_normalization_1, none"
+            " is Dense"
+        ),
+    ):
         quantize(Network([GlobalAveragePooling2D(), batch_norm(3)], (4, 4, 3)), None)

@@ -13,12 +13,22 @@ from netreduce.quantization.alphabet import level_count, make_alphabet
 
 
 def test_level_counts():
-    assert [level_count(bits) for bits in (1.58, 1.585, log2(3), 2, np.int64(3), 4.0, 8)] == [3, 3, 3, 4, 8, 16, 256]
+    assert [level_count(bits) for bits in (1.58, 1.585, log2(3), 2, np.int64(3), 4.0, 8)] == [
+        3,
+        3,
+        3,
+        4,
+        8,
+        16,
+        256,
+    ]
 
 
 @pytest.mark.parametrize("bits", [0, 1, -2, 9, 2.5, "4", None, True, float("nan")])
 def test_bits_that_make_no_alphabet(bits):
-    with pytest.raises(ParameterError, match=r"bits must be 1\.58 \(ternary\) or a whole number from 2 to 8, found"):
+    with pytest.raises(
+        ParameterError, match=r"bits must be 1\.58 \(ternary\) or a whole number from 2 to 8, found"
+    ):
         level_count(bits)
 
 
@@ -28,7 +38,11 @@ def test_nearest_level(bits, scalar, seed):
     kernel = np.random.default_rng(seed).standard_normal((7, 5)).astype(np.float32)
     alphabet = make_alphabet(kernel, bits, scalar)
     plain = levels(scalar * np.median(np.abs(kernel)), level_count(bits))
-    np.testing.assert_allclose(alphabet.scale * alphabet.nearest(kernel), [[nearest(plain, w) for w in row] for row in kernel], rtol=1e-6)
+    np.testing.assert_allclose(
+        alphabet.scale * alphabet.nearest(kernel),
+        [[nearest(plain, w) for w in row] for row in kernel],
+        rtol=1e-6,
+    )
 
 
 def test_radii():
@@ -36,7 +50,9 @@ def test_radii():
     assert make_alphabet(kernel, 2, 3.0).scale * 3 == 3.0 * 2.5
     assert make_alphabet(kernel, 2, radius="max").scale * 3 == 8.0
     np.testing.assert_array_equal(make_alphabet(kernel, 2, 1.0, axes=(0,)).scale * 3, [[1.0, 4.0]])
-    np.testing.assert_array_equal(make_alphabet(kernel, 2, radius="max", axes=(0,)).scale * 3, [[2.0, 8.0]])
+    np.testing.assert_array_equal(
+        make_alphabet(kernel, 2, radius="max", axes=(0,)).scale * 3, [[2.0, 8.0]]
+    )
 
 
 @pytest.mark.parametrize("axes", [None, (0,)])
@@ -48,15 +64,23 @@ def test_mse_radius_rounds_best(axes):
 
     best = error(make_alphabet(kernel, 3, radius="mse", axes=axes))
     assert best < error(make_alphabet(kernel, 3, radius="max", axes=axes))
-    assert all(best <= error(make_alphabet(kernel, 3, scalar, axes=axes)) * 1.01 for scalar in (1, 2, 3, 4, 5))
+    assert all(
+        best <= error(make_alphabet(kernel, 3, scalar, axes=axes)) * 1.01
+        for scalar in (1, 2, 3, 4, 5)
+    )
 
 
 def test_no_alphabet():
     mostly_zero = np.zeros((4, 3))
     mostly_zero[0] = 1
-    with pytest.raises(ParameterError, match=r"the median \|W\| is zero in the layer; all its weights are"):
+    with pytest.raises(
+        ParameterError, match=r"the median \|W\| is zero in the layer; all its weights are"
+    ):
         make_alphabet(np.zeros((2, 2)), 4)
-    with pytest.raises(ParameterError, match=r'at least half of its weights are: radius="max" or "mse" can do without'):
+    with pytest.raises(
+        ParameterError,
+        match=r'at least half of its weights are: radius="max" or "mse" can do without',
+    ):
         make_alphabet(mostly_zero, 4)
     assert make_alphabet(mostly_zero, 4, radius="max").scale > 0
     with pytest.raises(ParameterError, match=r"the maximum \|W\| is zero in 1 of 3 channels"):

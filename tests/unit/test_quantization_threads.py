@@ -1,4 +1,4 @@
-"""Work shared among threads: in order, no further ahead than needed, and the BLAS left as it was."""
+"""Work shared among threads: in order, not far ahead, and the BLAS left as it was."""
 
 import threading
 
@@ -61,5 +61,7 @@ def test_errors_of_items_and_of_work_arrive():
 def test_parts_cover_all_tasks_once(tasks):
     parts = []
     in_threads(lambda start, stop: parts.append((start, stop, *blas_threads())), tasks)
-    assert [task for start, stop, _ in sorted(parts) for task in range(start, stop)] == list(range(tasks))
+    assert [task for start, stop, _ in sorted(parts) for task in range(start, stop)] == list(
+        range(tasks)
+    )
     assert {threads for *_, threads in parts} == {1}

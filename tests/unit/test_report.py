@@ -14,19 +14,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netreduce import names
-from netreduce.datasets.archive import write
+from netreduce.chains import names
+from netreduce.data.archive import write
 from netreduce.files import write_json, write_table
-from netreduce.io import save
-from netreduce.layers import Dense, Flatten
+from netreduce.formats import save
 from netreduce.network import Network
+from netreduce.network.layers import Dense, Flatten
 from netreduce.quantization import quantize
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "workflow" / "scripts"
 BITS = ("1.58", "2", "4")
 METHODS = ("gpfq", "msq")
-FIGURES = ("training", "alphabet_scalar", "bits", "cumulative", "sensitivity", "weights", "classes", "tolerance", "pareto", "chains", "sparsity")
+FIGURES = (
+    "training",
+    "alphabet_scalar",
+    "bits",
+    "cumulative",
+    "sensitivity",
+    "weights",
+    "classes",
+    "tolerance",
+    "pareto",
+    "chains",
+    "sparsity",
+)
 LAYERS = ("dense_1", "dense_2")
 CHAINS = (
     "analog",
@@ -79,7 +91,9 @@ def measures(accuracy, size):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """A folder with results/ of two models: "net" with everything, "net-b" brought in as a file and never compared."""
+    """A folder with results/ of two models: "net" with everything, "net-b" brought in as a file and
+    never compared.
+    """
     folder = tmp_path_factory.mktemp("run")
     results = folder / "results"
     rng = np.random.default_rng(0)
@@ -88,15 +102,24 @@ def results(tmp_path_factory):
     network = Network(
         [
             Flatten(),
-            Dense(rng.standard_normal((16, 8)).astype("float32"), rng.standard_normal(8).astype("float32"), "relu"),
+            Dense(
+                rng.standard_normal((16, 8)).astype("float32"),
+                rng.standard_normal(8).astype("float32"),
+                "relu",
+            ),
             Dense(rng.standard_normal((8, 3)).astype("float32"), np.zeros(3, "float32"), "linear"),
         ],
         (4, 4, 1),
     )
     (results / "data").mkdir(parents=True)
     splits = {"train": 30, "validation": 9, "test": 12}
-    arrays = {f"{split}_images": np.zeros((count, 4, 4, 1), np.uint8) for split, count in splits.items()}
-    arrays |= {f"{split}_labels": (np.arange(count) % 3).astype(np.uint8) for split, count in splits.items()}
+    arrays = {
+        f"{split}_images": np.zeros((count, 4, 4, 1), np.uint8) for split, count in splits.items()
+    }
+    arrays |= {
+        f"{split}_labels": (np.arange(count) % 3).astype(np.uint8)
+        for split, count in splits.items()
+    }
     write(results / "data/digits.npz", arrays, ("a", "b", "c"), "Digits")
     for model in ("net", "net-b"):
         (results / "keras").mkdir(exist_ok=True)
@@ -104,13 +127,18 @@ def results(tmp_path_factory):
         lumped, curve, layers = [], [], []
         for step, bits in enumerate(BITS):
             (results / "quantized").mkdir(exist_ok=True)
-            save(quantize(network, images, method="gpfq", bits=float(bits), alphabet_scalar=2.0), results / f"quantized/{model}_{bits}bit.h5")
+            save(
+                quantize(network, images, method="gpfq", bits=float(bits), alphabet_scalar=2.0),
+                results / f"quantized/{model}_{bits}bit.h5",
+            )
             rows = [
                 {
                     "method": method,
                     "bits": float(bits),
                     "alphabet_scalar": float(scalar),
-                    "validation_accuracy": 0.9 - 0.01 * abs(scalar - 2) - 0.05 * (method == "msq") + 0.01 * step,
+                    "validation_accuracy": (
+                        0.9 - 0.01 * abs(scalar - 2) - 0.05 * (method == "msq") + 0.01 * step
+                    ),
                     "test_accuracy": 0.9 - 0.05 * (method == "msq") + 0.01 * step,
                     "analog_validation_accuracy": 0.93,
                     "analog_test_accuracy": 0.92,
@@ -120,7 +148,10 @@ def results(tmp_path_factory):
                 for scalar in (1, 2, 3)
             ]
             write_table(results / f"sweep/{model}/{bits}bit.csv", rows)
-            write_json(results / f"metrics/quantized/{model}_{bits}bit.json", {**rows[1], "methods": {"gpfq": rows[1], "msq": rows[4]}})
+            write_json(
+                results / f"metrics/quantized/{model}_{bits}bit.json",
+                {**rows[1], "methods": {"gpfq": rows[1], "msq": rows[4]}},
+            )
             for method in METHODS:
                 for kind in ("cumulative", "single"):
                     for position, layer in enumerate(LAYERS, start=1):
@@ -147,21 +178,52 @@ def results(tmp_path_factory):
             )
             for order in ("lump",) if name == "analog" else ("lump-quantize", "quantize-lump"):
                 for tolerance in (0.0, 0.1):
-                    row = {"network": name, "order": order, "tolerance": tolerance, "neurons": 8, "neurons_kept": 8 - int(10 * tolerance)}
-                    curve.append({**row, "test_accuracy": 0.9, "agreement": 0.99, "bound": 40 * tolerance, "certified_share": 1 - tolerance})
+                    row = {
+                        "network": name,
+                        "order": order,
+                        "tolerance": tolerance,
+                        "neurons": 8,
+                        "neurons_kept": 8 - int(10 * tolerance),
+                    }
+                    curve.append(
+                        {
+                            **row,
+                            "test_accuracy": 0.9,
+                            "agreement": 0.99,
+                            "bound": 40 * tolerance,
+                            "certified_share": 1 - tolerance,
+                        }
+                    )
         write_table(results / f"metrics/layers/{model}.csv", layers)
         write_table(results / f"metrics/lumping/{model}.csv", lumped)
         write_table(results / f"metrics/tolerance/{model}.csv", curve)
-        rows = [{"network": "analog", "bits": "", **measures(0.92, 400)}, {"network": "quantized", "bits": 2, **measures(0.9, 60)}]
+        rows = [
+            {"network": "analog", "bits": "", **measures(0.92, 400)},
+            {"network": "quantized", "bits": 2, **measures(0.9, 60)},
+        ]
         write_table(results / f"metrics/networks/{model}.csv", rows)
     history = [
-        {"epoch": e, "training_loss": 1 / e, "training_accuracy": 1 - 0.3 / e, "validation_loss": 1.2 / e, "validation_accuracy": 1 - 0.4 / e}
+        {
+            "epoch": e,
+            "training_loss": 1 / e,
+            "training_accuracy": 1 - 0.3 / e,
+            "validation_loss": 1.2 / e,
+            "validation_accuracy": 1 - 0.4 / e,
+        }
         for e in (1, 2, 3)
     ]
     write_table(results / "metrics/training/net.csv", history)
-    write_json(results / "metrics/conversion/net.json", {"text_bit_for_bit": True, "max_logit_difference": 2.5e-5})
+    write_json(
+        results / "metrics/conversion/net.json",
+        {"text_bit_for_bit": True, "max_logit_difference": 2.5e-5},
+    )
     compared = [
-        {"model": "net", "seed": seed, "chain": chain, **measures(0.92 - 0.01 * place - 0.002 * seed, 400 - 50 * place)}
+        {
+            "model": "net",
+            "seed": seed,
+            "chain": chain,
+            **measures(0.92 - 0.01 * place - 0.002 * seed, 400 - 50 * place),
+        }
         for seed in (0, 1)
         for place, chain in enumerate(CHAINS)
     ]
@@ -176,12 +238,21 @@ def results(tmp_path_factory):
             },
             "net-b": {"dataset": "digits", "weights": "other.h5"},
         },
-        "sweep": {"methods": list(METHODS), "bits": [1.58, 2, 4], "alphabet_scalars": [1, 2, 3], "samples": 40, "conv": "channel"},
+        "sweep": {
+            "methods": list(METHODS),
+            "bits": [1.58, 2, 4],
+            "alphabet_scalars": [1, 2, 3],
+            "samples": 40,
+            "conv": "channel",
+        },
         "lumping": {"chains": [], "tolerances": [0, 0.1], "input_range": [0, 1]},
         "comparison": {"models": ["net"], "seeds": [0, 1], "samples": 40, "chains": []},
         "report": {"title": "Title", "subtitle": "Subtitle", "author": "Author"},
     }
-    write_json(results / "provenance.json", {"commit": "0123456789abcdef", "seed": 0, "versions": {"python": "3.11"}, "config": config})
+    write_json(
+        results / "provenance.json",
+        {"commit": "0123456789abcdef", "seed": 0, "versions": {"python": "3.11"}, "config": config},
+    )
     return results
 
 
@@ -194,7 +265,12 @@ def figure_inputs(results, figure, model="net"):
         "bits": ("--sweep", *sweep),
         "cumulative": ("--layers", results / f"metrics/layers/{model}.csv"),
         "sensitivity": ("--layers", results / f"metrics/layers/{model}.csv"),
-        "weights": ("--analog", results / f"keras/{model}.h5", "--quantized", *sorted(results.glob(f"quantized/{model}_*bit.h5"))),
+        "weights": (
+            "--analog",
+            results / f"keras/{model}.h5",
+            "--quantized",
+            *sorted(results.glob(f"quantized/{model}_*bit.h5")),
+        ),
         "classes": ("--lumping", results / f"metrics/lumping/{model}.csv"),
         "tolerance": ("--tolerance", results / f"metrics/tolerance/{model}.csv"),
         "pareto": compared,
@@ -203,7 +279,9 @@ def figure_inputs(results, figure, model="net"):
     }[figure]
 
 
-def summarize(run, results, output, monkeypatch, models=("net", "net-b"), comparison=True, figures=()):
+def summarize(
+    run, results, output, monkeypatch, models=("net", "net-b"), comparison=True, figures=()
+):
     monkeypatch.chdir(results.parent)
     here = Path("results")
 
@@ -212,8 +290,24 @@ def summarize(run, results, output, monkeypatch, models=("net", "net-b"), compar
 
     run(
         "summarize",
-        *("--provenance", here / "provenance.json", "--published", ROOT / "report/published", "--output", output, "--figures", *figures),
-        *("--data", here / "data/digits.npz", "--networks", *each("keras/{}.h5"), "--training", *each("metrics/training/{}.csv")),
+        *(
+            "--provenance",
+            here / "provenance.json",
+            "--published",
+            ROOT / "report/published",
+            "--output",
+            output,
+            "--figures",
+            *figures,
+        ),
+        *(
+            "--data",
+            here / "data/digits.npz",
+            "--networks",
+            *each("keras/{}.h5"),
+            "--training",
+            *each("metrics/training/{}.csv"),
+        ),
         *(
             "--conversion",
             *each("metrics/conversion/{}.json"),
@@ -247,8 +341,17 @@ def test_figure_is_drawn_the_same_each_time(figure, results, run, tmp_path):
 
 def test_architectures_are_told_apart_by_their_layers(results, run, tmp_path):
     other = tmp_path / "deep.csv"
-    row = {"network": "analog", "layer": "dense_1", "neurons": 9, "classes": 7, "published_classes": 2, "neurons_after": 6}
-    write_table(other, [row, {**row, "layer": "dense_2"}, {**row, "network": "nnrelief-fraction=0.8"}])
+    row = {
+        "network": "analog",
+        "layer": "dense_1",
+        "neurons": 9,
+        "classes": 7,
+        "published_classes": 2,
+        "neurons_after": 6,
+    }
+    write_table(
+        other, [row, {**row, "layer": "dense_2"}, {**row, "network": "nnrelief-fraction=0.8"}]
+    )
     run(
         "architectures",
         "--lumping",
@@ -265,7 +368,17 @@ def test_heat_map_sets_chains_beside_what_they_are_without_their_quantizer():
     from chains import NONE, PLACE, table
 
     pruned, four = "magnitude-fraction=0.2", "gpfq-bits=4"
-    rows, columns, cells = table(["analog", four, "msq-bits=2", pruned, f"{four}/lump-tolerance=0", f"{pruned}/{four}", "structured-fraction=0.8"])
+    rows, columns, cells = table(
+        [
+            "analog",
+            four,
+            "msq-bits=2",
+            pruned,
+            f"{four}/lump-tolerance=0",
+            f"{pruned}/{four}",
+            "structured-fraction=0.8",
+        ]
+    )
     alone, lumped, after = (PLACE,), (PLACE, "exact lumping"), ("Magnitude 0.2", PLACE)
     assert rows == [alone, lumped, after]
     assert columns == [NONE, "GPFQ 4 bits"]  # nothing stands around the other quantizer
@@ -281,27 +394,53 @@ def test_heat_map_sets_chains_beside_what_they_are_without_their_quantizer():
 def test_heat_map_without_chains():
     from chains import NONE, PLACE, table
 
-    assert table(["analog", "gpfq-bits=4", "msq-bits=2"])[:2] == ([(PLACE,)], [NONE, "GPFQ 4 bits", "MSQ 2 bits"])
+    assert table(["analog", "gpfq-bits=4", "msq-bits=2"])[:2] == (
+        [(PLACE,)],
+        [NONE, "GPFQ 4 bits", "MSQ 2 bits"],
+    )
     assert table(["analog", "lump-tolerance=0"])[:2] == ([(), ("exact lumping",)], [NONE])
 
 
 def test_names_along_a_line_are_shortened_to_what_differs():
     from sparsity import short
 
-    assert short(["NNrelief 0.9, iterations 8, epochs 2", "NNrelief 0.9, iterations 2, epochs 2"]) == ["NNrelief 0.9, iterations 8, epochs 2", "2"]
+    assert short(
+        ["NNrelief 0.9, iterations 8, epochs 2", "NNrelief 0.9, iterations 2, epochs 2"]
+    ) == ["NNrelief 0.9, iterations 8, epochs 2", "2"]
     assert short(["Magnitude 0.1", "Magnitude 0.5"]) == ["Magnitude 0.1", "0.5"]
-    assert short(["NNrelief 0.9, epochs 1", "NNrelief 0.8, epochs 2"]) == ["NNrelief 0.9, epochs 1", "NNrelief 0.8, epochs 2"]
+    assert short(["NNrelief 0.9, epochs 1", "NNrelief 0.8, epochs 2"]) == [
+        "NNrelief 0.9, epochs 1",
+        "NNrelief 0.8, epochs 2",
+    ]
 
 
 def test_every_figure_has_a_caption():
-    assert {path.stem for path in (ROOT / "report/captions").glob("*.rst")} == {*FIGURES, "architectures", "thesis", "workflow"}
-    assert {path.stem for path in (SCRIPTS / "figures").glob("*.py")} == {*FIGURES, "architectures", "style"}
+    assert {path.stem for path in (ROOT / "report/captions").glob("*.rst")} == {
+        *FIGURES,
+        "architectures",
+        "thesis",
+        "workflow",
+    }
+    assert {path.stem for path in (SCRIPTS / "figures").glob("*.py")} == {
+        *FIGURES,
+        "architectures",
+        "style",
+    }
 
 
 def test_names():
-    assert [names.bits_name(bits) for bits in (1.58, "1.58", 2, "4", 3.0)] == ["ternary", "ternary", "2 bits", "4 bits", "3 bits"]
+    assert [names.bits_name(bits) for bits in (1.58, "1.58", 2, "4", 3.0)] == [
+        "ternary",
+        "ternary",
+        "2 bits",
+        "4 bits",
+        "3 bits",
+    ]
     assert names.chain_name("analog") == "analog"
-    assert names.chain_name("nnrelief-fraction=0.95/gpfq-bits=1.58/lump-tolerance=0") == "NNrelief 0.95 → GPFQ ternary → exact lumping"
+    assert (
+        names.chain_name("nnrelief-fraction=0.95/gpfq-bits=1.58/lump-tolerance=0")
+        == "NNrelief 0.95 → GPFQ ternary → exact lumping"
+    )
     assert names.chain_name("lump-tolerance=0.3") == "Lumping 0.3"
 
 
@@ -337,7 +476,9 @@ def test_labels_do_not_overlap():
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 4))
     axes.set(xlim=(0, 1), ylim=(0, 1))
     points = rng.uniform(0.2, 0.8, (25, 2))
-    omitted = style.place_labels(axes, [(x, y, f"technique number {i}", "black") for i, (x, y) in enumerate(points)])
+    omitted = style.place_labels(
+        axes, [(x, y, f"technique number {i}", "black") for i, (x, y) in enumerate(points)]
+    )
     boxes = [text.get_window_extent() for text in axes.texts]
     style.plt.close(figure)
     assert len(boxes) + len(omitted) == len(points) and len(boxes) >= 20
@@ -346,9 +487,18 @@ def test_labels_do_not_overlap():
 
 def test_summary_of_the_toy_network(results, run, tmp_path, monkeypatch):
     toy = summarize(run, results, tmp_path / "summary.json", monkeypatch)["toy"]
-    assert toy["exact_weight"] == pytest.approx(2.3, abs=1e-12) and toy["published_weight"] == pytest.approx(1.1, abs=1e-12)
+    assert toy["exact_weight"] == pytest.approx(2.3, abs=1e-12) and toy[
+        "published_weight"
+    ] == pytest.approx(1.1, abs=1e-12)
     values = {tuple(point["input"]): point for point in toy["points"]}
-    for point, value in {(0, 0): 1.481, (1, 1): 2.746, (1, 0): 2.010, (0, 1): 2.217, (-5, -5): 1.090, (2, 3): 4.747}.items():
+    for point, value in {
+        (0, 0): 1.481,
+        (1, 1): 2.746,
+        (1, 0): 2.010,
+        (0, 1): 2.217,
+        (-5, -5): 1.090,
+        (2, 3): 4.747,
+    }.items():
         assert values[point]["function"] == pytest.approx(value, abs=1e-12)
         assert values[point]["exact"] == pytest.approx(value, abs=1e-12)
         assert values[point]["published"] < value - 0.3
@@ -361,7 +511,9 @@ def test_summary_keeps_models_apart_and_chooses_on_validation(results, run, tmp_
     assert "history" in net and "history" not in other
     assert {row["alphabet_scalar"] for row in net["best"]} == {2.0}
     assert [row["bits_name"] for row in net["by_bits"]] == ["ternary", "2 bits", "4 bits"]
-    assert net["lumping"]["merged"] == 0 and other["lumping"]["totals"][0]["published_classes"] is None
+    assert (
+        net["lumping"]["merged"] == 0 and other["lumping"]["totals"][0]["published_classes"] is None
+    )
     lump = next(row for row in net["tolerance"]["usable"] if row["order"] == "lump")
     assert lump["near"]["tolerance"] == 0.1 and lump["near"]["neurons_kept"] == 7
     assert "NaN" not in (tmp_path / "summary.json").read_text()
@@ -369,7 +521,12 @@ def test_summary_keeps_models_apart_and_chooses_on_validation(results, run, tmp_
     assert group["models"] == ["net", "net-b"]
     row = {"name": "analog", "layer": "dense 1", "neurons": 8}
     same = {"mean": 8, "min": 8, "max": 8}
-    assert group["rows"][0] == {**row, "classes": {"mean": 7.5, "min": 7, "max": 8}, "published_classes": same, "neurons_after": same}
+    assert group["rows"][0] == {
+        **row,
+        "classes": {"mean": 7.5, "min": 7, "max": 8},
+        "published_classes": same,
+        "neurons_after": same,
+    }
 
 
 def test_summary_of_the_comparison(results, run, tmp_path, monkeypatch):
@@ -377,20 +534,29 @@ def test_summary_of_the_comparison(results, run, tmp_path, monkeypatch):
     rows = {row["chain"]: row for row in entry["rows"]}
     assert entry["seeds"] == 2 and list(rows) == list(CHAINS)
     assert rows["analog"]["accuracy"] == pytest.approx(0.919)
-    assert all(row["front"] for row in rows.values())  # each chain is smaller and worse than the one before it
+    assert all(
+        row["front"] for row in rows.values()
+    )  # each chain is smaller and worse than the one before it
     assert entry["smallest"]["chain"] == "analog" and entry["smallest_chain"] is None
-    assert [(pair["before"]["chain"], pair["after"]["chain"]) for pair in entry["lumped_last"]] == [("gpfq-bits=4", "gpfq-bits=4/lump-tolerance=0")]
+    assert [(pair["before"]["chain"], pair["after"]["chain"]) for pair in entry["lumped_last"]] == [
+        ("gpfq-bits=4", "gpfq-bits=4/lump-tolerance=0")
+    ]
 
 
 def test_published_tables_stand_beside_a_network_of_the_same_kind(tmp_path):
     script = SimpleNamespace(**runpy.run_path(str(SCRIPTS / "summarize.py")))
     write_table(
         tmp_path / "mine/1.58bit.csv",
-        [{"method": method, "bits": 1.58, "alphabet_scalar": 3.0, "test_accuracy": accuracy} for method, accuracy in (("gpfq", 0.97), ("msq", 0.9))],
+        [
+            {"method": method, "bits": 1.58, "alphabet_scalar": 3.0, "test_accuracy": accuracy}
+            for method, accuracy in (("gpfq", 0.97), ("msq", 0.9))
+        ],
     )
     layers = [{"shape": [outputs], "weights": 1} for outputs in (500, 300, 10)]
     models = {"mine": {"dataset": "mnist", "layers": layers, "analog": {"test": 0.98}}}
-    table = script.published(ROOT / "report/published", "mnist", models, [tmp_path / "mine/1.58bit.csv"])
+    table = script.published(
+        ROOT / "report/published", "mnist", models, [tmp_path / "mine/1.58bit.csv"]
+    )
     row = next(row for row in table["rows"] if row["alphabet_scalar"] == 3)
     assert (row["our_gpfq"], row["our_msq"]) == (0.97, 0.9) and row["gpfq"] == pytest.approx(0.9739)
     assert table["model"] == "mine" and table["rows"][0]["our_gpfq"] is None
@@ -407,10 +573,32 @@ def test_thesis_is_typeset_the_same_each_time(comparison, architectures, results
         run(figure, *figure_inputs(Path("results"), figure), "--output", figures[-1])
     if architectures:
         figures.append(Path("results/figures/architectures.svg"))
-        run("architectures", "--lumping", "results/metrics/lumping/net.csv", "results/metrics/lumping/net-b.csv", "--output", figures[-1])
-    summarize(run, results, results / "report/summary.json", monkeypatch, comparison=comparison, figures=figures)
+        run(
+            "architectures",
+            "--lumping",
+            "results/metrics/lumping/net.csv",
+            "results/metrics/lumping/net-b.csv",
+            "--output",
+            figures[-1],
+        )
+    summarize(
+        run,
+        results,
+        results / "report/summary.json",
+        monkeypatch,
+        comparison=comparison,
+        figures=figures,
+    )
     for name in ("a", "b"):
-        run("typeset", "--source", "report/thesis.typ", "--summary", "results/report/summary.json", "--output", f"results/report/{name}.pdf")
+        run(
+            "typeset",
+            "--source",
+            "report/thesis.typ",
+            "--summary",
+            "results/report/summary.json",
+            "--output",
+            f"results/report/{name}.pdf",
+        )
     first, second = ((results / f"report/{name}.pdf").read_bytes() for name in ("a", "b"))
     assert first == second and first.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", first)) > 15
@@ -420,5 +608,13 @@ def test_typesetting_names_what_is_missing_and_leaves_no_file(tmp_path, run, mon
     shutil.copytree(ROOT / "report", tmp_path / "report")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=r"summary\.json"):
-        run("typeset", "--source", "report/thesis.typ", "--summary", "results/summary.json", "--output", "thesis.pdf")
+        run(
+            "typeset",
+            "--source",
+            "report/thesis.typ",
+            "--summary",
+            "results/summary.json",
+            "--output",
+            "thesis.pdf",
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["report"]

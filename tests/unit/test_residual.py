@@ -9,7 +9,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 keras = pytest.importorskip("keras")
 layers = keras.layers
 
-from netreduce import BatchNormalization, Concatenate, cost, evaluate, fold_batch_norm, load, lump, quantize, save  # noqa: E402
+from netreduce import (  # noqa: E402
+    BatchNormalization,
+    Concatenate,
+    cost,
+    evaluate,
+    fold_batch_norm,
+    load,
+    lump,
+    quantize,
+    save,
+)
 
 TOLERANCE = 1e-4
 
@@ -38,7 +48,9 @@ def inception():
     inputs = layers.Input((12, 12, 3))
     x = layers.Conv2D(8, 3, activation="relu")(inputs)
     left = layers.Conv2D(6, 1, activation="relu")(x)
-    right = layers.BatchNormalization()(layers.Conv2D(5, 3, padding="same", activation="leaky_relu")(x))
+    right = layers.BatchNormalization()(
+        layers.Conv2D(5, 3, padding="same", activation="leaky_relu")(x)
+    )
     pooled = layers.AveragePooling2D(2, strides=1, padding="same")(x)
     x = layers.Concatenate()([left, right, pooled, left])
     x = layers.MaxPooling2D(2)(layers.DepthwiseConv2D(3, activation="relu")(x))
@@ -53,9 +65,17 @@ def random_weights(model, seed=0):
         arrays = layer.get_weights()
         if isinstance(layer, layers.BatchNormalization):
             size = arrays[0].shape
-            arrays = [rng.uniform(0.5, 1.5, size), rng.normal(0, 0.2, size), rng.normal(0, 0.2, size), rng.uniform(0.5, 1.5, size)]
+            arrays = [
+                rng.uniform(0.5, 1.5, size),
+                rng.normal(0, 0.2, size),
+                rng.normal(0, 0.2, size),
+                rng.uniform(0.5, 1.5, size),
+            ]
         elif arrays:
-            arrays = [rng.normal(0, np.sqrt(2 / np.prod(arrays[0].shape[:-1])), arrays[0].shape), rng.normal(0, 0.1, arrays[1].shape)]
+            arrays = [
+                rng.normal(0, np.sqrt(2 / np.prod(arrays[0].shape[:-1])), arrays[0].shape),
+                rng.normal(0, 0.1, arrays[1].shape),
+            ]
         layer.set_weights(arrays)
     return model
 
@@ -67,7 +87,11 @@ def pair(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("keras") / "model.h5"
     model.save(path)
     network = load(path)
-    return model, network, np.random.default_rng(1).random((8, *network.input_shape), dtype=np.float32)
+    return (
+        model,
+        network,
+        np.random.default_rng(1).random((8, *network.input_shape), dtype=np.float32),
+    )
 
 
 def in_keras(network, path, images):
@@ -79,11 +103,21 @@ def test_outputs_equal_those_of_keras(pair, tmp_path):
     model, network, images = pair
     expected = model.predict(images, verbose=0)
     np.testing.assert_allclose(network.predict(images), expected, atol=TOLERANCE)
-    np.testing.assert_allclose(in_keras(network, tmp_path / "again.h5", images), expected, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        in_keras(network, tmp_path / "again.h5", images), expected, atol=TOLERANCE
+    )
     assert cost(network).parameters == model.count_params()
 
 
-@pytest.mark.parametrize("settings", [{"conv": "channel"}, {"conv": "joint"}, {"method": "msq"}, {"bits": 1.58, "method": "gptq", "conv": "joint"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"conv": "channel"},
+        {"conv": "joint"},
+        {"method": "msq"},
+        {"bits": 1.58, "method": "gptq", "conv": "joint"},
+    ],
+)
 def test_quantized(pair, tmp_path, settings):
     _, network, images = pair
     quantized = quantize(network, images, **{"bits": 4, "alphabet_scalar": 4, **settings})
@@ -91,7 +125,9 @@ def test_quantized(pair, tmp_path, settings):
         assert (getattr(layer, "quantization", None) is None) == ("kernel" not in layer.arrays())
     assert cost(quantized).levels <= (4 if settings.get("bits") else 17)
     save(quantized, tmp_path / "quantized.h5")
-    np.testing.assert_array_equal(load(tmp_path / "quantized.h5").predict(images), quantized.predict(images))
+    np.testing.assert_array_equal(
+        load(tmp_path / "quantized.h5").predict(images), quantized.predict(images)
+    )
     labels = network.predict(images).argmax(axis=1)
     assert 0 <= evaluate(quantized, images, labels).accuracy <= 1
 
@@ -101,7 +137,12 @@ def test_gpfq_beats_msq_on_a_residual_network(pair):
     expected = network.predict(images)
 
     def error(method):
-        return np.linalg.norm(quantize(network, images, method, bits=2, alphabet_scalar=3, conv="joint").predict(images) - expected)
+        return np.linalg.norm(
+            quantize(network, images, method, bits=2, alphabet_scalar=3, conv="joint").predict(
+                images
+            )
+            - expected
+        )
 
     assert error("gpfq") < error("msq")
 
@@ -117,14 +158,25 @@ def test_lumped(pair, tolerance):
 
 
 def with_multiples(network):
-    """The network with one channel of every block-internal convolution a multiple of another; with their number."""
+    """The network with one channel of every block-internal convolution a multiple of another; with
+    their number.
+    """
     replaced = {}
     for index, layer in enumerate(network.layers):
         readers = network.readers(index)
         kernel = layer.arrays().get("kernel")
-        if kernel is None or kernel.ndim != 4 or len(readers) != 1 or not isinstance(norm := network.layers[readers[0]], BatchNormalization):
+        if (
+            kernel is None
+            or kernel.ndim != 4
+            or len(readers) != 1
+            or not isinstance(norm := network.layers[readers[0]], BatchNormalization)
+        ):
             continue
-        after = network.readers(network.readers(readers[0])[0]) if len(network.readers(readers[0])) == 1 else ()
+        after = (
+            network.readers(network.readers(readers[0])[0])
+            if len(network.readers(readers[0])) == 1
+            else ()
+        )
         if len(after) != 1 or "kernel" not in network.layers[after[0]].arrays():
             continue  # its sum with the shortcut is read elsewhere too
         arrays = {name: array.copy() for name, array in layer.arrays().items()}
@@ -148,8 +200,14 @@ def test_multiples_inside_residual_blocks_merge(tmp_path):
     assert sorted(merged.kind for merged in lumping.merges) == ["multiple"] * planted
     assert cost(lumping.network).neurons == cost(network).neurons - planted
     images = np.random.default_rng(2).random((8, 32, 32, 3), dtype=np.float32)
-    np.testing.assert_allclose(lumping.network.predict(images), network.predict(images), atol=TOLERANCE)
-    np.testing.assert_allclose(in_keras(lumping.network, tmp_path / "lumped.h5", images), network.predict(images), atol=TOLERANCE)
+    np.testing.assert_allclose(
+        lumping.network.predict(images), network.predict(images), atol=TOLERANCE
+    )
+    np.testing.assert_allclose(
+        in_keras(lumping.network, tmp_path / "lumped.h5", images),
+        network.predict(images),
+        atol=TOLERANCE,
+    )
 
 
 def test_batch_normalization_folds_in_residual_networks(pair):
@@ -171,4 +229,6 @@ def test_channels_of_a_concatenation_merge_each_for_itself(tmp_path):
     network = network.replace({left: layer.replace(kernel=kernel, bias=bias)})
     images = np.random.default_rng(3).random((20, 12, 12, 3), dtype=np.float32)
     lumping = lump(network, input_range=(0, 1))
-    np.testing.assert_allclose(lumping.network.predict(images), network.predict(images), atol=TOLERANCE)
+    np.testing.assert_allclose(
+        lumping.network.predict(images), network.predict(images), atol=TOLERANCE
+    )

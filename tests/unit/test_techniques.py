@@ -10,19 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netreduce import techniques
+from netreduce.chains import techniques
+from netreduce.chains.steps import apply, parse_chain, parse_path, parse_step
+from netreduce.chains.techniques import FRACTION, TECHNIQUES, Technique
 from netreduce.errors import ParameterError
-from netreduce.layers import Dense
 from netreduce.network import Network
+from netreduce.network.layers import Dense
 from netreduce.pruning import METHODS
-from netreduce.techniques import FRACTION, TECHNIQUES, Technique, apply, parse_chain, parse_path, parse_step
 
 WIDTHS = ((8, 12), (12, 10), (10, 3))
 
 
 def network(seed=0):
     rng = np.random.default_rng(seed)
-    *hidden, last = (Dense(rng.normal(size=s).astype(np.float32), rng.normal(size=s[1]).astype(np.float32), "relu") for s in WIDTHS)
+    *hidden, last = (
+        Dense(
+            rng.normal(size=s).astype(np.float32), rng.normal(size=s[1]).astype(np.float32), "relu"
+        )
+        for s in WIDTHS
+    )
     return Network([*hidden, last.replace(activation="linear")], (8,))
 
 
@@ -31,8 +37,13 @@ class Data:
 
     def __init__(self, teacher):
         rng = np.random.default_rng(1)
-        self.splits = {"train": rng.random((300, 8)).astype(np.float32), "validation": rng.random((100, 8)).astype(np.float32)}
-        self.train_labels, self.validation_labels = (teacher.predict(x).argmax(1) for x in self.splits.values())
+        self.splits = {
+            "train": rng.random((300, 8)).astype(np.float32),
+            "validation": rng.random((100, 8)).astype(np.float32),
+        }
+        self.train_labels, self.validation_labels = (
+            teacher.predict(x).argmax(1) for x in self.splits.values()
+        )
 
     def images(self, split, count=None):
         return self.splits[split][:count]
@@ -41,13 +52,25 @@ class Data:
 @pytest.mark.parametrize(
     ("entry", "path"),
     [
-        ([{"nnrelief": 0.95}, {"gpfq": {"bits": 4}}, {"lump": {"tolerance": 0}}], "nnrelief-fraction=0.95/gpfq-bits=4/lump-tolerance=0"),
+        (
+            [{"nnrelief": 0.95}, {"gpfq": {"bits": 4}}, {"lump": {"tolerance": 0}}],
+            "nnrelief-fraction=0.95/gpfq-bits=4/lump-tolerance=0",
+        ),
         (["fold_batch_norm", {"gpfq": 1.58}], "fold_batch_norm/gpfq-bits=1.58"),
         ([{"lump": None}], "lump-tolerance=0"),
         ([{"lump": 0.00001}], "lump-tolerance=1e-05"),
-        ([{"gpfq": {"conv": "joint", "alphabet_scalar": 3.0, "bits": 4.0}}], "gpfq-bits=4-alphabet_scalar=3-conv=joint"),
-        ([{"magnitude": {"fraction": 1, "scope": "layer", "fold": False}}], "magnitude-fraction=1-scope=layer-fold=false"),
-        ([{"nnrelief": {"epochs": 2, "fraction": 0.9, "iterations": 10}}], "nnrelief-fraction=0.9-iterations=10-epochs=2"),
+        (
+            [{"gpfq": {"conv": "joint", "alphabet_scalar": 3.0, "bits": 4.0}}],
+            "gpfq-bits=4-alphabet_scalar=3-conv=joint",
+        ),
+        (
+            [{"magnitude": {"fraction": 1, "scope": "layer", "fold": False}}],
+            "magnitude-fraction=1-scope=layer-fold=false",
+        ),
+        (
+            [{"nnrelief": {"epochs": 2, "fraction": 0.9, "iterations": 10}}],
+            "nnrelief-fraction=0.9-iterations=10-epochs=2",
+        ),
     ],
 )
 def test_a_chain_of_the_config_and_its_path(entry, path):
@@ -116,13 +139,18 @@ def test_chains_run_and_give_a_network_of_the_same_inputs_and_outputs(entry):
 
 
 def test_the_best_alphabet_scalar_is_that_of_the_validation_images():
-    from netreduce.evaluation import accuracy
-    from netreduce.validated import ALPHABET_SCALARS
+    from netreduce.measures.evaluation import accuracy
+    from netreduce.quantization.validated import ALPHABET_SCALARS
 
     original = network()
     data = Data(original)
     validation = (data.images("validation"), data.validation_labels)
-    tried = [accuracy(apply(parse_step(f"msq-bits=2-alphabet_scalar={scalar}"), original, data), *validation) for scalar in ALPHABET_SCALARS]
+    tried = [
+        accuracy(
+            apply(parse_step(f"msq-bits=2-alphabet_scalar={scalar}"), original, data), *validation
+        )
+        for scalar in ALPHABET_SCALARS
+    ]
     assert accuracy(apply(parse_step("msq-bits=2"), original, data), *validation) == max(tried)
     assert len(set(tried)) > 1
 
@@ -140,12 +168,22 @@ def test_a_technique_of_ones_own_is_one_module_and_one_line(monkeypatch):
     def damp(network, samples, seed, factor):
         assert (len(samples), seed) == (50, 7)
         last = len(network.layers) - 1
-        return SimpleNamespace(network=network.replace({last: network.layers[last].replace(kernel=factor * network.layers[last].kernel)}))
+        return SimpleNamespace(
+            network=network.replace(
+                {last: network.layers[last].replace(kernel=factor * network.layers[last].kernel)}
+            )
+        )
 
     monkeypatch.setitem(sys.modules, "my_module", SimpleNamespace(damp=damp))
-    monkeypatch.setitem(TECHNIQUES, "damp", Technique("Damping", "pruning", "my_module:damp", {"factor": FRACTION}))
+    monkeypatch.setitem(
+        TECHNIQUES, "damp", Technique("Damping", "pruning", "my_module:damp", {"factor": FRACTION})
+    )
     (step,) = parse_chain([{"damp": 0.5}])
-    assert (str(step), step.label, step.modules) == ("damp-factor=0.5", "Damping 0.5", ("my_module",))
+    assert (str(step), step.label, step.modules) == (
+        "damp-factor=0.5",
+        "Damping 0.5",
+        ("my_module",),
+    )
     original = network()
     reduced = apply(parse_step("damp-factor=0.5"), original, Data(original), samples=50, seed=7)
     np.testing.assert_array_equal(reduced.layers[-1].kernel, 0.5 * original.layers[-1].kernel)
@@ -156,35 +194,80 @@ def test_a_technique_of_ones_own_is_one_module_and_one_line(monkeypatch):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ([], r"a chain must be a list of one or more steps such as \[nnrelief: 0.95, gpfq: {bits: 4}\], found \[\]"),
+        (
+            [],
+            (
+                r"a chain must be a list of one or more steps such as \[nnrelief: 0.95, gpfq:"
+                r" {bits: 4}\], found \[\]"
+            ),
+        ),
         ("lump", "a chain must be a list of one or more steps .* found 'lump'"),
         (
             [{"lump": 0}, {"gpqf": {"bits": 4}}],
-            r"chain \[lump: 0, gpqf: {bits: 4}\], step 2: unknown technique 'gpqf'; known: gpfq, msq, gptq, .*lump",
+            (
+                r"chain \[lump: 0, gpqf: {bits: 4}\], step 2: unknown technique 'gpqf'; known:"
+                r" gpfq, msq, gptq, .*lump"
+            ),
         ),
-        ([{"gpfq": {"bit": 4}}], r"step 1: gpfq has no parameter 'bit'; allowed: bits, alphabet_scalar, conv"),
+        (
+            [{"gpfq": {"bit": 4}}],
+            r"step 1: gpfq has no parameter 'bit'; allowed: bits, alphabet_scalar, conv",
+        ),
         ([{"fold_batch_norm": {"x": 1}}], r"fold_batch_norm has no parameter 'x'; allowed: none"),
         ([{"fold_batch_norm": 1}], r"step 1: fold_batch_norm has no parameters, found 1"),
         (["gpfq"], r"step 1: gpfq needs bits: 1.58 \(ternary\) or a whole number from 2 to 8"),
-        ([{"nnrelief": 0}], r"chain \[nnrelief: 0\], step 1: nnrelief: fraction must be a number in \(0, 1\], found 0"),
+        (
+            [{"nnrelief": 0}],
+            (
+                r"chain \[nnrelief: 0\], step 1: nnrelief: fraction must be a number in \(0, 1\],"
+                r" found 0"
+            ),
+        ),
         ([{"magnitude": 1.5}], r"fraction must be a number in \(0, 1\], found 1.5"),
         ([{"structured": float("nan")}], r"fraction must be a number in \(0, 1\], found nan"),
         ([{"lowrank": True}], r"fraction must be a number in \(0, 1\], found True"),
         ([{"lump": 1}], r"tolerance must be a number in \[0, 1\), found 1"),
-        ([{"gpfq": 5.5}], r"bits must be 1.58 \(ternary\) or a whole number from 2 to 8, found 5.5"),
-        ([{"gpfq": {"bits": 4, "alphabet_scalar": float("inf")}}], r"alphabet_scalar must be a positive number, or best .*, found inf"),
+        (
+            [{"gpfq": 5.5}],
+            r"bits must be 1.58 \(ternary\) or a whole number from 2 to 8, found 5.5",
+        ),
+        (
+            [{"gpfq": {"bits": 4, "alphabet_scalar": float("inf")}}],
+            r"alphabet_scalar must be a positive number, or best .*, found inf",
+        ),
         ([{"gpfq": {"bits": 4, "conv": "both"}}], r"conv must be channel or joint, found 'both'"),
-        ([{"nnrelief": {"fraction": 0.9, "iterations": 0}}], r"iterations must be a whole number from 1, found 0"),
-        ([{"nnrelief": {"fraction": 0.9, "epochs": 1.5}}], r"epochs must be a whole number from 0, found 1.5"),
-        ([{"magnitude": {"fraction": 0.9, "fold": "no"}}], r"fold must be true or false, found 'no'"),
-        ([{"lump": 0, "msq": 4}], r"step 1: a step must be a name, name: value or name: {parameter: value}, found lump: 0, msq: 4"),
+        (
+            [{"nnrelief": {"fraction": 0.9, "iterations": 0}}],
+            r"iterations must be a whole number from 1, found 0",
+        ),
+        (
+            [{"nnrelief": {"fraction": 0.9, "epochs": 1.5}}],
+            r"epochs must be a whole number from 0, found 1.5",
+        ),
+        (
+            [{"magnitude": {"fraction": 0.9, "fold": "no"}}],
+            r"fold must be true or false, found 'no'",
+        ),
+        (
+            [{"lump": 0, "msq": 4}],
+            (
+                r"step 1: a step must be a name, name: value or name: {parameter: value}, found"
+                r" lump: 0, msq: 4"
+            ),
+        ),
         ([["lump"]], r"chain \[\[lump\]\], step 1: a step must be a name, .* found \[lump\]"),
         (
             [{"gpfq": 4}, {"lump": 0}, {"msq": 2}],
-            r"step 3: msq-bits=2 cannot follow gpfq-bits=4: it needs floating-point weights, and gpfq quantizes",
+            (
+                r"step 3: msq-bits=2 cannot follow gpfq-bits=4: it needs floating-point weights,"
+                r" and gpfq quantizes"
+            ),
         ),
         ([{"msq": 4}, {"lowrank": 0.5}], r"step 2: lowrank-fraction=0.5 cannot follow msq-bits=4"),
-        ([{"msq": 4}, {"nnrelief": {"fraction": 0.9, "epochs": 1}}], r"step 2: nnrelief-fraction=0.9-epochs=1 cannot follow msq-bits=4"),
+        (
+            [{"msq": 4}, {"nnrelief": {"fraction": 0.9, "epochs": 1}}],
+            r"step 2: nnrelief-fraction=0.9-epochs=1 cannot follow msq-bits=4",
+        ),
     ],
 )
 def test_bad_chains_are_refused_by_name(entry, message):
@@ -212,13 +295,19 @@ def test_every_chain_has_one_path(path, message):
 def test_the_walk_through_of_the_contributing_guide(monkeypatch):
     guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     module_code, line = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    module = ModuleType("netreduce.random_pruning")
+    module = ModuleType("netreduce.pruning.random")
     exec(module_code, module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     ((name, technique),) = eval(f"{{{line}}}", vars(techniques)).items()
     monkeypatch.setitem(TECHNIQUES, name, technique)
     original = network()
-    for entry in ast.literal_eval(re.sub(r"(\w+): ([\d.]+)", r"{'\1': \2}", "[" + ",".join(re.findall(r"    - (\[random.*\])", guide)) + "]")):
+    for entry in ast.literal_eval(
+        re.sub(
+            r"(\w+): ([\d.]+)",
+            r"{'\1': \2}",
+            "[" + ",".join(re.findall(r"    - (\[random.*\])", guide)) + "]",
+        )
+    ):
         reduced = original
         for step in parse_chain(entry):
             reduced = apply(step, reduced, Data(original), samples=100)

@@ -10,8 +10,8 @@ import torch
 from io_networks import assert_same
 from sklearn.datasets import load_digits
 
-from netreduce.architectures import build
 from netreduce.errors import ParameterError, SampleError
+from netreduce.network.architectures import build
 from netreduce.training import check_training, learning_rates
 from netreduce.training.augmentation import augment
 from netreduce.training.torch import train
@@ -49,7 +49,13 @@ def test_training_learns(train_in, digits, optimizer, rate, schedule):
     settings = {**SETTINGS, "optimizer": optimizer, "learning_rate": rate, "schedule": schedule}
     trained, history = train_in(build(MLP, (8, 8, 1), 10, seed=0), *digits, **settings)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
-    assert list(history[0]) == ["epoch", "training_loss", "training_accuracy", "validation_loss", "validation_accuracy"]
+    assert list(history[0]) == [
+        "epoch",
+        "training_loss",
+        "training_accuracy",
+        "validation_loss",
+        "validation_accuracy",
+    ]
     assert history[-1]["training_loss"] < history[0]["training_loss"]
     accuracy = (trained.predict(digits[2]).argmax(1) == digits[3]).mean()
     assert accuracy == pytest.approx(history[-1]["validation_accuracy"], abs=0.006)
@@ -58,7 +64,12 @@ def test_training_learns(train_in, digits, optimizer, rate, schedule):
 
 def test_training_is_repeatable(train_in, digits):
     template = build({**MLP, "batch_norm": True}, (8, 8, 1), 10, seed=0)
-    settings = {**SETTINGS, "epochs": 1, "augmentation": {"shift": 1, "flip": True}, "weight_decay": 1e-4}
+    settings = {
+        **SETTINGS,
+        "epochs": 1,
+        "augmentation": {"shift": 1, "flip": True},
+        "weight_decay": 1e-4,
+    }
     first, first_history = train_in(template, *digits, **settings, seed=3)
     again, again_history = train_in(template, *digits, **settings, seed=3)
     other, _ = train_in(template, *digits, **settings, seed=4)
@@ -81,7 +92,8 @@ def test_every_parameter_of_a_cnn_is_trained_repeatably(digits, architecture):
 def test_bfloat16_learns_too_and_repeatably(digits):
     template = build(MLP, (8, 8, 1), 10, seed=0)
     (full, full_history), (half, history), (again, _) = (
-        train(template, *digits, **SETTINGS, precision=precision) for precision in ("float32", "bfloat16", "bfloat16")
+        train(template, *digits, **SETTINGS, precision=precision)
+        for precision in ("float32", "bfloat16", "bfloat16")
     )
     assert_same(half, again)
     assert not np.array_equal(half.layers[1].kernel, full.layers[1].kernel)
@@ -90,15 +102,25 @@ def test_bfloat16_learns_too_and_repeatably(digits):
 
 
 def test_keras_trains_in_float32_only(digits):
-    with pytest.raises(ParameterError, match="precision must be float32 in Keras, found 'bfloat16'; framework: torch trains in bfloat16"):
-        train_on_the_threads_there_are(build(MLP, (8, 8, 1), 10), *digits, **SETTINGS, precision="bfloat16")
+    with pytest.raises(
+        ParameterError,
+        match=(
+            "precision must be float32 in Keras, found 'bfloat16'; framework: torch trains in"
+            " bfloat16"
+        ),
+    ):
+        train_on_the_threads_there_are(
+            build(MLP, (8, 8, 1), 10), *digits, **SETTINGS, precision="bfloat16"
+        )
 
 
 def test_weight_decay_shrinks_weights(digits):
     template = build(MLP, (8, 8, 1), 10, seed=0)
     norms = []
     for optimizer, weight_decay in (("adam", 0.0), ("adam", 0.01), ("adamw", 0.0), ("adamw", 1.0)):
-        trained, _ = train(template, *digits, **SETTINGS, optimizer=optimizer, weight_decay=weight_decay)
+        trained, _ = train(
+            template, *digits, **SETTINGS, optimizer=optimizer, weight_decay=weight_decay
+        )
         norms.append(np.linalg.norm(trained.layers[1].kernel))
     assert norms[1] < norms[0]
     assert norms[3] < norms[2]
@@ -106,16 +128,33 @@ def test_weight_decay_shrinks_weights(digits):
 
 @pytest.mark.parametrize(
     ("optimizer", "weight_decay", "tolerance"),
-    [("sgd", 0.01, 1e-5), ("adam", 0.01, 1e-3), ("adamw", 0.1, 1e-3)],  # Adam makes much of the last bits of gradients near 0
+    [
+        ("sgd", 0.01, 1e-5),
+        ("adam", 0.01, 1e-3),
+        ("adamw", 0.1, 1e-3),
+    ],  # Adam makes much of the last bits of gradients near 0
 )
 def test_both_frameworks_take_the_same_steps(digits, optimizer, weight_decay, tolerance):
     """All images in one batch leave nothing to chance: the two give the same network."""
     template = build("lenet5", (12, 12, 1), 10, seed=0)
     images = np.pad(digits[0][:100], ((0, 0), (2, 2), (2, 2), (0, 0)))
     data = (images, digits[1][:100], images, digits[1][:100])
-    settings = {"epochs": 2, "batch_size": 100, "threads": 1, "optimizer": optimizer, "weight_decay": weight_decay}
-    settings["schedule"] = "none"  # the momentum of Keras carries the learning rates of earlier steps, that of PyTorch does not
-    (ours, history), (theirs, their_history) = (function(template, *data, **settings) for function in (train, train_on_the_threads_there_are))
+    settings = {
+        "epochs": 2,
+        "batch_size": 100,
+        "threads": 1,
+        "optimizer": optimizer,
+        "weight_decay": weight_decay,
+    }
+    settings["schedule"] = (
+        # the momentum of Keras carries the learning rates of earlier steps, that of PyTorch does
+        # not
+        "none"
+    )
+    (ours, history), (theirs, their_history) = (
+        function(template, *data, **settings)
+        for function in (train, train_on_the_threads_there_are)
+    )
     for a, b in zip(ours.layers, theirs.layers, strict=True):
         for name, array in a.arrays().items():
             np.testing.assert_allclose(array, b.arrays()[name], atol=tolerance)
@@ -160,7 +199,9 @@ def test_keras_augments_as_pytorch_does():
 
 def test_learning_rates():
     np.testing.assert_allclose(learning_rates("none", 0.1, 3), [0.1, 0.1, 0.1])
-    np.testing.assert_allclose(learning_rates("cosine", 2.0, 4), [2, 1 + np.sqrt(0.5), 1, 1 - np.sqrt(0.5)])
+    np.testing.assert_allclose(
+        learning_rates("cosine", 2.0, 4), [2, 1 + np.sqrt(0.5), 1, 1 - np.sqrt(0.5)]
+    )
     rates = learning_rates("onecycle", 1.0, 100)
     assert (len(rates), rates.argmax(), rates.max()) == (100, 30, 1.0)
     assert rates[0] == pytest.approx(0.04)
@@ -171,15 +212,47 @@ def test_learning_rates():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"optimizer": "adagrad"}, ParameterError, "optimizer must be one of adam, adamw, sgd, found 'adagrad'"),
-        ({"schedule": "step"}, ParameterError, "schedule must be one of none, cosine, onecycle, found 'step'"),
-        ({"precision": "float16"}, ParameterError, "precision must be one of float32, bfloat16, found 'float16'"),
-        ({"augmentation": {"rotate": 1}}, ParameterError, "unknown augmentation 'rotate', expected shift or flip"),
-        ({"labels": np.zeros(3, int)}, SampleError, r"one label for each of the 2 images is needed, found labels of shape \(3,\)"),
-        ({"labels": np.array([0, 10])}, SampleError, r"labels must lie in 0 … 9 \(the network's outputs: \(10,\)\), found 0 … 10"),
+        (
+            {"optimizer": "adagrad"},
+            ParameterError,
+            "optimizer must be one of adam, adamw, sgd, found 'adagrad'",
+        ),
+        (
+            {"schedule": "step"},
+            ParameterError,
+            "schedule must be one of none, cosine, onecycle, found 'step'",
+        ),
+        (
+            {"precision": "float16"},
+            ParameterError,
+            "precision must be one of float32, bfloat16, found 'float16'",
+        ),
+        (
+            {"augmentation": {"rotate": 1}},
+            ParameterError,
+            "unknown augmentation 'rotate', expected shift or flip",
+        ),
+        (
+            {"labels": np.zeros(3, int)},
+            SampleError,
+            r"one label for each of the 2 images is needed, found labels of shape \(3,\)",
+        ),
+        (
+            {"labels": np.array([0, 10])},
+            SampleError,
+            r"labels must lie in 0 … 9 \(the network's outputs: \(10,\)\), found 0 … 10",
+        ),
         ({"labels": np.array([-1, 0])}, SampleError, r"labels must lie in 0 … 9"),
-        ({"images": np.zeros((2, 8, 8, 3))}, SampleError, r"samples must have shape \(samples, 8, 8, 1\), found \(2, 8, 8, 3\)"),
-        ({"images": np.zeros((0, 8, 8, 1)), "labels": np.zeros(0)}, SampleError, "one label for each of the 0 images"),
+        (
+            {"images": np.zeros((2, 8, 8, 3))},
+            SampleError,
+            r"samples must have shape \(samples, 8, 8, 1\), found \(2, 8, 8, 3\)",
+        ),
+        (
+            {"images": np.zeros((0, 8, 8, 1)), "labels": np.zeros(0)},
+            SampleError,
+            "one label for each of the 0 images",
+        ),
     ],
 )
 def test_settings_and_data_that_do_not_fit(change, error, message):
@@ -189,5 +262,10 @@ def test_settings_and_data_that_do_not_fit(change, error, message):
 
 
 def test_augmentation_needs_images():
-    with pytest.raises(ParameterError, match=r"augmentation needs images, the network takes inputs of shape \(64,\)"):
-        check_training(build(MLP, (64,), 10), np.zeros((2, 64)), np.zeros(2, int), augmentation={"shift": 1})
+    with pytest.raises(
+        ParameterError,
+        match=r"augmentation needs images, the network takes inputs of shape \(64,\)",
+    ):
+        check_training(
+            build(MLP, (64,), 10), np.zeros((2, 64)), np.zeros(2, int), augmentation={"shift": 1}
+        )

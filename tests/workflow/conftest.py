@@ -1,4 +1,6 @@
-"""The quick configuration, run once in a copy of the project; tests look at what it made and at what a change would rerun."""
+"""The quick configuration, run once in a copy of the project; tests look at what it made and at
+what a change would rerun.
+"""
 
 import hashlib
 import os
@@ -37,7 +39,9 @@ class Project:
         for part in PARTS:
             source = ROOT / part
             if source.is_dir():
-                shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.part*"))
+                shutil.copytree(
+                    source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.part*")
+                )
             else:
                 shutil.copy2(source, folder / part)
 
@@ -45,10 +49,15 @@ class Project:
         return self.folder / path
 
     def snakemake(self, *arguments, check=True):
-        """Run Snakemake there on the quick configuration (unless told another one); returns what it printed."""
+        """Run Snakemake there on the quick configuration (unless told another one); returns what it
+        printed.
+        """
         if "--configfile" not in arguments:
             arguments = (*arguments, "--configfile", "config/quick.yaml")
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
         done = subprocess.run(
             ["snakemake", *arguments, "--cores", "2"],
             cwd=self.folder,
@@ -68,7 +77,11 @@ class Project:
         """Rules that would run now, by name, with the number of their jobs."""
         printed = self.snakemake("all", "--dry-run", "--quiet", "host", *arguments)
         table = re.search(r"^job +count\n[- ]+\n(.*?)\n(?:total|\n)", printed, re.M | re.S)
-        return {name: int(count) for name, count in (line.split() for line in table[1].splitlines())} if table else {}
+        return (
+            {name: int(count) for name, count in (line.split() for line in table[1].splitlines())}
+            if table
+            else {}
+        )
 
 
 def digests(folder):
@@ -97,7 +110,7 @@ def digests(folder):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A project in which the quick configuration has run to its end. Tests must leave it as it is."""
+    """A project in which the quick configuration has run. Tests must leave it as it is."""
     project = Project(tmp_path_factory.mktemp("quick"))
     project.snakemake()
     return project

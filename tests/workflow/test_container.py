@@ -1,4 +1,6 @@
-"""The container as far as it can be tried without a container engine: what its files, its user and its programs allow."""
+"""The container as far as it can be tried without a container engine: what its files, its user and
+its programs allow.
+"""
 
 import re
 import shutil
@@ -26,11 +28,22 @@ def image(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("config", ["config.yaml", "config/quick.yaml", "config/cifar10.yaml", "config/thesis.yaml"])
+@pytest.mark.parametrize(
+    "config", ["config.yaml", "config/quick.yaml", "config/cifar10.yaml", "config/thesis.yaml"]
+)
 def test_its_files_are_enough_without_git_and_npm(image, tmp_path, config):
     (tmp_path / "bash").symlink_to(shutil.which("bash"))
     done = subprocess.run(
-        [Path(sys.executable).with_name("snakemake"), "all", "--dry-run", "--quiet", "--cores", "2", "--configfile", config],
+        [
+            Path(sys.executable).with_name("snakemake"),
+            "all",
+            "--dry-run",
+            "--quiet",
+            "--cores",
+            "2",
+            "--configfile",
+            config,
+        ],
         cwd=image,
         env={"PATH": f"{Path(sys.executable).parent}:{tmp_path}", "HOME": str(tmp_path)},
         capture_output=True,

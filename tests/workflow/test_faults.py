@@ -1,4 +1,6 @@
-"""Kill the workflow and take away what it needs: each fault ends with one clear error, leaves no wrong file, and the same command goes on."""
+"""Kill the workflow and take away what it needs: each fault ends with one clear error, leaves no
+wrong file, and the same command goes on.
+"""
 
 import os
 import random
@@ -15,7 +17,13 @@ from conftest import digests
 pytestmark = pytest.mark.workflow
 KILLS = int(os.environ.get("NETREDUCE_KILLS", "1"))
 NAMESPACE = ["unshare", "--mount", "--map-root-user"]
-COMMAND = [Path(sys.executable).with_name("snakemake"), "--configfile", "config/quick.yaml", "--cores", "2"]
+COMMAND = [
+    Path(sys.executable).with_name("snakemake"),
+    "--configfile",
+    "config/quick.yaml",
+    "--cores",
+    "2",
+]
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
@@ -34,8 +42,12 @@ def start(project, *arguments, **options):
 
 
 def run_in_namespace(project, setup, *arguments):
-    """Run Snakemake where the shell commands `setup` have been run first, in a mount namespace; returns what it printed."""
-    if subprocess.run([*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False).returncode:
+    """Run Snakemake where the shell commands `setup` have been run first, in a mount namespace;
+    returns what it printed.
+    """
+    if subprocess.run(
+        [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+    ).returncode:
         pytest.skip("no mount namespaces here")
     shell = f'{setup} && exec "$@"'
     done = subprocess.run(
@@ -60,7 +72,10 @@ def jobs_of(group):
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if os.getpgid(int(entry.name)) == group and b"workflow/scripts" in (entry / "cmdline").read_bytes().split(b"\0", 2)[1]:
+            if (
+                os.getpgid(int(entry.name)) == group
+                and b"workflow/scripts" in (entry / "cmdline").read_bytes().split(b"\0", 2)[1]
+            ):
                 found.append(int(entry.name))
         except (OSError, IndexError):
             continue
@@ -68,7 +83,9 @@ def jobs_of(group):
 
 
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(finished, changed):
-    """NETREDUCE_KILLS kills (1 unless told) of Snakemake, of a job, or of all of them, while everything is made a second time."""
+    """NETREDUCE_KILLS kills (1 unless told) of Snakemake, of a job, or of all of them, while
+    everything is made a second time.
+    """
     random.seed(0)
     expected = digests(finished.folder)
     kills = runs = 0
@@ -96,7 +113,9 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(finish
                 process.communicate()
                 print(f"kill {kills} of {victim} after {wait:.1f} s in run {runs}", flush=True)
         found = digests(changed.folder)
-        assert {name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)} == set()
+        assert {
+            name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)
+        } == set()
         assert not leftovers(changed)
     assert changed.stale() == {}
 
@@ -130,7 +149,9 @@ def test_a_second_run_says_that_the_first_one_holds_the_folder(changed):
 
 @pytest.mark.parametrize("flock", ["fcntl.lockf", "lambda *_: os.close(-1)"])
 def test_a_file_system_that_locks_as_nfs_does_or_not_at_all(changed, flock):
-    """NFS makes POSIX locks of flock, which take a file open for reading and writing; elsewhere it may be an error."""
+    """NFS makes POSIX locks of flock, which take a file open for reading and writing; elsewhere it
+    may be an error.
+    """
     (changed / "sitecustomize.py").write_text(f"import fcntl, os\nfcntl.flock = {flock}\n")
     process = start(changed, "results/keras/digits.h5", PYTHONPATH=str(changed.folder))
     printed, _ = process.communicate()
@@ -140,14 +161,20 @@ def test_a_file_system_that_locks_as_nfs_does_or_not_at_all(changed, flock):
 
 def test_a_full_disk(changed):
     network = changed / "results/keras/digits.h5"
-    printed = run_in_namespace(changed, "mount -t tmpfs -o size=8k tmpfs results/keras", "results/keras/digits.h5")
+    printed = run_in_namespace(
+        changed, "mount -t tmpfs -o size=8k tmpfs results/keras", "results/keras/digits.h5"
+    )
     assert "No space left on device" in printed
-    assert network.exists(), "what was there before the disk was full lies under the mount, untouched"
+    assert network.exists(), (
+        "what was there before the disk was full lies under the mount, untouched"
+    )
     assert not leftovers(changed)
 
 
 def test_a_read_only_results_folder(changed):
-    printed = run_in_namespace(changed, "mount -t tmpfs -o ro tmpfs results/lumped", "results/lumped/digits_4bit.h5")
+    printed = run_in_namespace(
+        changed, "mount -t tmpfs -o ro tmpfs results/lumped", "results/lumped/digits_4bit.h5"
+    )
     assert "Read-only file system" in printed
 
 
@@ -161,10 +188,23 @@ def test_an_input_that_is_cut_off(changed):
 
 def test_no_network_and_no_npm(changed, tmp_path):
     unshare = [shutil.which("unshare"), "--net", "--map-root-user"]
-    if not unshare[0] or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+    if (
+        not unshare[0]
+        or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("no network namespaces here")
     done = subprocess.run(
-        [*unshare, sys.executable, "workflow/scripts/data.py", "--dataset", "mnist", "--resources", "nothing", "--output", "results/data/mnist.npz"],
+        [
+            *unshare,
+            sys.executable,
+            "workflow/scripts/data.py",
+            "--dataset",
+            "mnist",
+            "--resources",
+            "nothing",
+            "--output",
+            "results/data/mnist.npz",
+        ],
         cwd=changed.folder,
         env={**os.environ, "PATH": str(tmp_path), "PYTHONPATH": "src"},
         capture_output=True,
@@ -181,8 +221,13 @@ def test_no_network_and_no_npm(changed, tmp_path):
 def test_too_little_memory_for_a_job(changed):
     """A job that asks for more memory than it may have."""
     script = changed / "workflow/scripts/sweep.py"
-    greedy = "import resource\n    resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n    bytearray(1 << 33)\n"
-    script.write_text(script.read_text().replace("    data = read(", f"    {greedy}    data = read(", 1))
+    greedy = (
+        "import resource\n    resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n   "
+        " bytearray(1 << 33)\n"
+    )
+    script.write_text(
+        script.read_text().replace("    data = read(", f"    {greedy}    data = read(", 1)
+    )
     shutil.rmtree(changed / "results/sweep")
     printed = changed.snakemake("results/sweep/digits/4bit.csv", check=False)
     assert "error: out of memory" in printed

@@ -53,10 +53,17 @@ def test_quantized_network_is_the_best_on_validation(finished):
     for bits in ("1.58", "2", "4"):
         sweep = rows(finished / f"results/sweep/digits/{bits}bit.csv")
         assert len(sweep) == 2 * 3
-        chosen = json.loads((finished / f"results/metrics/quantized/digits_{bits}bit.json").read_text())
-        assert chosen["validation_accuracy"] == max(float(row["validation_accuracy"]) for row in sweep)
+        chosen = json.loads(
+            (finished / f"results/metrics/quantized/digits_{bits}bit.json").read_text()
+        )
+        assert chosen["validation_accuracy"] == max(
+            float(row["validation_accuracy"]) for row in sweep
+        )
         selected = load(finished / f"results/quantized/digits_{bits}bit.h5")
-        same = load(finished / f"results/sweep/digits/{chosen['method']}_{bits}bit_{chosen['alphabet_scalar']:g}.h5")
+        same = load(
+            finished
+            / f"results/sweep/digits/{chosen['method']}_{bits}bit_{chosen['alphabet_scalar']:g}.h5"
+        )
         levels = {"1.58": 3, "2": 4, "4": 16}[bits]
         for layer, other in zip(selected.layers, same.layers, strict=True):
             if layer.arrays():
@@ -92,9 +99,20 @@ def edit(path, pattern, replacement):
 
 
 def test_an_alphabet_scalar_reruns_the_sweep_and_what_follows(changed):
-    edit(changed / "config/quick.yaml", r"alphabet_scalars: \[2, 3, 4\]", "alphabet_scalars: [2, 3, 5]")
+    edit(
+        changed / "config/quick.yaml",
+        r"alphabet_scalars: \[2, 3, 4\]",
+        "alphabet_scalars: [2, 3, 5]",
+    )
     stale = changed.stale()
-    assert stale.keys() >= {"sweep_gpfq_msq", "select_gpfq_msq", "lump", "tolerance", "evaluate", "thesis"}
+    assert stale.keys() >= {
+        "sweep_gpfq_msq",
+        "select_gpfq_msq",
+        "lump",
+        "tolerance",
+        "evaluate",
+        "thesis",
+    }
     assert stale["sweep_gpfq_msq"] == 3
     assert not stale.keys() & BEFORE_THE_SWEEP
 
@@ -110,7 +128,11 @@ def test_the_code_of_lumping_reruns_lumping_and_what_follows(changed):
 def test_every_row_of_the_comparison_is_made_again_by_its_path(changed):
     table = pd.read_csv(changed / "results/metrics/comparison.csv")
     own_seed = table.seed.iloc[0]
-    paths = [f"results/chains/{row.model}{'' if row.seed == own_seed else f'-seed{row.seed}'}/{row.chain}/metrics.json" for row in table.itertuples()]
+    paths = [
+        f"results/chains/{replicate}/{row.chain}/metrics.json"
+        for row in table.itertuples()
+        for replicate in [row.model if row.seed == own_seed else f"{row.model}-seed{row.seed}"]
+    ]
     shutil.rmtree(changed / "results/chains")
     changed.snakemake(*paths)
     for path, row in zip(paths, table.itertuples(), strict=True):
@@ -148,8 +170,16 @@ def test_a_bad_target_is_refused(finished, target, message):
         (r"bits: \[1.58", "bits: [1", "bits"),
         (r"bits: \[1.58", "bits: [four", "bits"),
         (r"alphabet_scalars: \[2", "alphabet_scalars: [-2", "alphabet_scalars"),
-        (r"models: \[digits\]", "models: [nosuch]", "config, comparison: models: unknown model 'nosuch'; the config has: digits"),
-        ("comparison:", "report: {models: [nosuch]}\ncomparison:", "config, report: models: unknown model 'nosuch'; the config has: digits"),
+        (
+            r"models: \[digits\]",
+            "models: [nosuch]",
+            "config, comparison: models: unknown model 'nosuch'; the config has: digits",
+        ),
+        (
+            "comparison:",
+            "report: {models: [nosuch]}\ncomparison:",
+            "config, report: models: unknown model 'nosuch'; the config has: digits",
+        ),
         ("lumping:", "lumping:\n  chains: [[lamp: 0]]", "config, lumping: chains: "),
         (r"nnrelief: 0.95\]", "nnreleif: 0.95]", "nnreleif"),
         (r"nnrelief: 0.95\]", "nnrelief: 1.95]", "1.95"),
@@ -167,30 +197,49 @@ def test_every_configuration_can_be_planned(changed, path):
 
 
 def test_the_pretrained_network_can_be_trained_anew(changed):
-    edit(changed / "config/cifar10.yaml", r"    weights: .*\n    # (.*)\n    # (.*)\n", r"    \1\n    \2\n")
+    edit(
+        changed / "config/cifar10.yaml",
+        r"    weights: .*\n    # (.*)\n    # (.*)\n",
+        r"    \1\n    \2\n",
+    )
     assert changed.stale("--configfile", "config/cifar10.yaml")["train"] == 1
 
 
 def test_class_counts_of_chains_and_networks_without_figures(changed):
-    edit(changed / "config/quick.yaml", "lumping:", "lumping:\n  chains: [[nnrelief: {fraction: 0.8, fold: false}]]")
+    edit(
+        changed / "config/quick.yaml",
+        "lumping:",
+        "lumping:\n  chains: [[nnrelief: {fraction: 0.8, fold: false}]]",
+    )
     edit(
         changed / "config/quick.yaml",
         "  digits:\n",
-        "  other: {dataset: digits, architecture: {name: mlp, hidden: [16]}, training: {epochs: 2}}\n  digits:\n",
+        "  other: {dataset: digits, architecture: {name: mlp, hidden: [16]}, training: {epochs:"
+        " 2}}\n  digits:\n",
     )
     with open(changed / "config/quick.yaml", "a") as config:
         config.write("report: {models: [digits]}\n")
     assert changed.stale().get("figure_training") is None
     changed.snakemake("results/figures/architectures.svg", "results/report/thesis.pdf")
     table = pd.read_csv(changed / "results/metrics/lumping/digits.csv")
-    assert list(table.network.unique()) == ["analog", "1.58", "2", "4", "nnrelief-fraction=0.8-fold=false"]
+    assert list(table.network.unique()) == [
+        "analog",
+        "1.58",
+        "2",
+        "4",
+        "nnrelief-fraction=0.8-fold=false",
+    ]
     assert (table.neurons_after <= table.classes).all() and (table.classes <= table.neurons).all()
     assert not (changed / "results/figures/other").exists()
 
 
 OWN = """
 models:
-  keras: {dataset: digits, framework: keras, architecture: {name: mlp, hidden: [16]}, training: {epochs: 3}}
+  keras:
+    dataset: digits
+    framework: keras
+    architecture: {name: mlp, hidden: [16]}
+    training: {epochs: 3}
   mine: {dataset: digits, weights: mine.h5}
   other: {dataset: digits, weights: other.pth, architecture: {name: mlp, hidden: [64, 32]}}
 sweep: {methods: [gpfq], bits: [2], alphabet_scalars: [2], samples: 500}
@@ -201,7 +250,9 @@ comparison: {models: [mine], chains: [[gpfq: {bits: 4}]]}
 
 @pytest.fixture(scope="module")
 def own(finished, tmp_path_factory):
-    """A project with the smallest configuration, on networks trained in Keras and elsewhere, one of them outside the project; with its bundle."""
+    """A project with the smallest configuration, on networks trained in Keras and elsewhere, one of
+    them outside the project; with its bundle.
+    """
     folder = tmp_path_factory.mktemp("own")
     project = Project(folder / "project")
     shutil.copy(finished / "results/keras/digits.h5", project / "mine.h5")
@@ -214,17 +265,32 @@ def own(finished, tmp_path_factory):
 def test_networks_trained_in_keras_and_elsewhere_with_the_smallest_configuration(own):
     mine, other = (load(own / f"results/quantized/{name}_2bit.h5") for name in ("mine", "other"))
     for ours, theirs in zip(mine.layers, other.layers, strict=True):
-        assert all(np.array_equal(array, theirs.arrays()[name]) for name, array in ours.arrays().items())
+        assert all(
+            np.array_equal(array, theirs.arrays()[name]) for name, array in ours.arrays().items()
+        )
     assert load(own / "results/lumped/keras_2bit.h5").shapes[-1] == (10,)
 
 
 def test_a_bundle_knows_how_each_result_was_made(own):
     with zipfile.ZipFile(own / "results/bundle.zip") as bundle:
-        entities = {unquote(entity["@id"]): entity for entity in json.loads(bundle.read("ro-crate-metadata.json"))["@graph"]}
+        entities = {
+            unquote(entity["@id"]): entity
+            for entity in json.loads(bundle.read("ro-crate-metadata.json"))["@graph"]
+        }
         for name in set(bundle.namelist()) - {"ro-crate-metadata.json", "run.yaml"}:
             assert entities[name]["sha256"] == hashlib.sha256(bundle.read(name)).hexdigest()
-    made = {unquote(result["@id"]): entity for entity in entities.values() if entity["@type"] == "CreateAction" for result in entity["result"]}
-    assert {"results/report/thesis.pdf", "results/lumped/mine_2bit.json", "results/data/digits.npz", "results/provenance.json"} <= set(made)
+    made = {
+        unquote(result["@id"]): entity
+        for entity in entities.values()
+        if entity["@type"] == "CreateAction"
+        for result in entity["result"]
+    }
+    assert {
+        "results/report/thesis.pdf",
+        "results/lumped/mine_2bit.json",
+        "results/data/digits.npz",
+        "results/provenance.json",
+    } <= set(made)
     lump = made["results/lumped/mine_2bit.h5"]
     assert {"@id": "results/quantized/mine_2bit.h5"} in lump["object"]
     assert {"@id": "src/netreduce/lumping/__init__.py"} in lump["object"]
@@ -246,8 +312,12 @@ def test_a_bundle_makes_its_results_again(own, tmp_path):
 def test_deployable_export_and_its_latency(changed):
     changed.snakemake("results/exported/digits_4bit.onnx", "results/timings/latency/digits.csv")
     images = np.load(changed / "results/data/digits.npz")["test_images"].astype(np.float32) / 255
-    (outputs,) = onnxruntime.InferenceSession(changed / "results/exported/digits_4bit.onnx").run(None, {"input": images})
-    np.testing.assert_allclose(outputs, load(changed / "results/quantized/digits_4bit.h5").predict(images), atol=1e-4)
+    (outputs,) = onnxruntime.InferenceSession(changed / "results/exported/digits_4bit.onnx").run(
+        None, {"input": images}
+    )
+    np.testing.assert_allclose(
+        outputs, load(changed / "results/quantized/digits_4bit.h5").predict(images), atol=1e-4
+    )
     table = pd.read_csv(changed / "results/timings/latency/digits.csv", dtype={"network": str})
     assert set(table.network) == {"analog", "1.58", "2", "4"}
     assert set(table.batch) == {1, 256}

@@ -1,29 +1,42 @@
-"""Bring in a network trained elsewhere (.pth, .txt, .h5, .keras) and check that it fits its dataset."""
+"""Bring in a network trained elsewhere (.pth, .txt, .h5, .keras) and check that it fits its
+dataset.
+"""
 
 import argparse
 import json
 from pathlib import Path
 
-from netreduce import cli
-from netreduce.architectures import build
-from netreduce.datasets import read
-from netreduce.datasets.fit import fit_to_dataset
-from netreduce.io import load, save
+from netreduce.cli.exits import run_script
+from netreduce.data import read
+from netreduce.data.fit import fit_to_dataset
+from netreduce.formats import load, save
+from netreduce.network.architectures import build
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="the network")
-    parser.add_argument("--architecture", type=json.loads, required=True, help="architecture as in the config, as JSON; null for Keras files")
+    parser.add_argument(
+        "--architecture",
+        type=json.loads,
+        required=True,
+        help="architecture as in the config, as JSON; null for Keras files",
+    )
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
-    parser.add_argument("--network", type=Path, required=True, help="where the Keras network goes (.h5)")
+    parser.add_argument(
+        "--network", type=Path, required=True, help="where the Keras network goes (.h5)"
+    )
     arguments = parser.parse_args()
 
     data = read(arguments.data)
-    template = build(arguments.architecture, data.image_shape, len(data.classes)) if arguments.architecture else None
+    template = (
+        build(arguments.architecture, data.image_shape, len(data.classes))
+        if arguments.architecture
+        else None
+    )
     network = load(arguments.weights, template)
     save(fit_to_dataset(network, data.image_shape, len(data.classes)), arguments.network)
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

@@ -1,7 +1,9 @@
-"""Bundle a result with all that repeats it: an RO-Crate (zip) of the project, its data, and every job that led to the result.
+"""Bundle a result with all that repeats it: an RO-Crate (zip) of the project, its data, and every
+job that led to the result.
 
-Each job (a CreateAction of the Process Run Crate profile) knows its command line with all values from the config, its inputs (data, parent
-networks, code) and its outputs; each file has its SHA-256. `snakemake --configfile run.yaml` in the unpacked bundle makes everything again.
+Each job (a CreateAction of the Process Run Crate profile) knows its command line with all values
+from the config, its inputs (data, parent networks, code) and its outputs; each file has its
+SHA-256. `snakemake --configfile run.yaml` in the unpacked bundle makes everything again.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import yaml
 from rocrate.model.softwareapplication import SoftwareApplication
 from rocrate.rocrate import ROCrate
 
-from netreduce import cli
+from netreduce.cli.exits import run_script
 from netreduce.files import replacing
 
 OUTSIDE = "resources/networks"  # where files from outside the project go
@@ -24,36 +26,69 @@ OUTSIDE = "resources/networks"  # where files from outside the project go
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", type=Path, nargs="+", required=True, help="what to bundle, with all it was made from")
-    parser.add_argument("--provenance", type=Path, required=True, help="configuration, commit and versions (.json)")
-    parser.add_argument("--records", type=Path, required=True, help="Snakemake's records of its jobs")
-    parser.add_argument("--project", type=Path, nargs="+", required=True, help="files and folders of the project")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="what to bundle, with all it was made from",
+    )
+    parser.add_argument(
+        "--provenance", type=Path, required=True, help="configuration, commit and versions (.json)"
+    )
+    parser.add_argument(
+        "--records", type=Path, required=True, help="Snakemake's records of its jobs"
+    )
+    parser.add_argument(
+        "--project", type=Path, nargs="+", required=True, help="files and folders of the project"
+    )
     parser.add_argument("--output", type=Path, required=True, help="where the bundle goes (.zip)")
     arguments = parser.parse_args()
 
     provenance = json.loads(arguments.provenance.read_text())
     jobs = lineage([*arguments.results, arguments.provenance], read_records(arguments.records))
-    project = sorted(file for top in arguments.project for file in [top, *top.rglob("*")] if file.is_file() and "__pycache__" not in file.parts)
+    project = sorted(
+        file
+        for top in arguments.project
+        for file in [top, *top.rglob("*")]
+        if file.is_file() and "__pycache__" not in file.parts
+    )
     inputs = {Path(name) for job in jobs for name in job["input"]}
     made = {Path(name) for job in jobs for name in job["output"]}
     outside = sorted(path for path in inputs if path.is_absolute() or ".." in path.parts)
     moved = {str(path): f"{OUTSIDE}/{number}-{path.name}" for number, path in enumerate(outside, 1)}
     config = provenance["config"]
-    for entry in [*config["models"].values(), *config["published"].values(), *config["imagenet"].values()]:
+    for entry in [
+        *config["models"].values(),
+        *config["published"].values(),
+        *config["imagenet"].values(),
+    ]:
         if "weights" in entry:
             entry["weights"] = moved.get(entry["weights"], entry["weights"])
-    data = [file for entry in config["models"].values() for file in Path("resources", entry["dataset"]).rglob("*") if file.is_file()]
+    data = [
+        file
+        for entry in config["models"].values()
+        for file in Path("resources", entry["dataset"]).rglob("*")
+        if file.is_file()
+    ]
 
     crate = ROCrate()
     crate.name = config["report"]["title"]
-    crate.description = "Results of a netreduce run, with the project, the data and the record of every job that made them."
+    crate.description = (
+        "Results of a netreduce run, with the project, the data and the record of every job that"
+        " made them."
+    )
     crate.datePublished = datetime.fromtimestamp(max(job["endtime"] for job in jobs), UTC)
     files = {}
     for path in sorted({*project, *data, *inputs, *made}):
         properties = {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        files[str(path)] = crate.add_file(path, moved.get(str(path), str(path)), properties=properties)
+        files[str(path)] = crate.add_file(
+            path, moved.get(str(path), str(path)), properties=properties
+        )
     versions = [
-        crate.add(SoftwareApplication(crate, f"#{name}", {"name": name, "softwareVersion": version}))
+        crate.add(
+            SoftwareApplication(crate, f"#{name}", {"name": name, "softwareVersion": version})
+        )
         for name, version in {"netreduce": provenance["commit"], **provenance["versions"]}.items()
     ]
     crate.root_dataset["mentions"] = versions
@@ -63,18 +98,32 @@ def main():
             f"#{job['rule']}/{job['output'][0]}",
             [files[name] for name in job["input"]],
             [files[name] for name in job["output"]],
-            {"name": job["rule"], "description": job["shellcmd"], "startTime": _time(job["starttime"]), "endTime": _time(job["endtime"])},
+            {
+                "name": job["rule"],
+                "description": job["shellcmd"],
+                "startTime": _time(job["starttime"]),
+                "endTime": _time(job["endtime"]),
+            },
         )
         crate.root_dataset.append_to("mentions", action)
     with tempfile.TemporaryDirectory() as folder, replacing(arguments.output) as temporary:
         run = Path(folder, "run.yaml")
         run.write_text(yaml.safe_dump(config, sort_keys=False))
-        crate.add_file(run, "run.yaml", properties={"name": "run.yaml", "description": "The configuration of the run, as --configfile"})
+        crate.add_file(
+            run,
+            "run.yaml",
+            properties={
+                "name": "run.yaml",
+                "description": "The configuration of the run, as --configfile",
+            },
+        )
         crate.write_zip(temporary)
 
 
 def read_records(folder):
-    """Snakemake's record for every output; its name is the output's path in base64, in folders where it is long."""
+    """Snakemake's record for every output; its name is the output's path in base64, in folders
+    where it is long.
+    """
     records = {}
     for file in folder.rglob("*"):
         if file.is_file():
@@ -103,4 +152,4 @@ def _time(seconds):
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

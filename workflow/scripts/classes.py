@@ -1,17 +1,21 @@
-"""Equivalence classes of neurons per layer, exact and as the published program counts them, and what lumping keeps."""
+"""Equivalence classes of neurons per layer, exact and as the published program counts them, and
+what lumping keeps.
+"""
 
 import argparse
 from pathlib import Path
 
-from netreduce import cli
+from netreduce.cli.exits import run_script
 from netreduce.files import write_table
-from netreduce.io import load
+from netreduce.formats import load
 from netreduce.lumping import class_counts, lump, published_class_counts
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--names", nargs="+", required=True, help="what to call the networks in the table")
+    parser.add_argument(
+        "--names", nargs="+", required=True, help="what to call the networks in the table"
+    )
     parser.add_argument("--networks", type=Path, nargs="+", required=True, help="networks (.h5)")
     parser.add_argument("--output", type=Path, required=True, help="where the table goes (.csv)")
     arguments = parser.parse_args()
@@ -36,4 +40,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

@@ -4,14 +4,16 @@ import argparse
 import json
 from pathlib import Path
 
-from netreduce import cli
+from netreduce.cli.exits import run_script
 from netreduce.files import write_table
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", nargs="+", required=True, help="model,seed,chain of every row")
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="their measures (.json)")
+    parser.add_argument(
+        "--metrics", type=Path, nargs="+", required=True, help="their measures (.json)"
+    )
     parser.add_argument("--output", type=Path, required=True, help="where the table goes (.csv)")
     arguments = parser.parse_args()
 
@@ -23,4 +25,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

@@ -1,19 +1,27 @@
-"""Get a dataset and write it as one .npz file: images and labels of the training, validation and test split."""
+"""Get a dataset and write it as one .npz file: images and labels of the training, validation and
+test split.
+"""
 
 import argparse
 import logging
 
-from netreduce.cli import main
-from netreduce.datasets.build import build
-from netreduce.datasets.table import entry
+from netreduce.cli.exits import main
+from netreduce.data.build import build
+from netreduce.data.table import entry
 
 
 def data():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--resources", required=True, help="folder with a folder per dataset, for files put there by hand and for downloads")
+    parser.add_argument(
+        "--resources",
+        required=True,
+        help="folder with a folder per dataset, for files put there by hand and for downloads",
+    )
     parser.add_argument("--output", required=True)
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out image files that cannot be read")
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out image files that cannot be read"
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     build(entry(args.dataset), args.resources, args.output, args.skip_unreadable)

@@ -4,18 +4,24 @@ import argparse
 from pathlib import Path
 
 from measure import measure
-from netreduce import cli
-from netreduce.datasets import read
-from netreduce.evaluation import predict_classes
+from netreduce.cli.exits import run_script
+from netreduce.data import read
 from netreduce.files import write_table
-from netreduce.io import load
+from netreduce.formats import load
+from netreduce.measures.evaluation import predict_classes
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--analog", type=Path, required=True, help="analog network (.h5)")
     parser.add_argument("--bits", nargs="+", required=True)
-    parser.add_argument("--quantized", type=Path, nargs="+", required=True, help="quantized networks, one for each bit width")
+    parser.add_argument(
+        "--quantized",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="quantized networks, one for each bit width",
+    )
     parser.add_argument("--lumped", type=Path, nargs="+", required=True, help="the same, lumped")
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
     parser.add_argument("--output", type=Path, required=True, help="where the table goes (.csv)")
@@ -32,4 +38,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

@@ -1,28 +1,36 @@
-"""Measure how long networks take for one image and for a batch: in this library, exported to ONNX Runtime, and to LiteRT where it is installed."""
+"""Measure how long networks take for one image and for a batch: in this library, exported to ONNX
+Runtime, and to LiteRT where it is installed.
+"""
 
 import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from netreduce import cli
-from netreduce.datasets import read
+from netreduce.cli.exits import run_script
+from netreduce.data import read
 from netreduce.files import write_table
-from netreduce.io import load
-from netreduce.latency import BATCH_SIZES, measure_latency
+from netreduce.formats import load
+from netreduce.measures.latency import BATCH_SIZES, measure_latency
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--names", nargs="+", required=True, help="what to call the networks in the table")
+    parser.add_argument(
+        "--names", nargs="+", required=True, help="what to call the networks in the table"
+    )
     parser.add_argument("--networks", type=Path, nargs="+", required=True, help="networks (.h5)")
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
     parser.add_argument("--output", type=Path, required=True, help="where the table goes (.csv)")
     arguments = parser.parse_args()
 
-    networks = {name: load(path) for name, path in zip(arguments.names, arguments.networks, strict=True)}
+    networks = {
+        name: load(path) for name, path in zip(arguments.names, arguments.networks, strict=True)
+    }
     images = read(arguments.data).images("test", max(BATCH_SIZES))
-    write_table(arguments.output, [asdict(latency) for latency in measure_latency(networks, images)])
+    write_table(
+        arguments.output, [asdict(latency) for latency in measure_latency(networks, images)]
+    )
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

@@ -1,15 +1,17 @@
-"""Accuracy of a network as its layers are quantized one after the other, and with each layer quantized alone."""
+"""Accuracy of a network as its layers are quantized one after the other, and with each layer
+quantized alone.
+"""
 
 import argparse
 import json
 import re
 from pathlib import Path
 
-from netreduce import cli
-from netreduce.datasets import read
-from netreduce.evaluation import evaluate
+from netreduce.cli.exits import run_script
+from netreduce.data import read
 from netreduce.files import write_table
-from netreduce.io import load
+from netreduce.formats import load
+from netreduce.measures.evaluation import evaluate
 
 QUANTIZED = re.compile(r"(?P<method>\w+)_(?P<bits>[\d.]+)bit")
 
@@ -17,9 +19,20 @@ QUANTIZED = re.compile(r"(?P<method>\w+)_(?P<bits>[\d.]+)bit")
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--analog", type=Path, required=True, help="analog network (.h5)")
-    parser.add_argument("--quantized", type=Path, nargs="+", required=True, help="its quantized networks, <method>_<bits>bit.h5")
+    parser.add_argument(
+        "--quantized",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="its quantized networks, <method>_<bits>bit.h5",
+    )
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
-    parser.add_argument("--images", type=json.loads, required=True, help="test images to evaluate on, the first ones; null for all")
+    parser.add_argument(
+        "--images",
+        type=json.loads,
+        required=True,
+        help="test images to evaluate on, the first ones; null for all",
+    )
     parser.add_argument("--output", type=Path, required=True, help="where the accuracies go (.csv)")
     arguments = parser.parse_args()
 
@@ -31,7 +44,11 @@ def main():
     for path in arguments.quantized:
         key = QUANTIZED.fullmatch(path.stem).groupdict()
         quantized = load(path)
-        indices = [i for i, layer in enumerate(quantized.layers) if getattr(layer, "quantization", None) is not None]
+        indices = [
+            i
+            for i, layer in enumerate(quantized.layers)
+            if getattr(layer, "quantization", None) is not None
+        ]
         for position, index in enumerate(indices, start=1):
             for kind, taken in (("cumulative", indices[:position]), ("single", [index])):
                 network = analog.replace({i: quantized.layers[i] for i in taken})
@@ -49,4 +66,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

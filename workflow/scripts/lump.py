@@ -1,19 +1,25 @@
-"""Lump a network exactly, check that it computes the same function, and record who merged with whom."""
+"""Lump a network exactly, check that it computes the same function, and record who merged with
+whom.
+"""
 
 import argparse
 from pathlib import Path
 
-from netreduce import cli
+from netreduce.cli.exits import run_script
 from netreduce.files import write_json
-from netreduce.io import load, save
+from netreduce.formats import load, save
 from netreduce.lumping import lump
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", type=Path, required=True, help="network (.h5)")
-    parser.add_argument("--input-range", type=float, nargs=2, required=True, help="smallest and largest input value")
-    parser.add_argument("--output", type=Path, required=True, help="where the lumped network goes (.h5)")
+    parser.add_argument(
+        "--input-range", type=float, nargs=2, required=True, help="smallest and largest input value"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="where the lumped network goes (.h5)"
+    )
     parser.add_argument("--record", type=Path, required=True, help="where the record goes (.json)")
     arguments = parser.parse_args()
 
@@ -23,4 +29,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

@@ -1,4 +1,6 @@
-"""Record how the results were made: configuration, seed, commit, and the versions of the programs used."""
+"""Record how the results were made: configuration, seed, commit, and the versions of the programs
+used.
+"""
 
 import argparse
 import json
@@ -7,32 +9,49 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from netreduce import cli
+from netreduce.cli.exits import run_script
 from netreduce.files import write_json
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=json.loads, required=True, help="the whole configuration, as JSON")
+    parser.add_argument(
+        "--config", type=json.loads, required=True, help="the whole configuration, as JSON"
+    )
     parser.add_argument("--commit", required=True, help="commit of the project, or 'unknown'")
-    parser.add_argument("--requirements", type=Path, nargs="+", required=True, help="files that pin the packages (requirements.in)")
+    parser.add_argument(
+        "--requirements",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="files that pin the packages (requirements.in)",
+    )
     parser.add_argument("--output", type=Path, required=True, help="where the record goes (.json)")
     arguments = parser.parse_args()
 
-    pinned = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", "\n".join(path.read_text() for path in arguments.requirements), re.M)
+    pinned = re.findall(
+        r"^([A-Za-z0-9_.-]+)==(\S+)",
+        "\n".join(path.read_text() for path in arguments.requirements),
+        re.M,
+    )
     write_json(
         arguments.output,
         {
             "commit": arguments.commit,
             "seed": arguments.config["seed"],
-            "versions": {"python": platform.python_version(), **{name: _version(name, version) for name, version in pinned}},
+            "versions": {
+                "python": platform.python_version(),
+                **{name: _version(name, version) for name, version in pinned},
+            },
             "config": arguments.config,
         },
     )
 
 
 def _version(name, pinned):
-    """The installed version, whichever build; where each step has an environment of its own, the one they are all pinned to."""
+    """The installed version, whichever build; where each step has an environment of its own, the
+    one they are all pinned to.
+    """
     try:
         return metadata.version(name).partition("+")[0]
     except metadata.PackageNotFoundError:
@@ -40,4 +59,4 @@ def _version(name, pinned):
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

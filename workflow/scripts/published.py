@@ -1,4 +1,6 @@
-"""Take a network made elsewhere through evaluation, cost and exact lumping, and find the alphabets of its weights."""
+"""Take a network made elsewhere through evaluation, cost and exact lumping, and find the alphabets
+of its weights.
+"""
 
 import argparse
 from pathlib import Path
@@ -6,22 +8,29 @@ from pathlib import Path
 import numpy as np
 
 from measure import measure
-from netreduce import cli
-from netreduce.datasets import read
-from netreduce.datasets.fit import fit_to_dataset
+from netreduce.cli.exits import run_script
+from netreduce.data import read
+from netreduce.data.fit import fit_to_dataset
 from netreduce.files import write_json
-from netreduce.grids import with_grids
-from netreduce.io import load, save
+from netreduce.formats import load, save
 from netreduce.lumping import lump
+from netreduce.quantization.grids import with_grids
 
 
 def alphabet(layer):
-    """What the weights of a layer say about the alphabet they are from; an analog layer has just the number of its values."""
+    """What the weights of a layer say about the alphabet they are from; an analog layer has just
+    the number of its values.
+    """
     found = {"weights": layer.kernel.size, "values": len(np.unique(layer.kernel))}
     if layer.quantization is not None:
         bits, scale = layer.quantization.bits, layer.quantization.scale
         levels = round(2**bits)
-        found |= {"levels": levels, "bits": bits, "step": (2 * scale).tolist(), "radius": ((levels - 1) * scale).tolist()}
+        found |= {
+            "levels": levels,
+            "bits": bits,
+            "step": (2 * scale).tolist(),
+            "radius": ((levels - 1) * scale).tolist(),
+        }
     return found
 
 
@@ -29,13 +38,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="the network (.h5, .keras)")
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
-    parser.add_argument("--input-range", type=float, nargs=2, required=True, help="smallest and largest input value")
-    parser.add_argument("--metrics", type=Path, required=True, help="where the measures and alphabets go (.json)")
-    parser.add_argument("--lumped", type=Path, required=True, help="where the lumped network goes (.h5)")
+    parser.add_argument(
+        "--input-range", type=float, nargs=2, required=True, help="smallest and largest input value"
+    )
+    parser.add_argument(
+        "--metrics", type=Path, required=True, help="where the measures and alphabets go (.json)"
+    )
+    parser.add_argument(
+        "--lumped", type=Path, required=True, help="where the lumped network goes (.h5)"
+    )
     arguments = parser.parse_args()
 
     data = read(arguments.data)
-    network = with_grids(fit_to_dataset(load(arguments.weights), data.image_shape, len(data.classes)))
+    network = with_grids(
+        fit_to_dataset(load(arguments.weights), data.image_shape, len(data.classes))
+    )
     lumping = lump(network, input_range=tuple(arguments.input_range), verify=True)
     images = data.images("test")
     outputs = network.predict(images)
@@ -53,10 +70,14 @@ def main():
                 "largest_output_difference": float(difference.max()),
                 "bound": float(lumping.bound.max()),
             },
-            "alphabets": {name: alphabet(layer) for name, layer in zip(network.names, network.layers, strict=True) if "kernel" in layer.arrays()},
+            "alphabets": {
+                name: alphabet(layer)
+                for name, layer in zip(network.names, network.layers, strict=True)
+                if "kernel" in layer.arrays()
+            },
         },
     )
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

@@ -1,6 +1,7 @@
 """Rebuild a network in Keras from its text, and check it against PyTorch on the test images.
 
-Fails unless the text holds the state_dict bit for bit and the logits of both programs agree to 1e-4.
+Fails unless the text holds the state_dict bit for bit and the logits of both programs agree to
+1e-4.
 """
 
 import argparse
@@ -14,13 +15,13 @@ import keras
 import numpy as np
 import torch
 
-from netreduce import cli
-from netreduce.architectures import build
-from netreduce.conversion import to_torch
-from netreduce.datasets import read
+from netreduce.cli.exits import run_script
+from netreduce.data import read
 from netreduce.errors import VerificationError
 from netreduce.files import replacing, write_json
-from netreduce.io import load, save
+from netreduce.formats import load, save
+from netreduce.formats.torch_module import to_torch
+from netreduce.network.architectures import build
 
 LOGIT_TOLERANCE = 1e-4
 
@@ -28,11 +29,22 @@ LOGIT_TOLERANCE = 1e-4
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--text", type=Path, required=True, help="network as text (.txt)")
-    parser.add_argument("--weights", type=Path, required=True, help="the state_dict it was written from (.pth)")
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="the state_dict it was written from (.pth)"
+    )
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
-    parser.add_argument("--architecture", type=json.loads, required=True, help="architecture as in the config, as JSON")
-    parser.add_argument("--network", type=Path, required=True, help="where the Keras network goes (.h5)")
-    parser.add_argument("--metrics", type=Path, required=True, help="where the differences found go (.json)")
+    parser.add_argument(
+        "--architecture",
+        type=json.loads,
+        required=True,
+        help="architecture as in the config, as JSON",
+    )
+    parser.add_argument(
+        "--network", type=Path, required=True, help="where the Keras network goes (.h5)"
+    )
+    parser.add_argument(
+        "--metrics", type=Path, required=True, help="where the differences found go (.json)"
+    )
     arguments = parser.parse_args()
 
     data = read(arguments.data)
@@ -48,20 +60,33 @@ def main():
     with torch.inference_mode():
         module = to_torch(trained).eval()
         torch_logits = np.concatenate(
-            [module(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())).numpy() for batch in np.split(images, range(500, len(images), 500))]
+            [
+                module(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())).numpy()
+                for batch in np.split(images, range(500, len(images), 500))
+            ]
         )
     with replacing(arguments.network) as temporary:
         save(network, temporary)
-        keras_logits = keras.models.load_model(temporary, compile=False).predict(images, batch_size=500, verbose=0)
+        keras_logits = keras.models.load_model(temporary, compile=False).predict(
+            images, batch_size=500, verbose=0
+        )
         difference = float(np.abs(keras_logits - torch_logits).max())
         if differing:
-            raise VerificationError(f"{arguments.text}: {differing} values differ from {arguments.weights}, expected none")
+            raise VerificationError(
+                f"{arguments.text}: {differing} values differ from {arguments.weights}, expected"
+                " none"
+            )
         if not difference <= LOGIT_TOLERANCE:
-            raise VerificationError(f"{arguments.network}: logits differ from PyTorch's by {difference:.3g}, expected at most {LOGIT_TOLERANCE:g}")
+            raise VerificationError(
+                f"{arguments.network}: logits differ from PyTorch's by {difference:.3g}, expected"
+                f" at most {LOGIT_TOLERANCE:g}"
+            )
     write_json(
         arguments.metrics,
         {
-            "values": sum(array.size for layer in network.layers for array in layer.arrays().values()),
+            "values": sum(
+                array.size for layer in network.layers for array in layer.arrays().values()
+            ),
             "text_bit_for_bit": differing == 0,
             "max_logit_difference": difference,
             "logit_tolerance": LOGIT_TOLERANCE,
@@ -72,4 +97,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

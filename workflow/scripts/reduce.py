@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from measure import measure
-from netreduce import cli
-from netreduce.datasets import read
+from netreduce.chains.steps import apply, parse_step
+from netreduce.cli.exits import run_script
+from netreduce.data import read
 from netreduce.files import write_json
-from netreduce.io import load, save
-from netreduce.techniques import apply, parse_step
+from netreduce.formats import load, save
 
 
 def main():
@@ -16,19 +16,32 @@ def main():
     parser.add_argument("--network", type=Path, required=True, help="network (.h5)")
     parser.add_argument("--reference", type=Path, required=True, help="the analog network (.h5)")
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
-    parser.add_argument("--step", required=True, help="the technique with its parameters, as in the path of the result")
-    parser.add_argument("--samples", type=int, required=True, help="training images that data-dependent techniques see")
+    parser.add_argument(
+        "--step",
+        required=True,
+        help="the technique with its parameters, as in the path of the result",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        required=True,
+        help="training images that data-dependent techniques see",
+    )
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--output", type=Path, required=True, help="where the reduced network goes (.h5)")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="where the reduced network goes (.h5)"
+    )
     parser.add_argument("--metrics", type=Path, required=True, help="where the measures go (.json)")
     arguments = parser.parse_args()
 
     data = read(arguments.data)
     network = load(arguments.network)
-    reduced = apply(parse_step(arguments.step), network, data, samples=arguments.samples, seed=arguments.seed)
+    reduced = apply(
+        parse_step(arguments.step), network, data, samples=arguments.samples, seed=arguments.seed
+    )
     save(reduced, arguments.output)
     write_json(arguments.metrics, measure(reduced, load(arguments.reference), data))
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

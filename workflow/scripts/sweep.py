@@ -1,14 +1,16 @@
-"""Quantize one network at one bit width with every method and alphabet scalar, and measure each result."""
+"""Quantize one network at one bit width with every method and alphabet scalar, and measure each
+result.
+"""
 
 import argparse
 from itertools import product
 from pathlib import Path
 
-from netreduce import cli
-from netreduce.datasets import read
-from netreduce.evaluation import evaluate
+from netreduce.cli.exits import run_script
+from netreduce.data import read
 from netreduce.files import write_table
-from netreduce.io import load, save
+from netreduce.formats import load, save
+from netreduce.measures.evaluation import evaluate
 from netreduce.quantization import dead_weights, quantize_many
 
 
@@ -19,25 +21,44 @@ def main():
     parser.add_argument("--bits", type=float, required=True)
     parser.add_argument("--methods", nargs="+", required=True)
     parser.add_argument("--alphabet-scalars", type=float, nargs="+", required=True)
-    parser.add_argument("--samples", type=int, required=True, help="training images that data-dependent methods see")
+    parser.add_argument(
+        "--samples", type=int, required=True, help="training images that data-dependent methods see"
+    )
     parser.add_argument("--conv", choices=["channel", "joint"], required=True)
     parser.add_argument("--seed", type=int, required=True, help="seed of stochastic rounding")
-    parser.add_argument("--networks", type=Path, nargs="+", required=True, help="where the networks go (.h5): method by method, scalar by scalar")
+    parser.add_argument(
+        "--networks",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="where the networks go (.h5): method by method, scalar by scalar",
+    )
     parser.add_argument("--table", type=Path, required=True, help="where the accuracies go (.csv)")
     parser.add_argument("--timings", type=Path, required=True, help="where the seconds go (.csv)")
     arguments = parser.parse_args()
 
     analog = load(arguments.network)
     data = read(arguments.data)
-    splits = {split: (data.images(split), getattr(data, f"{split}_labels")) for split in ("validation", "test")}
+    splits = {
+        split: (data.images(split), getattr(data, f"{split}_labels"))
+        for split in ("validation", "test")
+    }
     analog_accuracy = {split: evaluate(analog, *pair).accuracy for split, pair in splits.items()}
     settings = [
-        {"method": method, "bits": arguments.bits, "alphabet_scalar": scalar, "conv": arguments.conv, "seed": arguments.seed}
+        {
+            "method": method,
+            "bits": arguments.bits,
+            "alphabet_scalar": scalar,
+            "conv": arguments.conv,
+            "seed": arguments.seed,
+        }
         for method, scalar in product(arguments.methods, arguments.alphabet_scalars)
     ]
     samples = data.images("train", arguments.samples)
     table, timings = [], []
-    for path, (setting, network, seconds) in zip(arguments.networks, quantize_many(analog, samples, settings), strict=True):
+    for path, (setting, network, seconds) in zip(
+        arguments.networks, quantize_many(analog, samples, settings), strict=True
+    ):
         save(network, path)
         key = {name: setting[name] for name in ("method", "bits", "alphabet_scalar")}
         accuracies = {split: evaluate(network, *pair).accuracy for split, pair in splits.items()}
@@ -46,14 +67,20 @@ def main():
                 **key,
                 **{f"{split}_accuracy": value for split, value in accuracies.items()},
                 **{f"analog_{split}_accuracy": value for split, value in analog_accuracy.items()},
-                "dead_weights": sum(dead_weights(layer) for layer in network.layers if getattr(layer, "quantization", None)),
+                "dead_weights": sum(
+                    dead_weights(layer)
+                    for layer in network.layers
+                    if getattr(layer, "quantization", None)
+                ),
             }
         )
         timings.append({**key, "seconds": round(seconds, 4)})
-        print(" ".join(f"{name}={value}" for name, value in {**key, **accuracies}.items()), flush=True)
+        print(
+            " ".join(f"{name}={value}" for name, value in {**key, **accuracies}.items()), flush=True
+        )
     write_table(arguments.table, table)
     write_table(arguments.timings, timings)
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

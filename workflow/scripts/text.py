@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from netreduce import cli
+from netreduce.cli.exits import run_script
 from netreduce.errors import VerificationError
 from netreduce.files import replacing
-from netreduce.io.pytorch import read_state_dict
-from netreduce.io.text import read_tensors, write_tensors
+from netreduce.formats.pytorch import read_state_dict
+from netreduce.formats.text import read_tensors, write_tensors
 
 
 def main():
@@ -22,8 +22,10 @@ def main():
         again = read_tensors(temporary)
         for name, tensor in tensors.items():
             if again[name].tobytes() != tensor.tobytes():
-                raise VerificationError(f"{arguments.output}: tensor {name} does not read back bit for bit")
+                raise VerificationError(
+                    f"{arguments.output}: tensor {name} does not read back bit for bit"
+                )
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

@@ -4,26 +4,38 @@ import argparse
 import json
 from pathlib import Path
 
-from netreduce import cli
-from netreduce.architectures import build
-from netreduce.datasets import read
+from netreduce.cli.exits import run_script
+from netreduce.data import read
 from netreduce.files import write_table
-from netreduce.io import save
+from netreduce.formats import save
+from netreduce.network.architectures import build
 from netreduce.training.keras import train
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
-    parser.add_argument("--architecture", type=json.loads, required=True, help="architecture as in the config, as JSON")
-    parser.add_argument("--training", type=json.loads, required=True, help="training parameters as in the config, as JSON")
+    parser.add_argument(
+        "--architecture",
+        type=json.loads,
+        required=True,
+        help="architecture as in the config, as JSON",
+    )
+    parser.add_argument(
+        "--training",
+        type=json.loads,
+        required=True,
+        help="training parameters as in the config, as JSON",
+    )
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--network", type=Path, required=True, help="where the network goes (.h5)")
     parser.add_argument("--history", type=Path, required=True, help="where the history goes (.csv)")
     arguments = parser.parse_args()
 
     data = read(arguments.data)
-    template = build(arguments.architecture, data.image_shape, len(data.classes), seed=arguments.seed)
+    template = build(
+        arguments.architecture, data.image_shape, len(data.classes), seed=arguments.seed
+    )
     network, history = train(
         template,
         data.images("train"),
@@ -38,4 +50,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

@@ -1,4 +1,6 @@
-"""Typeset the thesis with Typst: no network, only the fonts that Typst brings, the same bytes every time."""
+"""Typeset the thesis with Typst: no network, only the fonts that Typst brings, the same bytes every
+time.
+"""
 
 import argparse
 import sys
@@ -6,14 +8,24 @@ from pathlib import Path
 
 import typst
 
-from netreduce import cli
+from netreduce.cli.exits import run_script
 from netreduce.files import replacing
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", type=Path, required=True, help="main file of the thesis (.typ), under the current folder")
-    parser.add_argument("--summary", type=Path, required=True, help="what summarize.py wrote (.json), under the current folder")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        required=True,
+        help="main file of the thesis (.typ), under the current folder",
+    )
+    parser.add_argument(
+        "--summary",
+        type=Path,
+        required=True,
+        help="what summarize.py wrote (.json), under the current folder",
+    )
     parser.add_argument("--output", type=Path, required=True, help="where the thesis goes (.pdf)")
     arguments = parser.parse_args()
 
@@ -32,4 +44,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.main(main)
+    run_script(main)

@@ -1,7 +1,9 @@
-"""Approximate lumping: channels that are nearly proportional join a representative that stays, cheapest first.
+"""Approximate lumping: channels that are nearly proportional join a representative that stays,
+cheapest first.
 
-The cost of a merge is what it can move any output: the largest |σ(z_j) − c σ(z_i)| over the box, c being the weighted median that minimises it,
-times the gain from there to the outputs. Clusters are stars around their representatives, so errors do not chain.
+The cost of a merge is what it can move any output: the largest |σ(z_j) − c σ(z_i)| over the box, c
+being the weighted median that minimises it, times the gain from there to the outputs. Clusters are
+stars around their representatives, so errors do not chain.
 """
 
 import heapq
@@ -49,14 +51,35 @@ class Approximate:
         live = np.flatnonzero(open_)
 
         def assess(gone, into):
-            ratio = _ratios(draft.network.layers[region.producer], description, gone, into, reach(draft.network.sources[region.producer][0]))
-            return ratio, _costs(draft.network, region, description, Step(region.producer, gone, into, ratio, _multiples(gone)), reach, self.gains)
+            ratio = _ratios(
+                draft.network.layers[region.producer],
+                description,
+                gone,
+                into,
+                reach(draft.network.sources[region.producer][0]),
+            )
+            return ratio, _costs(
+                draft.network,
+                region,
+                description,
+                Step(region.producer, gone, into, ratio, _multiples(gone)),
+                reach,
+                self.gains,
+            )
 
         merges = cluster(
-            similarity(description.rays, live), heads[live], 1 - self.tolerance, self._within_budget(), lambda j, i: assess(live[j], live[i])
+            similarity(description.rays, live),
+            heads[live],
+            1 - self.tolerance,
+            self._within_budget(),
+            lambda j, i: assess(live[j], live[i]),
         )
         self.costs += [cost for *_, cost in merges]
-        gone, into, ratio = (np.array([merge[k] for merge in merges]) for k in range(3)) if merges else (np.empty(0, int),) * 3
+        gone, into, ratio = (
+            (np.array([merge[k] for merge in merges]) for k in range(3))
+            if merges
+            else (np.empty(0, int),) * 3
+        )
         return Step(
             region.producer,
             np.r_[step.neurons, live[gone]],
@@ -95,7 +118,9 @@ def cluster(similarities, heads, least, allowed, assess):
     nearest = similarities.argmax(axis=1) if n else np.empty(0, int)
     starts = np.flatnonzero((similarities[np.arange(n), nearest] > 0) & ~heads)
     ratios, costs = assess(starts, nearest[starts]) if len(starts) else ((), ())
-    queue = [(cost, j, nearest[j], ratio) for j, ratio, cost in zip(starts, ratios, costs, strict=True)]
+    queue = [
+        (cost, j, nearest[j], ratio) for j, ratio, cost in zip(starts, ratios, costs, strict=True)
+    ]
     heapq.heapify(queue)
     gone = np.zeros(n, bool)
     while queue:
@@ -116,37 +141,64 @@ def cluster(similarities, heads, least, allowed, assess):
 
 
 def similarity(rays, channels) -> np.ndarray:
-    """Cosines between the rays of channels, the least one where there are several; of identical rays 2⟨v, w⟩ / (‖v‖² + ‖w‖²)."""
+    """Cosines between the rays of channels, the least one where there are several; of identical
+    rays 2⟨v, w⟩ / (‖v‖² + ‖w‖²).
+    """
     least = np.ones((len(channels), len(channels)))
     for ray in rays:
         vectors = [part.of(channels)[0] for part in ray.parts]
         for row in range(vectors[0].shape[1]):
             products = sum(v[:, row].T @ v[:, row] for v in vectors)
             squares = np.diag(products)
-            sizes = (squares[:, None] + squares) / 2 if ray.identical else np.sqrt(squares[:, None] * squares)
-            np.minimum(least, np.divide(products, sizes, out=np.ones_like(sizes), where=sizes > 0), out=least)
+            sizes = (
+                (squares[:, None] + squares) / 2
+                if ray.identical
+                else np.sqrt(squares[:, None] * squares)
+            )
+            np.minimum(
+                least,
+                np.divide(products, sizes, out=np.ones_like(sizes), where=sizes > 0),
+                out=least,
+            )
     return least
 
 
 def _ratios(layer, description, gone, into, box):
-    """The c > 0 that minimises the largest |z_j − c z_i| over the box (in the mean of the positions of a convolution): a weighted median."""
+    """The c > 0 that minimises the largest |z_j − c z_i| over the box (in the mean of the positions
+    of a convolution): a weighted median.
+    """
     if description.rays[0].identical:
         return np.ones(len(gone))
     taps = len(description.weights) // box.low.shape[-1]
-    center, radius = (np.tile(array.reshape(-1, array.shape[-1]).mean(axis=0), taps) for array in (box.center, box.radius))
+    center, radius = (
+        np.tile(array.reshape(-1, array.shape[-1]).mean(axis=0), taps)
+        for array in (box.center, box.radius)
+    )
     block = max(1, PAIR_NUMBERS // len(description.weights))
     ratios = [
-        _weighted_medians(*(_terms(description, which[start : start + block], center, radius) for which in (gone, into)))
+        _weighted_medians(
+            *(
+                _terms(description, which[start : start + block], center, radius)
+                for which in (gone, into)
+            )
+        )
         for start in range(0, len(gone), block)
     ]
     return np.concatenate(ratios)
 
 
 def _terms(description, channels, center, radius):
-    """The terms of which the largest value over the box is the sum of magnitudes, and the plain rows."""
-    weights, factor = description.weights[:, channels] * description.factor[channels], description.factor[channels]
+    """The terms of which the largest value over the box is the sum of magnitudes, and the plain
+    rows.
+    """
+    weights, factor = (
+        description.weights[:, channels] * description.factor[channels],
+        description.factor[channels],
+    )
     intercepts = description.intercepts[channels] * factor
-    return np.vstack([radius[:, None] * weights, center @ weights + intercepts]), np.vstack([weights, intercepts])
+    return np.vstack([radius[:, None] * weights, center @ weights + intercepts]), np.vstack(
+        [weights, intercepts]
+    )
 
 
 def _weighted_medians(mine, theirs):
@@ -155,7 +207,9 @@ def _weighted_medians(mine, theirs):
     order = quotients.argsort(axis=0)
     weights = np.take_along_axis(np.abs(b), order, axis=0).cumsum(axis=0)
     middle = (weights >= weights[-1] / 2).argmax(axis=0)
-    medians = np.take_along_axis(quotients, np.take_along_axis(order, middle[None], axis=0), axis=0)[0]
+    medians = np.take_along_axis(
+        quotients, np.take_along_axis(order, middle[None], axis=0), axis=0
+    )[0]
     projections = (row * other).sum(axis=0) / (other * other).sum(axis=0)
     return np.where(medians > 0, medians, projections)
 
@@ -165,9 +219,14 @@ def _costs(network, region, description, step, reach, gains):
     channels = network.layers[region.producer].outputs
     _, errors, dropped = transport(network, region, step, description, reach)
     costs = np.zeros(len(step))
-    for tensor, error in (*errors.items(), *((network.sources[consumer][0], error) for consumer, error in dropped.items())):
+    for tensor, error in (
+        *errors.items(),
+        *((network.sources[consumer][0], error) for consumer, error in dropped.items()),
+    ):
         gain = gains[tensor].reshape(-1, channels, error.shape[-1])[:, step.neurons]
-        error = error.max(axis=(0, 1)) if error.ndim == 4 else error  # the gain is that of an error at all positions
+        error = (
+            error.max(axis=(0, 1)) if error.ndim == 4 else error
+        )  # the gain is that of an error at all positions
         costs += (gain * error).sum(axis=(0, 2))
     return costs
 

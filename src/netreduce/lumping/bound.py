@@ -1,11 +1,13 @@
 """Certificates: how far outputs can move, by interval arithmetic over a box of inputs.
 
-Every layer adds a local error to its output; `output_error` carries all of them to the output. Errors are carried forward as |W| e up to the dense
-layers at the end, and from there by the interval of the backward product W_k D W_{k−1} D ..., where D holds the slopes that the activations can
-have: that keeps signs apart and is up to twice as tight for every layer.
+Every layer adds a local error to its output; `output_error` carries all of them to the output.
+Errors are carried forward as |W| e up to the dense layers at the end, and from there by the
+interval of the backward product W_k D W_{k−1} D ..., where D holds the slopes that the activations
+can have: that keeps signs apart and is up to twice as tight for every layer.
 
-Boxes and rounding errors hold for any evaluation of a network in its own floating type, in any order of summation (the γ_n of Higham, "Accuracy and
-stability of numerical algorithms", section 3.1).
+Boxes and rounding errors hold for any evaluation of a network in its own floating type, in any
+order of summation (the γ_n of Higham, "Accuracy and stability of numerical algorithms", section
+3.1).
 """
 
 import math
@@ -13,10 +15,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ParameterError
-from ..layers import Activation, Add, AveragePooling2D, BatchNormalization, Concatenate, Conv2D, Dense, DepthwiseConv2D, Dropout, Flatten
-from ..layers import GlobalAveragePooling2D as GlobalPooling
-from ..network import INPUT, Network
+from netreduce.errors import ParameterError
+from netreduce.network import INPUT, Network
+from netreduce.network.layers import (
+    Activation,
+    Add,
+    AveragePooling2D,
+    BatchNormalization,
+    Concatenate,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+)
+from netreduce.network.layers import GlobalAveragePooling2D as GlobalPooling
+
 from .regions import EPSILON, activation_of
 
 DEFAULT_RANGE = (0.0, 1.0)
@@ -46,7 +60,8 @@ class Box:
 
 
 def input_box(network: Network, input_range=None) -> Box:
-    """The box of inputs: (low, high), numbers or arrays of the network's input_shape; [0, 1] by default.
+    """The box of inputs: (low, high), numbers or arrays of the network's input_shape; [0, 1] by
+    default.
 
     Raises
     ------
@@ -55,7 +70,10 @@ def input_box(network: Network, input_range=None) -> Box:
     """
     expected = f"expected a pair (low, high) of numbers or of arrays of shape {network.input_shape}"
     try:
-        low, high = (np.asarray(end, np.float64) for end in (DEFAULT_RANGE if input_range is None else input_range))
+        low, high = (
+            np.asarray(end, np.float64)
+            for end in (DEFAULT_RANGE if input_range is None else input_range)
+        )
     except (TypeError, ValueError):
         raise ParameterError(f"input_range is not a pair; {expected}") from None
     for end in (low, high):
@@ -63,12 +81,16 @@ def input_box(network: Network, input_range=None) -> Box:
             raise ParameterError(f"input_range has an end of shape {end.shape}; {expected}")
     low, high = (np.broadcast_to(end, network.input_shape) for end in (low, high))
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
-        raise ParameterError(f"input_range must be finite with low ≤ high, found [{low.min()}, {high.max()}]")
+        raise ParameterError(
+            f"input_range must be finite with low ≤ high, found [{low.min()}, {high.max()}]"
+        )
     return Box(low, high)
 
 
 def unit_roundoff(network: Network) -> float:
-    """Relative rounding error of one operation in the network's dtype, and of the certificate's own."""
+    """Relative rounding error of one operation in the network's dtype, and of the certificate's
+    own.
+    """
     return float(np.finfo(network.dtype).eps) / 2 + EPSILON
 
 
@@ -91,13 +113,29 @@ def propagate(layer, boxes, roundoff) -> tuple[Box, np.ndarray | float]:
             return _activate(layer, box, 0.0, roundoff)
         case Add():
             rounding = _gamma(len(boxes), roundoff) * sum(b.magnitude for b in boxes)
-            return Box(sum(b.low for b in boxes) - rounding, sum(b.high for b in boxes) + rounding), rounding
+            return (
+                Box(sum(b.low for b in boxes) - rounding, sum(b.high for b in boxes) + rounding),
+                rounding,
+            )
         case AveragePooling2D() | GlobalPooling():
-            count = math.prod(layer.pool_size) if isinstance(layer, AveragePooling2D) else math.prod(box.low.shape[:2])
+            count = (
+                math.prod(layer.pool_size)
+                if isinstance(layer, AveragePooling2D)
+                else math.prod(box.low.shape[:2])
+            )
             rounding = _gamma(count + 1, roundoff) * _call(layer, box.magnitude)
-            return Box(_call(layer, box.low) - rounding, _call(layer, box.high) + rounding), rounding
+            return (
+                Box(_call(layer, box.low) - rounding, _call(layer, box.high) + rounding),
+                rounding,
+            )
         case Concatenate():
-            return Box(np.concatenate([b.low for b in boxes], axis=-1), np.concatenate([b.high for b in boxes], axis=-1)), 0.0
+            return (
+                Box(
+                    np.concatenate([b.low for b in boxes], axis=-1),
+                    np.concatenate([b.high for b in boxes], axis=-1),
+                ),
+                0.0,
+            )
         case _:
             return Box(_call(layer, box.low), _call(layer, box.high)), 0.0
 
@@ -110,7 +148,10 @@ def _activate(layer, box, rounding, roundoff):
     if function.positively_homogeneous:
         crosses = (box.low < 0) & (box.high > 0)
         low, high = np.minimum(low, high), np.maximum(low, high)
-        low, high = np.where(crosses, np.minimum(low, 0), low), np.where(crosses, np.maximum(high, 0), high)
+        low, high = (
+            np.where(crosses, np.minimum(low, 0), low),
+            np.where(crosses, np.maximum(high, 0), high),
+        )
         own = 0.0 if least in (0.0, 1.0) else 2 * roundoff * np.maximum(np.abs(low), np.abs(high))
     else:
         if not function.monotone:
@@ -119,8 +160,12 @@ def _activate(layer, box, rounding, roundoff):
     return Box(low - own, high + own), max(abs(least), abs(greatest)) * rounding + own
 
 
-def rounding_errors(network: Network, box: Box, first: int, roundoff: float) -> dict[int, np.ndarray]:
-    """How far rounding can move the output of each layer from `first` on, the rounding of its parameters included."""
+def rounding_errors(
+    network: Network, box: Box, first: int, roundoff: float
+) -> dict[int, np.ndarray]:
+    """How far rounding can move the output of each layer from `first` on, the rounding of its
+    parameters included.
+    """
     last_reader, boxes, local = _last_readers(network), {INPUT: box}, {}
     for index, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=True)):
         boxes[index], rounding = propagate(layer, [boxes[s] for s in sources], roundoff)
@@ -149,7 +194,9 @@ def output_error(network: Network, local) -> np.ndarray:
     errors = {INPUT: np.zeros(network.input_shape)}
     for index in range(start):
         sources = network.sources[index]
-        error = _transfer(network.layers[index], [errors[s] for s in sources]) + local.get(index, 0.0)
+        error = _transfer(network.layers[index], [errors[s] for s in sources]) + local.get(
+            index, 0.0
+        )
         errors[index] = error
         for source in sources:
             if last_reader[source] == index:
@@ -160,20 +207,25 @@ def output_error(network: Network, local) -> np.ndarray:
     total = 0.0
     for index in reversed(range(start, len(network.layers))):
         if index in local:
-            total = total + np.maximum(-low, high) @ np.broadcast_to(local[index], network.shapes[index])
+            total = total + np.maximum(-low, high) @ np.broadcast_to(
+                local[index], network.shapes[index]
+            )
         low, high = _pull_back(network.layers[index], low, high)
     return (total + np.maximum(-low, high) @ errors[start - 1]) * SAFETY
 
 
 def gains(network: Network) -> dict[int, np.ndarray]:
-    """How far any output can move for a unit error in one channel of a layer's output, at all positions.
+    """How far any output can move for a unit error in one channel of a layer's output, at all
+    positions.
 
     Returns
     -------
     dict of int to ndarray, shape (channels,) of each layer that is not the output
     """
     count = len(network.layers)
-    found = {i: np.zeros(network.shapes[i][-1]) for i in range(INPUT, count - 1)} | {INPUT: np.zeros(network.input_shape[-1])}
+    found = {i: np.zeros(network.shapes[i][-1]) for i in range(INPUT, count - 1)} | {
+        INPUT: np.zeros(network.input_shape[-1])
+    }
     start = _tail(network)
     if start == count:
         found[count - 1] = np.ones(network.shapes[-1][-1])
@@ -189,9 +241,15 @@ def gains(network: Network) -> dict[int, np.ndarray]:
             channels = len(found[source])
             match layer:
                 case Dense() | Conv2D():
-                    pulled = np.abs(layer.kernel).reshape(-1, *layer.kernel.shape[-2:]).sum(axis=0) @ gain * lipschitz(layer)
+                    pulled = (
+                        np.abs(layer.kernel).reshape(-1, *layer.kernel.shape[-2:]).sum(axis=0)
+                        @ gain
+                        * lipschitz(layer)
+                    )
                 case DepthwiseConv2D():
-                    pulled = (np.abs(layer.kernel).sum(axis=(0, 1)) * gain.reshape(channels, -1)).sum(axis=1) * lipschitz(layer)
+                    pulled = (
+                        np.abs(layer.kernel).sum(axis=(0, 1)) * gain.reshape(channels, -1)
+                    ).sum(axis=1) * lipschitz(layer)
                 case BatchNormalization():
                     pulled = np.abs(layer.affine()[0]) * gain
                 case Activation():
@@ -210,7 +268,12 @@ def gains(network: Network) -> dict[int, np.ndarray]:
 def logits(network: Network) -> Network:
     """The network without a softmax at its end."""
     last = network.layers[-1]
-    if isinstance(last, Activation) and last.name == "softmax" and len(network.layers) > 1 and network.sources[-1] == (len(network.layers) - 2,):
+    if (
+        isinstance(last, Activation)
+        and last.name == "softmax"
+        and len(network.layers) > 1
+        and network.sources[-1] == (len(network.layers) - 2,)
+    ):
         return Network(network.layers[:-1], network.input_shape, network.sources[:-1])
     if getattr(last, "activation", None) == "softmax":
         return network.replace({len(network.layers) - 1: last.replace(activation="linear")})
@@ -218,8 +281,12 @@ def logits(network: Network) -> Network:
 
 
 def softmax_error(error: np.ndarray, roundoff: float) -> np.ndarray:
-    """What an error of the logits does to probabilities: their gradient has an ℓ1 norm of 2p(1 − p) ≤ 1/2."""
-    return np.broadcast_to(np.minimum(error.max(axis=-1, keepdims=True) / 2 + 32 * roundoff, 1), error.shape).copy()
+    """What an error of the logits does to probabilities: their gradient has an ℓ1 norm of 2p(1 − p)
+    ≤ 1/2.
+    """
+    return np.broadcast_to(
+        np.minimum(error.max(axis=-1, keepdims=True) / 2 + 32 * roundoff, 1), error.shape
+    ).copy()
 
 
 def linear(layer, kernel, x):
@@ -239,7 +306,11 @@ def linear_in_magnitude(layer, x):
 
 def fan_in(layer) -> int:
     """Terms in one pre-activation."""
-    return math.prod(layer.kernel.shape[:2]) if isinstance(layer, DepthwiseConv2D) else math.prod(layer.kernel.shape[:-1])
+    return (
+        math.prod(layer.kernel.shape[:2])
+        if isinstance(layer, DepthwiseConv2D)
+        else math.prod(layer.kernel.shape[:-1])
+    )
 
 
 def lipschitz(layer) -> float:
@@ -264,7 +335,11 @@ def _transfer(layer, errors):
 
 
 def _through_activation(layer, error):
-    return lipschitz(layer) * error if activation_of(layer)[0].elementwise else softmax_error(error, 0.0)
+    return (
+        lipschitz(layer) * error
+        if activation_of(layer)[0].elementwise
+        else softmax_error(error, 0.0)
+    )
 
 
 def _tail(network):
@@ -274,15 +349,25 @@ def _tail(network):
         layer = network.layers[index]
         source = network.sources[index][0]
         shape = network.input_shape if source == INPUT else network.shapes[source]
-        chained = network.sources[index] == (index - 1,) and len(shape) == 1 and len(network.readers(index)) <= 1
-        if not (chained and isinstance(layer, Dense | BatchNormalization | Activation | Dropout | Flatten) and activation_of(layer)[0].elementwise):
+        chained = (
+            network.sources[index] == (index - 1,)
+            and len(shape) == 1
+            and len(network.readers(index)) <= 1
+        )
+        if not (
+            chained
+            and isinstance(layer, Dense | BatchNormalization | Activation | Dropout | Flatten)
+            and activation_of(layer)[0].elementwise
+        ):
             break
         start = index
     return start
 
 
 def _pull_back(layer, low, high):
-    """Bounds of d output / d input of a layer from those of d output / d its output, shape (outputs, features)."""
+    """Bounds of d output / d input of a layer from those of d output / d its output, shape
+    (outputs, features).
+    """
     if isinstance(layer, Dense | Activation):
         least, greatest = activation_of(layer)[2]
         products = [slope * end for slope in (least, greatest) for end in (low, high)]

@@ -7,11 +7,21 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ..errors import ParameterError, SampleError, VerificationError
-from ..network import Network
+from netreduce.errors import ParameterError, SampleError, VerificationError
+from netreduce.network import Network
+
 from .activations import Activations
 from .approximate import Approximate
-from .bound import Box, gains, input_box, logits, output_error, rounding_errors, softmax_error, unit_roundoff
+from .bound import (
+    Box,
+    gains,
+    input_box,
+    logits,
+    output_error,
+    rounding_errors,
+    softmax_error,
+    unit_roundoff,
+)
 from .draft import Draft
 from .exact import exact_step, merge, sweep
 from .record import Lumping, merges_of
@@ -20,37 +30,56 @@ MATCHES = ("weights", "activations")
 VERIFY_INPUTS = 64  # random ones, and as many corners
 
 
-def lump(network: Network, tolerance=0.0, input_range=None, *, keep=None, max_bound=None, samples=None, match="weights", verify=False) -> Lumping:
-    """Merge neurons (of convolutions: channels) that compute multiples of one another, or nearly so.
+def lump(
+    network: Network,
+    tolerance=0.0,
+    input_range=None,
+    *,
+    keep=None,
+    max_bound=None,
+    samples=None,
+    match="weights",
+    verify=False,
+) -> Lumping:
+    """Merge neurons (of convolutions: channels) that compute multiples of one another, or nearly
+    so.
 
-    By default the function stays the same, and for every input: neurons merge when their weights and biases are positive multiples up to the
-    rounding of the parameters (8 units in the last place of what was summed; the codes of quantized layers, exactly), identical where the
-    activation is not positively homogeneous. Dead and constant neurons go into the next biases; neurons that nobody reads go. Batch normalization,
-    pooling, Flatten, Dropout and depthwise convolution between a layer and its readers are seen through; the output, and layers beside an Add or
-    Concatenate, stay whole.
+    By default the function stays the same, and for every input: neurons merge when their weights
+    and biases are positive multiples up to the rounding of the parameters (8 units in the last
+    place of what was summed; the codes of quantized layers, exactly), identical where the
+    activation is not positively homogeneous. Dead and constant neurons go into the next biases;
+    neurons that nobody reads go. Batch normalization, pooling, Flatten, Dropout and depthwise
+    convolution between a layer and its readers are seen through; the output, and layers beside an
+    Add or Concatenate, stay whole.
 
-    With a tolerance, a bound or a number of neurons, nearly proportional neurons merge as well, the cheapest first: cheap is what moves the outputs
-    least, at worst over the input range. A layer quantized before stays so as long as its merged weights lie on its grid, with as many levels as
+    With a tolerance, a bound or a number of neurons, nearly proportional neurons merge as well, the
+    cheapest first: cheap is what moves the outputs least, at worst over the input range. A layer
+    quantized before stays so as long as its merged weights lie on its grid, with as many levels as
     they take.
 
     Parameters
     ----------
     network : Network
     tolerance : float in [0, 1)
-        Neurons merge when the cosine between their (weights, bias) is at least 1 − tolerance. 0 is exact, or without this limit where keep or
-        max_bound is given.
+        Neurons merge when the cosine between their (weights, bias) is at least 1 − tolerance. 0 is
+        exact, or without this limit where keep or max_bound is given.
     input_range : (low, high), optional
-        Smallest and largest inputs, numbers or arrays of the network's input_shape, over which the bound holds; by default [0, 1].
+        Smallest and largest inputs, numbers or arrays of the network's input_shape, over which the
+        bound holds; by default [0, 1].
     keep : int, optional
-        Stop when so many neurons are left in all layers that may be lumped together. Exact merges are always made.
+        Stop when so many neurons are left in all layers that may be lumped together. Exact merges
+        are always made.
     max_bound : float, optional
-        Merge as long as no output can move by more than this; nothing at all merges where rounding alone would exceed it.
+        Merge as long as no output can move by more than this; nothing at all merges where rounding
+        alone would exceed it.
     samples : ndarray, shape (samples, *input_shape), optional
         For match="activations".
     match : {"weights", "activations"}
-        "activations", for comparison: neurons merge by the cosine between their activations on samples, and all that stay take over by least squares.
+        "activations", for comparison: neurons merge by the cosine between their activations on
+        samples, and all that stay take over by least squares.
     verify : bool
-        Evaluate both networks on random inputs and on corners of the input range and raise where they differ by more than the bound.
+        Evaluate both networks on random inputs and on corners of the input range and raise where
+        they differ by more than the bound.
 
     Returns
     -------
@@ -70,8 +99,8 @@ def lump(network: Network, tolerance=0.0, input_range=None, *, keep=None, max_bo
 
     References
     ----------
-    Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability" (2022); Prabhakar, "Bisimulations for Neural
-    Network Reduction" (2022).
+    Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability"
+    (2022); Prabhakar, "Bisimulations for Neural Network Reduction" (2022).
     """
     box = input_box(network, input_range)
     samples = _check(network, tolerance, keep, max_bound, samples, match)
@@ -99,7 +128,9 @@ def lump(network: Network, tolerance=0.0, input_range=None, *, keep=None, max_bo
         "tolerance": tolerance,
         "keep": keep,
         "max_bound": max_bound,
-        "input_range": [float(end.flat[0]) if np.ptp(end) == 0 else end.tolist() for end in (box.low, box.high)],
+        "input_range": [
+            float(end.flat[0]) if np.ptp(end) == 0 else end.tolist() for end in (box.low, box.high)
+        ],
     }
     lumping = best.lumping(settings)
     if verify:
@@ -123,14 +154,20 @@ class Attempt:
 
     @cached_property
     def logits_rounding(self) -> np.ndarray:
-        """What the evaluation of both networks in floating type can add to the difference of their outputs, those before a softmax at the end."""
+        """What the evaluation of both networks in floating type can add to the difference of their
+        outputs, those before a softmax at the end.
+        """
         first, roundoff = min(self.draft.changed), unit_roundoff(self.draft.original)
         sides = logits(self.base), logits(self.draft.network)
-        return sum(output_error(side, rounding_errors(side, self.box, first, roundoff)) for side in sides)
+        return sum(
+            output_error(side, rounding_errors(side, self.box, first, roundoff)) for side in sides
+        )
 
     @cached_property
     def logits_bound(self) -> np.ndarray:
-        """How far the outputs, those before a softmax at the end, can be from those of the original network."""
+        """How far the outputs, those before a softmax at the end, can be from those of the original
+        network.
+        """
         if not self.draft.steps:
             return np.zeros(self.draft.original.shapes[-1])
         return output_error(logits(self.base), self.draft.local) + self.logits_rounding
@@ -161,7 +198,9 @@ class Attempt:
 
 
 def _best(attempt, keep, max_bound) -> Attempt:
-    """The attempt with the highest limit on the cost of a merge that keeps enough neurons and the bound."""
+    """The attempt with the highest limit on the cost of a merge that keeps enough neurons and the
+    bound.
+    """
     exact = attempt(limit=-1.0)
     if max_bound is not None and exact.bound.max() > max_bound:
         draft = Draft(exact.draft.original)
@@ -196,13 +235,24 @@ def check(lumping: Lumping, box: Box) -> None:
     """
     rng = np.random.default_rng(0)
     shape = (VERIFY_INPUTS, *box.low.shape)
-    weights = np.concatenate([rng.random(shape), rng.integers(0, 2, shape), np.zeros((1, *box.low.shape)), np.ones((1, *box.low.shape))])
+    weights = np.concatenate(
+        [
+            rng.random(shape),
+            rng.integers(0, 2, shape),
+            np.zeros((1, *box.low.shape)),
+            np.ones((1, *box.low.shape)),
+        ]
+    )
     x = (box.low + weights * (box.high - box.low)).astype(lumping.network.dtype)
-    difference = np.abs(lumping.network.predict(x).astype(np.float64) - lumping.original.predict(x)).max(axis=0)
+    difference = np.abs(
+        lumping.network.predict(x).astype(np.float64) - lumping.original.predict(x)
+    ).max(axis=0)
     if (difference > lumping.bound).any():
         worst = int(np.argmax(difference - lumping.bound))
         found, bound = difference.flat[worst], lumping.bound.flat[worst]
-        raise VerificationError(f"lumping: output {worst} differs by {found:.3g}, more than the bound {bound:.3g}")
+        raise VerificationError(
+            f"lumping: output {worst} differs by {found:.3g}, more than the bound {bound:.3g}"
+        )
 
 
 def _check(network, tolerance, keep, max_bound, samples, match):

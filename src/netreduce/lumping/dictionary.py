@@ -1,18 +1,20 @@
 """Lumping in the dictionary form of the papers: N = (k, S, W, b, A).
 
-k is the number of sets in S, the input layer counted; S[i] holds the neurons of layer i, W[i][r, s] the weight from r in S[i − 1] to s in S[i],
-b[i][s] and A[i][s] the bias and the activation's name of s, for i = 1 .. k − 1.
+k is the number of sets in S, the input layer counted; S[i] holds the neurons of layer i, W[i][r, s]
+the weight from r in S[i − 1] to s in S[i], b[i][s] and A[i][s] the bias and the activation's name
+of s, for i = 1 .. k − 1.
 
-For real networks use `netreduce.lump`: it is thousands of times faster. This form is for reading beside the papers (Prabhakar, "Bisimulations for
-Neural Network Reduction", 2022; Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability", 2022).
+For real networks use `netreduce.lump`: it is thousands of times faster. This form is for reading
+beside the papers (Prabhakar, "Bisimulations for Neural Network Reduction", 2022; Ressi, Romanello,
+Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability", 2022).
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from ..activations import activation_function
-from ..errors import ParameterError, UnsupportedLayerError
+from netreduce.errors import ParameterError, UnsupportedLayerError
+from netreduce.network.activations import activation_function
 
 CONVENTIONS = ("exact", "thesis")
 SPELLINGS = {"leakyrelu": "leaky_relu", "identity": "linear", "swish": "silu"}
@@ -27,28 +29,35 @@ def lump_neural_network(N, convention="exact"):
     N : mapping with the keys "k", "S", "W", "b", "A", or the tuple (k, S, W, b, A)
         Neuron ids are any hashable values, different in all layers.
     convention : {"exact", "thesis"}
-        "exact": s' joins the class of s when its incoming weights, as the lumped layer before sees them, and its bias are c > 0 times those of s (c
-        = 1 unless the activation is positively homogeneous); the next layer gets W̃(C, t) = Σ c_r W(r, t). The lumped network computes the same
-        function. "thesis": the published transcription, literally, for comparison only: it does **not** preserve the function. It takes ρ = b(s) /
-        b(s') and forms Σ ρ_r W(r, t) where it must divide, compares unscaled sums, accepts ρ ≤ 0, so that a neuron of zeros swallows every later
-        one, cannot handle a zero bias, ignores activations and lumps outputs.
+        "exact": s' joins the class of s when its incoming weights, as the lumped layer before sees
+        them, and its bias are c > 0 times those of s (c = 1 unless the activation is positively
+        homogeneous); the next layer gets W̃(C, t) = Σ c_r W(r, t). The lumped network computes the
+        same function. "thesis": the published transcription, literally, for comparison only: it
+        does **not** preserve the function. It takes ρ = b(s) / b(s') and forms Σ ρ_r W(r, t) where
+        it must divide, compares unscaled sums, accepts ρ ≤ 0, so that a neuron of zeros swallows
+        every later one, cannot handle a zero bias, ignores activations and lumps outputs.
 
     Returns
     -------
     k, S, W, b, A
-        S[i] maps each class, a tuple of neurons headed by the representative, to the list of its members (input neurons stand for themselves).
-        "exact": the classes are the neurons of W, b and A, so that the result is a network again (`run_neural_network`).
-        "thesis": as published: S also holds the ratios ρ by neuron, the targets of W and the keys of b and A are (representative,).
+        S[i] maps each class, a tuple of neurons headed by the representative, to the list of its
+        members (input neurons stand for themselves). "exact": the classes are the neurons of W, b
+        and A, so that the result is a network again (`run_neural_network`). "thesis": as published:
+        S also holds the ratios ρ by neuron, the targets of W and the keys of b and A are
+        (representative,).
 
     Raises
     ------
     ParameterError
-        For a wrong k, ids used twice, missing or superfluous edges, biases or activations, a weight that is not finite: names layer and neuron.
+        For a wrong k, ids used twice, missing or superfluous edges, biases or activations, a weight
+        that is not finite: names layer and neuron.
     UnsupportedLayerError
         For an unknown activation: names layer and neuron.
     """
     if convention not in CONVENTIONS:
-        raise ParameterError(f"convention must be one of {', '.join(CONVENTIONS)}, found {convention!r}")
+        raise ParameterError(
+            f"convention must be one of {', '.join(CONVENTIONS)}, found {convention!r}"
+        )
     network = _checked(N)
     return _lump_exact(*network) if convention == "exact" else _lump_thesis(*network)
 
@@ -69,11 +78,18 @@ def run_neural_network(N, inputs):
     k, S, W, b, A = _checked(N)
     given = inputs if isinstance(inputs, Mapping) else dict(zip(S[0], inputs, strict=False))
     if len(inputs) != len(S[0]) or set(given) != set(S[0]):
-        raise ParameterError(f"inputs must give a value to each of the {len(S[0])} input neurons, found {len(inputs)}")
+        raise ParameterError(
+            f"inputs must give a value to each of the {len(S[0])} input neurons, found"
+            f" {len(inputs)}"
+        )
     values = {s: float(given[s]) for s in S[0]}
     for i in range(1, k):
         values = {
-            s: float(activation_function(_activation(A, i, s)).function(np.float64(sum(W[i][r, s] * v for r, v in values.items()) + b[i][s])))
+            s: float(
+                activation_function(_activation(A, i, s)).function(
+                    np.float64(sum(W[i][r, s] * v for r, v in values.items()) + b[i][s])
+                )
+            )
             for s in S[i]
         }
     return values
@@ -82,24 +98,42 @@ def run_neural_network(N, inputs):
 def _lump_exact(k, S, W, b, A):
     classes = {0: {s: [s] for s in S[0]}}
     weights, biases, activations = {}, {}, {}
-    members = {s: [(s, 1.0)] for s in S[0]}  # of every class of the layer before: its neurons with their multiples of the representative
+    members = {
+        s: [(s, 1.0)] for s in S[0]
+    }  # of every class of the layer before: its neurons with their multiples of the representative
     for i in range(1, k):
-        row = {s: [sum(c * W[i][r, s] for r, c in group) for group in members.values()] + [b[i][s]] for s in S[i]}
-        size = {s: [sum(abs(c * W[i][r, s]) for r, c in group) for group in members.values()] + [abs(b[i][s])] for s in S[i]}
+        row = {
+            s: [sum(c * W[i][r, s] for r, c in group) for group in members.values()] + [b[i][s]]
+            for s in S[i]
+        }
+        size = {
+            s: (
+                [sum(abs(c * W[i][r, s]) for r, c in group) for group in members.values()]
+                + [abs(b[i][s])]
+            )
+            for s in S[i]
+        }
         groups = [] if i < k - 1 else [[(s, 1.0)] for s in S[i]]
         for s in S[i] if i < k - 1 else ():
             for group in groups:
                 representative = group[0][0]
                 if _activation(A, i, s) == _activation(A, i, representative):
                     multiple = _multiple(row[s], size[s], row[representative], size[representative])
-                    if multiple == 1 or (multiple and activation_function(_activation(A, i, s)).positively_homogeneous):
+                    if multiple == 1 or (
+                        multiple
+                        and activation_function(_activation(A, i, s)).positively_homogeneous
+                    ):
                         group.append((s, multiple))
                         break
             else:
                 groups.append([(s, 1.0)])
         before, members = members, {tuple(s for s, _ in group): group for group in groups}
         classes[i] = {key: list(key) for key in members}
-        weights[i] = {(source, key): w for key in members for source, w in zip(before, row[key[0]][:-1], strict=True)}
+        weights[i] = {
+            (source, key): w
+            for key in members
+            for source, w in zip(before, row[key[0]][:-1], strict=True)
+        }
         biases[i] = {key: b[i][key[0]] for key in members}
         activations[i] = {key: A[i][key[0]] for key in members}
     return k, classes, weights, biases, activations
@@ -112,7 +146,10 @@ def _multiple(row, size, other, other_size):
     if other[pivot] == 0:
         return None if row.any() else 1.0
     multiple = row[pivot] / other[pivot]
-    if multiple <= 0 or (np.abs(row - multiple * other) > ROUNDING * (size + multiple * other_size)).any():
+    if (
+        multiple <= 0
+        or (np.abs(row - multiple * other) > ROUNDING * (size + multiple * other_size)).any()
+    ):
         return None
     return 1.0 if abs(multiple - 1) <= ROUNDING else float(multiple)
 
@@ -127,7 +164,8 @@ def _lump_thesis(k, S, W, b, A):
         for s in S[i] if i < k - 1 else ():
             if s in range(i + 1):
                 raise ParameterError(
-                    f"layer {i}, neuron {s!r}: the published algorithm takes it for layer {s!r}; use convention='exact' or other ids"
+                    f"layer {i}, neuron {s!r}: the published algorithm takes it for layer {s!r};"
+                    " use convention='exact' or other ids"
                 )
         remaining = list(S[i])
         while remaining:
@@ -136,7 +174,8 @@ def _lump_thesis(k, S, W, b, A):
             for other in remaining[:]:
                 if b[i][other] == 0:
                     raise ParameterError(
-                        f"layer {i}, neuron {other!r}: the published algorithm divides by its bias, which is zero; use convention='exact'"
+                        f"layer {i}, neuron {other!r}: the published algorithm divides by its bias,"
+                        " which is zero; use convention='exact'"
                     )
                 ratio = b[i][s] / b[i][other]
                 if all(ratio * sums[C, other] == sums[C, s] for C in before):
@@ -149,7 +188,11 @@ def _lump_thesis(k, S, W, b, A):
             activations[i][(s,)] = A[i][s]
         if i < k - 1:
             sums = {(C, t): sum(W[i + 1][r, t] for r in C) for C in classes[i] for t in S[i + 1]}
-            scaled = {(C, t): sum(classes.get(r, 1) * W[i + 1][r, t] for r in C) for C in classes[i] for t in S[i + 1]}
+            scaled = {
+                (C, t): sum(classes.get(r, 1) * W[i + 1][r, t] for r in C)
+                for C in classes[i]
+                for t in S[i + 1]
+            }
     return k, classes, weights, biases, activations
 
 
@@ -158,25 +201,39 @@ def _checked(N):
     try:
         k, S, W, b, A = (N[key] for key in "kSWbA") if isinstance(N, Mapping) else N
     except (KeyError, TypeError, ValueError):
-        raise ParameterError("a network must be a mapping with the keys k, S, W, b, A or a tuple of the five") from None
+        raise ParameterError(
+            "a network must be a mapping with the keys k, S, W, b, A or a tuple of the five"
+        ) from None
     if k != len(S) or k < 2:
-        raise ParameterError(f"k must be the number of layers in S, the input layer counted: at least 2 and here {len(S)}, found {k!r}")
+        raise ParameterError(
+            "k must be the number of layers in S, the input layer counted: at least 2 and here"
+            f" {len(S)}, found {k!r}"
+        )
     S = [_ordered(S[i]) for i in range(k)]
     layer_of = {}
     for i, neurons in enumerate(S):
         for s in neurons:
             if layer_of.setdefault(s, i) != i:
-                raise ParameterError(f"layer {i}, neuron {s!r}: the id is taken by a neuron of layer {layer_of[s]}")
+                raise ParameterError(
+                    f"layer {i}, neuron {s!r}: the id is taken by a neuron of layer {layer_of[s]}"
+                )
     for i in range(1, k):
         if i not in W or i not in b or i not in A:
             raise ParameterError(f"layer {i}: W, b and A need an entry for it")
         edges = {(r, s) for r in S[i - 1] for s in S[i]}
         for r, s in sorted(edges.symmetric_difference(W[i]), key=repr):
-            problem = "is missing from" if (r, s) in edges else "joins no neurons of these layers but stands in"
+            problem = (
+                "is missing from"
+                if (r, s) in edges
+                else "joins no neurons of these layers but stands in"
+            )
             raise ParameterError(f"layer {i}, neuron {s!r}: the edge from {r!r} {problem} W[{i}]")
         for name, values in (("bias", b[i]), ("activation", A[i])):
             for s in sorted(set(S[i]).symmetric_difference(values), key=repr):
-                raise ParameterError(f"layer {i}, neuron {s!r}: {'no ' + name + ' given' if s in S[i] else name + ' of an unknown neuron'}")
+                raise ParameterError(
+                    f"layer {i}, neuron {s!r}:"
+                    f" {'no ' + name + ' given' if s in S[i] else name + ' of an unknown neuron'}"
+                )
         for (r, s), weight in W[i].items():
             if not np.isfinite(weight):
                 raise ParameterError(f"layer {i}, neuron {s!r}: the weight from {r!r} is {weight}")
@@ -202,5 +259,7 @@ def _activation(A, i, s):
     except UnsupportedLayerError as error:
         raise UnsupportedLayerError(f"layer {i}, neuron {s!r}: {error}") from None
     if not function.elementwise:
-        raise UnsupportedLayerError(f"layer {i}, neuron {s!r}: activation {A[i][s]!r} couples neurons")
+        raise UnsupportedLayerError(
+            f"layer {i}, neuron {s!r}: activation {A[i][s]!r} couples neurons"
+        )
     return SPELLINGS.get(name, name)

@@ -1,12 +1,15 @@
-"""A network while it is being lumped: in float64, with the changes made so far and the errors they cost."""
+"""A network while it is being lumped: in float64, with the changes made so far and the errors they
+cost.
+"""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import ParameterError
-from ..layers import BatchNormalization, DepthwiseConv2D
-from ..network import Network
+from netreduce.errors import ParameterError
+from netreduce.network import Network
+from netreduce.network.layers import BatchNormalization, DepthwiseConv2D
+
 from .regions import EPSILON, ULPS, Region, find_regions
 
 
@@ -23,7 +26,8 @@ class Heirs:
     shift: np.ndarray
 
     def share(self, step, keep, weights):
-        """The channels that take over, by their place in `keep`, and the weights that each one gets.
+        """The channels that take over, by their place in `keep`, and the weights that each one
+        gets.
 
         Parameters
         ----------
@@ -36,7 +40,9 @@ class Heirs:
         merged = step.into >= 0
         targets, places = np.unique(step.into[merged], return_inverse=True)
         taken = np.zeros((len(weights), len(targets), *weights.shape[2:]))
-        np.add.at(taken, (slice(None), places), self.ratio[:, merged][..., None] * weights[:, merged])
+        np.add.at(
+            taken, (slice(None), places), self.ratio[:, merged][..., None] * weights[:, merged]
+        )
         return np.searchsorted(keep, targets), taken
 
     def magnitudes(self):
@@ -58,7 +64,9 @@ class Mixture:
 
     def share(self, step, keep, weights):
         """As of `Heirs`."""
-        return np.arange(len(keep)), np.einsum("mjk,qjmo->qkmo", self.weights, weights, optimize=True)
+        return np.arange(len(keep)), np.einsum(
+            "mjk,qjmo->qkmo", self.weights, weights, optimize=True
+        )
 
     def magnitudes(self):
         return Mixture(np.abs(self.weights), np.abs(self.shift))
@@ -103,7 +111,8 @@ class Draft:
     epsilon : list of float
         Precision of every layer's parameters as they were given.
     sizes : dict of int to (ndarray, ndarray)
-        For layers whose inputs were merged: the sums of magnitudes of the terms of every weight and bias, of which rounding is a fraction.
+        For layers whose inputs were merged: the sums of magnitudes of the terms of every weight and
+        bias, of which rounding is a fraction.
     kept : dict of int to ndarray
         By region: the original indices of the channels that are left.
     steps : list of Step
@@ -118,7 +127,10 @@ class Draft:
         self.regions = find_regions(network)
         self.epsilon = [_epsilon(layer) for layer in network.layers]
         self.network = network.replace(
-            {i: _in_double(name, layer) for i, (name, layer) in enumerate(zip(network.names, network.layers, strict=True))}
+            {
+                i: _in_double(name, layer)
+                for i, (name, layer) in enumerate(zip(network.names, network.layers, strict=True))
+            }
         )
         self.sizes = {}
         self.kept = {i: np.arange(network.layers[i].outputs) for i in self.regions}
@@ -132,7 +144,12 @@ class Draft:
 
     def finished(self) -> Network:
         """The network in the types in which it was given."""
-        return self.original.replace({i: _rounded(self.network.layers[i], self.original.layers[i]) for i in sorted(self.changed)})
+        return self.original.replace(
+            {
+                i: _rounded(self.network.layers[i], self.original.layers[i])
+                for i in sorted(self.changed)
+            }
+        )
 
     def take_out(self, region: Region, step: Step, shares) -> None:
         """Take channels out of a region and hand what they contribute to the layers that read it.
@@ -153,7 +170,10 @@ class Draft:
             layer = self.network.layers[node]
             if isinstance(layer, BatchNormalization):
                 layers[node] = layer.replace(
-                    **{name: _select(array, 0, channels, region.multipliers[node], keep) for name, array in layer.arrays().items()}
+                    **{
+                        name: _select(array, 0, channels, region.multipliers[node], keep)
+                        for name, array in layer.arrays().items()
+                    }
                 )
             elif isinstance(layer, DepthwiseConv2D):
                 multiplier = region.multipliers[self.network.sources[node][0]]
@@ -165,7 +185,13 @@ class Draft:
         for consumer in region.consumers:
             layers[consumer] = self._merge_inputs(region, consumer, keep, step, shares[consumer])
         names = self.kept[producer]
-        self.steps.append(replace(step, neurons=names[step.neurons], into=np.where(step.into >= 0, names[step.into], -1)))
+        self.steps.append(
+            replace(
+                step,
+                neurons=names[step.neurons],
+                into=np.where(step.into >= 0, names[step.into], -1),
+            )
+        )
         self.kept[producer] = names[keep]
         self.network = self.network.replace(layers)
         self.changed |= layers.keys()
@@ -175,7 +201,11 @@ class Draft:
         if index in self.sizes:
             self.sizes[index] = tuple(array[..., keep] for array in self.sizes[index])
         quantization = _select_scale(layer, layer.kernel.ndim - 1, layer.outputs, 1, keep)
-        return layer.replace(kernel=np.take(layer.kernel, keep, axis=-1), bias=layer.bias[keep], quantization=quantization)
+        return layer.replace(
+            kernel=np.take(layer.kernel, keep, axis=-1),
+            bias=layer.bias[keep],
+            quantization=quantization,
+        )
 
     def _merge_inputs(self, region, index, keep, step, share):
         layer = self.network.layers[index]
@@ -194,7 +224,9 @@ class Draft:
         shifted = share.shift.any()
         if shifted:
             bias = bias + (share.shift[..., None] * blocks[:, gone]).sum(axis=(0, 1, 2))
-            bias_size = bias_size + (np.abs(share.shift)[..., None] * sizes_of(gone)).sum(axis=(0, 1, 2))
+            bias_size = bias_size + (np.abs(share.shift)[..., None] * sizes_of(gone)).sum(
+                axis=(0, 1, 2)
+            )
         heirs, taken = share.share(step, keep, blocks[:, gone])
         if len(heirs):
             kernel_size = np.abs(kernel) if kernel_size is None else kernel_size
@@ -205,14 +237,19 @@ class Draft:
         shape = (*layer.kernel.shape[:axis], -1, layer.outputs)
         kernel = kernel.reshape(shape)
         if kernel_size is not None or shifted:
-            self.sizes[index] = (np.abs(kernel) if kernel_size is None else kernel_size.reshape(shape), bias_size)
+            self.sizes[index] = (
+                np.abs(kernel) if kernel_size is None else kernel_size.reshape(shape),
+                bias_size,
+            )
         quantization = _select_scale(layer, axis, channels, multiplier, keep)
         if quantization is not None and (len(heirs) or shifted):
             return _requantized(layer, kernel, bias, quantization, self.sizes[index])
         return layer.replace(kernel=kernel, bias=bias, quantization=quantization)
 
     def _precision(self, index):
-        return EPSILON if self.network.layers[index].quantization is not None else self.epsilon[index]
+        return (
+            EPSILON if self.network.layers[index].quantization is not None else self.epsilon[index]
+        )
 
 
 def channels_read(network, region) -> np.ndarray:
@@ -220,14 +257,23 @@ def channels_read(network, region) -> np.ndarray:
     channels = network.layers[region.producer].outputs
     return np.logical_or.reduce(
         [
-            (reading_weights(network.layers[consumer].kernel, channels, region.multipliers[network.sources[consumer][0]]) != 0).any(axis=(0, 2, 3))
+            (
+                reading_weights(
+                    network.layers[consumer].kernel,
+                    channels,
+                    region.multipliers[network.sources[consumer][0]],
+                )
+                != 0
+            ).any(axis=(0, 2, 3))
             for consumer in region.consumers
         ]
     )
 
 
 def reading_weights(kernel, channels, multiplier) -> np.ndarray:
-    """The kernel of a layer that reads a region, by (positions or taps, channels, multiplier, outputs)."""
+    """The kernel of a layer that reads a region, by (positions or taps, channels, multiplier,
+    outputs).
+    """
     return kernel.reshape(-1, channels, multiplier, kernel.shape[-1])
 
 
@@ -236,11 +282,16 @@ def check_finite(network) -> None:
     for name, layer in zip(network.names, network.layers, strict=True):
         for field, array in layer.arrays().items():
             if not np.isfinite(array).all():
-                raise ParameterError(f"{name}: {np.count_nonzero(~np.isfinite(array))} values of its {field} are NaN or infinite")
+                raise ParameterError(
+                    f"{name}: {np.count_nonzero(~np.isfinite(array))} values of its {field} are NaN"
+                    " or infinite"
+                )
 
 
 def _epsilon(layer):
-    return float(max((np.finfo(array.dtype).eps for array in layer.arrays().values()), default=EPSILON))
+    return float(
+        max((np.finfo(array.dtype).eps for array in layer.arrays().values()), default=EPSILON)
+    )
 
 
 def _in_double(name, layer):
@@ -248,7 +299,9 @@ def _in_double(name, layer):
     if getattr(layer, "quantization", None) is not None:
         kernel = layer.quantization.scale * layer.codes
         if not np.array_equal(kernel.astype(layer.kernel.dtype), layer.kernel):
-            raise ParameterError(f"{name}: its kernel does not lie on the grid that its quantization claims")
+            raise ParameterError(
+                f"{name}: its kernel does not lie on the grid that its quantization claims"
+            )
         changes["kernel"] = kernel
         if layer.quantization.quantized_bias:
             changes["bias"] = layer.quantization.scale.reshape(-1) * layer.bias_codes
@@ -256,7 +309,12 @@ def _in_double(name, layer):
 
 
 def _rounded(layer, original):
-    return layer.replace(**{field: array.astype(original.arrays()[field].dtype) for field, array in layer.arrays().items()})
+    return layer.replace(
+        **{
+            field: array.astype(original.arrays()[field].dtype)
+            for field, array in layer.arrays().items()
+        }
+    )
 
 
 def _select(array, axis, channels, multiplier, keep):
@@ -271,14 +329,18 @@ def _select_scale(layer, axis, channels, multiplier, keep):
     quantization = layer.quantization
     if quantization is None:
         return None
-    scale = quantization.scale.reshape((1,) * (layer.kernel.ndim - quantization.scale.ndim) + quantization.scale.shape)
+    scale = quantization.scale.reshape(
+        (1,) * (layer.kernel.ndim - quantization.scale.ndim) + quantization.scale.shape
+    )
     if scale.shape[axis] == 1:
         return quantization
     return replace(quantization, scale=_select(scale, axis, channels, multiplier, keep))
 
 
 def _requantized(layer, kernel, bias, quantization, sizes):
-    """The layer with merged weights: on its grid, with as many levels as it takes, or analog where they left it."""
+    """The layer with merged weights: on its grid, with as many levels as it takes, or analog where
+    they left it.
+    """
     codes = kernel / quantization.scale
     if (np.abs(codes - np.rint(codes)) > ULPS * EPSILON * sizes[0] / quantization.scale).any():
         return layer.replace(kernel=kernel, bias=bias, quantization=None)

@@ -1,9 +1,20 @@
-"""Exact lumping: channels of one signature, up to the rounding of the parameters, found by sorting random projections."""
+"""Exact lumping: channels of one signature, up to the rounding of the parameters, found by sorting
+random projections.
+"""
 
 import numpy as np
 
-from ..layers import Add, BatchNormalization, Concatenate, Conv2D, Dense, DepthwiseConv2D, Flatten
-from ..network import INPUT
+from netreduce.network import INPUT
+from netreduce.network.layers import (
+    Add,
+    BatchNormalization,
+    Concatenate,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Flatten,
+)
+
 from .bound import Box, fan_in, linear, lipschitz, propagate, unit_roundoff
 from .draft import Draft, Step, channels_read
 from .regions import EPSILON, ULPS, Description, describe
@@ -22,7 +33,17 @@ def sweep(draft: Draft) -> None:
             read[0] = True  # a layer keeps one channel at least
         gone = np.flatnonzero(~read)
         if len(gone):
-            take_out(draft, region, Step(producer, gone, np.full(len(gone), -1), np.zeros(len(gone)), np.full(len(gone), "unread")))
+            take_out(
+                draft,
+                region,
+                Step(
+                    producer,
+                    gone,
+                    np.full(len(gone), -1),
+                    np.zeros(len(gone)),
+                    np.full(len(gone), "unread"),
+                ),
+            )
 
 
 def merge(draft: Draft, box: Box, choose) -> None:
@@ -34,14 +55,19 @@ def merge(draft: Draft, box: Box, choose) -> None:
     box : Box
         Of the network's inputs.
     choose : callable
-        (draft, region, description, reach) → Step, where reach goes from a layer to the box of its output.
+        (draft, region, description, reach) → Step, where reach goes from a layer to the box of its
+        output.
     """
     boxes, signs = {INPUT: box}, {INPUT: np.zeros(draft.network.input_shape[-1], bool)}
     roundoff = unit_roundoff(draft.original)
 
     def reach(tensor):
         for index in range(len(boxes) - 1, tensor + 1):
-            boxes[index] = propagate(draft.network.layers[index], [boxes[s] for s in draft.network.sources[index]], roundoff)[0]
+            boxes[index] = propagate(
+                draft.network.layers[index],
+                [boxes[s] for s in draft.network.sources[index]],
+                roundoff,
+            )[0]
         return boxes[tensor]
 
     for index, sources in enumerate(draft.network.sources):
@@ -55,7 +81,9 @@ def merge(draft: Draft, box: Box, choose) -> None:
                 take_out(draft, region, step, description, reach)
                 for later in [i for i in boxes if i >= index]:
                     del boxes[later]
-        signs[index] = _never_negative(draft.network.layers[index], [signs[s] for s in sources], draft.network.shapes[index])
+        signs[index] = _never_negative(
+            draft.network.layers[index], [signs[s] for s in sources], draft.network.shapes[index]
+        )
 
 
 def exact_step(draft: Draft, region, description: Description, reach) -> Step:
@@ -66,13 +94,23 @@ def exact_step(draft: Draft, region, description: Description, reach) -> Step:
     kinds[description.foldable] = "constant"
     stuck = np.flatnonzero(description.constant & ~description.foldable)
     if len(stuck):
-        values = np.concatenate([value[:, stuck].swapaxes(1, 2).reshape(-1, len(stuck)) for value in description.values.values()]) != 0
+        values = (
+            np.concatenate(
+                [
+                    value[:, stuck].swapaxes(1, 2).reshape(-1, len(stuck))
+                    for value in description.values.values()
+                ]
+            )
+            != 0
+        )
         heir = values.sum(axis=0).argmax()
         heard = (values <= values[:, [heir]]).all(axis=0)
         heard[heir] = False
         into[stuck[heard]], kinds[stuck[heard]] = stuck[heir], "constant"
     live = np.flatnonzero(~description.constant)
-    order = live[np.argsort(description.pivot[live], kind="stable")] if quantized else live  # so that ratios of codes are whole numbers
+    order = (
+        live[np.argsort(description.pivot[live], kind="stable")] if quantized else live
+    )  # so that ratios of codes are whole numbers
     leaders = match(description.rays, order)
     merged = leaders >= 0
     into[merged], kinds[merged] = leaders[merged], "multiple"
@@ -86,10 +124,11 @@ def exact_step(draft: Draft, region, description: Description, reach) -> Step:
 
 
 def match(rays, order) -> np.ndarray:
-    """For every channel the first one in `order` that has its signature, or −1 for that one itself and for channels not in `order`.
+    """For every channel the first one in `order` that has its signature, or −1 for that one itself
+    and for channels not in `order`.
 
-    A channel is compared in full only with those whose random projections are as near as equal signatures would have them, so the time is
-    O(channels · entries) unless a class is large.
+    A channel is compared in full only with those whose random projections are as near as equal
+    signatures would have them, so the time is O(channels · entries) unless a class is large.
     """
     channels = rays[0].parts[0].vectors.shape[-1]
     leaders = np.full(channels, -1)
@@ -100,7 +139,10 @@ def match(rays, order) -> np.ndarray:
     sorting = order[np.argsort(projections[0][order], kind="stable")]
     keys = projections[0][sorting]
     widest = reach[0][order].max()
-    low, high = (np.searchsorted(keys, keys + sign * (reach[0][sorting] + widest), side) for sign, side in ((-1, "left"), (1, "right")))
+    low, high = (
+        np.searchsorted(keys, keys + sign * (reach[0][sorting] + widest), side)
+        for sign, side in ((-1, "left"), (1, "right"))
+    )
     place = np.empty(channels, int)
     place[sorting] = np.arange(len(sorting))
     rank = np.full(channels, channels)
@@ -110,20 +152,27 @@ def match(rays, order) -> np.ndarray:
             continue
         others = sorting[low[place[leader]] : high[place[leader]]]
         others = others[(rank[others] > rank[leader]) & (leaders[others] < 0)]
-        near = (np.abs(projections[:, others] - projections[:, [leader]]) <= reach[:, others] + reach[:, [leader]]).all(axis=0)
+        near = (
+            np.abs(projections[:, others] - projections[:, [leader]])
+            <= reach[:, others] + reach[:, [leader]]
+        ).all(axis=0)
         others = others[near]
         for part in parts:
             if len(others):
                 (mine, size), (theirs, sizes) = part.of([leader]), part.of(others)
-                others = others[(np.abs(theirs - mine) <= part.tolerance * (sizes + size)).all(axis=(0, 1))]
+                others = others[
+                    (np.abs(theirs - mine) <= part.tolerance * (sizes + size)).all(axis=(0, 1))
+                ]
         leaders[others] = leader
     return leaders
 
 
 def class_counts(network) -> dict[str, int]:
-    """Number of equivalence classes (1) in every layer whose channels may be merged, outputs and layers beside a sum left out.
+    """Number of equivalence classes (1) in every layer whose channels may be merged, outputs and
+    layers beside a sum left out.
 
-    Neurons count as one class when they are multiples of one another, as the lumped layers before see them; all neurons of zeros are one class.
+    Neurons count as one class when they are multiples of one another, as the lumped layers before
+    see them; all neurons of zeros are one class.
 
     Parameters
     ----------
@@ -140,17 +189,25 @@ def class_counts(network) -> dict[str, int]:
         leaders = match(description.rays, np.arange(len(description.pivot)))
         gone = np.flatnonzero(leaders >= 0)
         counts[network.names[region.producer]] = len(leaders) - len(gone)
-        return Step(region.producer, gone, leaders[gone], description.ratio(gone, leaders[gone]), np.full(len(gone), "multiple"))
+        return Step(
+            region.producer,
+            gone,
+            leaders[gone],
+            description.ratio(gone, leaders[gone]),
+            np.full(len(gone), "multiple"),
+        )
 
     merge(draft, Box(np.zeros(network.input_shape), np.ones(network.input_shape)), choose)
     return counts
 
 
 def published_class_counts(network) -> dict[str, int]:
-    """Number of classes as the published program for real networks counts them: for comparison, not right.
+    """Number of classes as the published program for real networks counts them: for comparison, not
+    right.
 
-    It looks at dense layers only and leaves out the last; takes the ratio ρ = b(s) / b(s') of biases, skips s' where its bias is zero, accepts any
-    sign of ρ, so that a neuron of zeros swallows every later one, and compares unscaled sums over the classes before to a relative 1e-5.
+    It looks at dense layers only and leaves out the last; takes the ratio ρ = b(s) / b(s') of
+    biases, skips s' where its bias is zero, accepts any sign of ρ, so that a neuron of zeros
+    swallows every later one, and compares unscaled sums over the classes before to a relative 1e-5.
 
     Parameters
     ----------
@@ -174,7 +231,12 @@ def published_class_counts(network) -> dict[str, int]:
             others = others[bias[others] != 0]
             for start in range(0, len(kernel), 64):
                 rows = slice(start, start + 64)
-                equal = np.isclose(bias[first] / bias[others] * kernel[rows, others], kernel[rows, [first]], rtol=1e-5, atol=0)
+                equal = np.isclose(
+                    bias[first] / bias[others] * kernel[rows, others],
+                    kernel[rows, [first]],
+                    rtol=1e-5,
+                    atol=0,
+                )
                 others = others[equal.all(axis=0)]
                 if not len(others):
                     break
@@ -185,7 +247,9 @@ def published_class_counts(network) -> dict[str, int]:
 
 
 def _project(parts):
-    """Random projections of the signatures, shape (PROJECTIONS, channels), and how far rounding can move them."""
+    """Random projections of the signatures, shape (PROJECTIONS, channels), and how far rounding can
+    move them.
+    """
     rng = np.random.default_rng(0)
     projections, reach = 0.0, 0.0
     for part in parts:
@@ -200,7 +264,9 @@ def _project(parts):
 
 
 def _rounding_of_sums(draft, index, box):
-    """What the rounding of merged weights, and of the sums that made them, can do to a layer's output."""
+    """What the rounding of merged weights, and of the sums that made them, can do to a layer's
+    output.
+    """
     layer = draft.network.layers[index]
     weights, biases = draft.sizes[index]
     precision = ULPS * draft.epsilon[index] + fan_in(draft.original.layers[index]) * EPSILON
@@ -208,7 +274,7 @@ def _rounding_of_sums(draft, index, box):
 
 
 def _never_negative(layer, signs, shape):
-    """Which features (channels) of a layer's output are never negative, given those of its inputs."""
+    """Which features (channels) of a layer's output are never negative, given its inputs'."""
     sign = signs[0]
     match layer:
         case Dense() | Conv2D() | DepthwiseConv2D():

@@ -1,12 +1,13 @@
-"""What lumping did: the result with its certificate, and a record that can be saved and replayed."""
+"""What lumping did: the result with its certificate, and a record to save and replay."""
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..costs import layer_costs
-from ..errors import ParameterError
-from ..network import Network
+from netreduce.errors import ParameterError
+from netreduce.measures.cost import layer_costs
+from netreduce.network import Network
+
 from .bound import Box, logits
 from .draft import Draft, Mixture, Step
 from .exact import merge
@@ -44,10 +45,11 @@ class Lumping:
     network : Network
     merges : list of Merge
     bound : ndarray
-        For every output, how far it can be from that of the original network, over the input range and with the rounding of both in their floating
-        type.
+        For every output, how far it can be from that of the original network, over the input range
+        and with the rounding of both in their floating type.
     rounding : ndarray
-        The part of it that is due to the evaluation in floating type, at its worst and for any order of summation.
+        The part of it that is due to the evaluation in floating type, at its worst and for any
+        order of summation.
     """
 
     network: Network
@@ -60,7 +62,8 @@ class Lumping:
     logits_bound: np.ndarray = field(repr=False)  # the same before a softmax at the end
 
     def certified(self, samples) -> float:
-        """Share of samples (inside the input range) on which the bound rules out that the prediction has changed.
+        """Share of samples (inside the input range) on which the bound rules out that the
+        prediction has changed.
 
         Parameters
         ----------
@@ -76,8 +79,13 @@ class Lumping:
         return float(np.mean(outputs[rows, top] - self.logits_bound[top] > reach.max(axis=1)))
 
     def record(self) -> dict:
-        """What was done, ready for JSON: settings, bound, costs by layer before and after, and the steps that `replay` repeats."""
-        before, after = ({layer.name: layer for layer in layer_costs(network)} for network in (self.original, self.network))
+        """What was done, ready for JSON: settings, bound, costs by layer before and after, and the
+        steps that `replay` repeats.
+        """
+        before, after = (
+            {layer.name: layer for layer in layer_costs(network)}
+            for network in (self.original, self.network)
+        )
         multiples = dict.fromkeys(before, 0)
         for merged in self.merges:
             multiples[merged.layer] += merged.kind == "multiple"
@@ -87,7 +95,12 @@ class Lumping:
                 **{
                     f"{count}_{when}": value
                     for when, side in (("before", layer), ("after", after[name]))
-                    for count, value in (("neurons", side.neurons), ("parameters", side.parameters), ("macs", side.macs), ("bits", _bits(side)))
+                    for count, value in (
+                        ("neurons", side.neurons),
+                        ("parameters", side.parameters),
+                        ("macs", side.macs),
+                        ("bits", _bits(side)),
+                    )
                 },
             }
             for name, layer in before.items()
@@ -103,7 +116,13 @@ class Lumping:
             }
             for step in self.steps
         ]
-        return {**self.settings, "bound": self.bound.tolist(), "rounding": self.rounding.tolist(), "layers": layers, "steps": steps}
+        return {
+            **self.settings,
+            "bound": self.bound.tolist(),
+            "rounding": self.rounding.tolist(),
+            "layers": layers,
+            "steps": steps,
+        }
 
 
 def replay(network: Network, record: dict) -> Network:
@@ -131,10 +150,19 @@ def replay(network: Network, record: dict) -> Network:
     for entry in record["steps"]:
         name = entry["layer"]
         if name not in indices or max(entry["neurons"]) >= network.layers[indices[name]].outputs:
-            raise ParameterError(f"the record takes neurons out of {name}, where this network has none to take out")
-        columns = (np.array(entry["neurons"]), np.array(entry["into"]), np.array(entry["ratio"], float), np.array(entry["kinds"]))
+            raise ParameterError(
+                f"the record takes neurons out of {name}, where this network has none to take out"
+            )
+        columns = (
+            np.array(entry["neurons"]),
+            np.array(entry["into"]),
+            np.array(entry["ratio"], float),
+            np.array(entry["kinds"]),
+        )
         mixtures = {
-            network.names.index(consumer): Mixture(np.array(mixture["weights"]), np.array(mixture["shift"]))
+            network.names.index(consumer): Mixture(
+                np.array(mixture["weights"]), np.array(mixture["shift"])
+            )
             for consumer, mixture in entry.get("mixtures", {}).items()
         }
         steps.append(Step(indices[name], *columns, mixtures or None))
@@ -146,7 +174,12 @@ def replay(network: Network, record: dict) -> Network:
         nothing = np.empty(0, int)
 
         def choose(draft, region, description, reach):
-            return _present(draft, forward.get(region.producer, Step(region.producer, nothing, nothing, nothing, nothing)))
+            return _present(
+                draft,
+                forward.get(
+                    region.producer, Step(region.producer, nothing, nothing, nothing, nothing)
+                ),
+            )
 
         merge(draft, Box(np.zeros(network.input_shape), np.zeros(network.input_shape)), choose)
     for step in steps[first + len(forward) :]:
@@ -157,21 +190,37 @@ def replay(network: Network, record: dict) -> Network:
 def merges_of(network: Network, steps) -> list[Merge]:
     """The steps neuron by neuron."""
     return [
-        Merge(network.names[step.producer], int(neuron), int(into) if into >= 0 else None, float(ratio), str(kind))
+        Merge(
+            network.names[step.producer],
+            int(neuron),
+            int(into) if into >= 0 else None,
+            float(ratio),
+            str(kind),
+        )
         for step in steps
-        for neuron, into, ratio, kind in zip(step.neurons, step.into, step.ratio, step.kinds, strict=True)
+        for neuron, into, ratio, kind in zip(
+            step.neurons, step.into, step.ratio, step.kinds, strict=True
+        )
     ]
 
 
 def _present(draft, step):
     """A step in the indices of the channels that are left."""
     left = draft.kept[step.producer]
-    return replace(step, neurons=np.searchsorted(left, step.neurons), into=np.where(step.into >= 0, np.searchsorted(left, step.into), -1))
+    return replace(
+        step,
+        neurons=np.searchsorted(left, step.neurons),
+        into=np.where(step.into >= 0, np.searchsorted(left, step.into), -1),
+    )
 
 
 def _mixtures(network, step):
     return {
-        network.names[consumer]: {"weights": mixture.weights.tolist(), "shift": mixture.shift.tolist()} for consumer, mixture in step.mixtures.items()
+        network.names[consumer]: {
+            "weights": mixture.weights.tolist(),
+            "shift": mixture.shift.tolist(),
+        }
+        for consumer, mixture in step.mixtures.items()
     }
 
 

@@ -1,19 +1,21 @@
 """What lies between a layer and the weights that read it, and what it makes of each channel.
 
-A region is a Dense or Conv2D layer with the channel-wise layers behind it (batch normalization, pooling, Flatten, Dropout, activations, depthwise
-convolution) up to the Dense and Conv2D layers that read them. Inside it a channel computes α · g + τ, where g is determined by the channel's
-signature: its ray (incoming weights and bias, over the largest weight) and what the later layers add to it. Channels of equal signature are affine
-functions of each other, and the reading weights can be merged.
+A region is a Dense or Conv2D layer with the channel-wise layers behind it (batch normalization,
+pooling, Flatten, Dropout, activations, depthwise convolution) up to the Dense and Conv2D layers
+that read them. Inside it a channel computes α · g + τ, where g is determined by the channel's
+signature: its ray (incoming weights and bias, over the largest weight) and what the later layers
+add to it. Channels of equal signature are affine functions of each other, and the reading weights
+can be merged.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..activations import activation_function
-from ..batch_norm import pads
-from ..errors import UnsupportedLayerError
-from ..layers import (
+from netreduce.errors import UnsupportedLayerError
+from netreduce.folding.batch_norm import pads
+from netreduce.network.activations import activation_function
+from netreduce.network.layers import (
     Activation,
     Add,
     AveragePooling2D,
@@ -35,7 +37,9 @@ CHANNELWISE = (BatchNormalization, *POOLING, Flatten, Dropout, Activation, Depth
 KNOWN = (*WEIGHT_LAYERS, *CHANNELWISE, Add, Concatenate)
 
 EPSILON = np.finfo(np.float64).eps
-ULPS = 8  # numbers that differ by so many units in the last place, of what was summed to get them, count as equal
+# numbers that differ by so many units in the last place, of what was summed to get them, count as
+# equal
+ULPS = 8
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Region:
     consumers : tuple of int
         The Dense and Conv2D layers that read them.
     multipliers : dict of int to int
-        By producer and nodes: into how many channels depthwise convolutions have made each one of the producer.
+        By producer and nodes: into how many channels depthwise convolutions have made each one of
+        the producer.
     """
 
     producer: int
@@ -61,7 +66,8 @@ class Region:
 
 
 def find_regions(network) -> dict[int, Region]:
-    """The regions by producer: layers whose every path leads through channel-wise layers to weights, never to Add, Concatenate or the output.
+    """The regions by producer: layers whose every path leads through channel-wise layers to
+    weights, never to Add, Concatenate or the output.
 
     Raises
     ------
@@ -70,8 +76,14 @@ def find_regions(network) -> dict[int, Region]:
     """
     for name, layer in zip(network.names, network.layers, strict=True):
         if not isinstance(layer, KNOWN):
-            raise UnsupportedLayerError(f"{name}: lumping does not know what a {type(layer).__name__} computes")
-    regions = (_region(network, i) for i, layer in enumerate(network.layers) if isinstance(layer, WEIGHT_LAYERS))
+            raise UnsupportedLayerError(
+                f"{name}: lumping does not know what a {type(layer).__name__} computes"
+            )
+    regions = (
+        _region(network, i)
+        for i, layer in enumerate(network.layers)
+        if isinstance(layer, WEIGHT_LAYERS)
+    )
     return {region.producer: region for region in regions if region}
 
 
@@ -88,7 +100,11 @@ def _region(network, producer):
             elif isinstance(network.layers[reader], CHANNELWISE):
                 nodes.append(reader)
                 tensors.append(reader)
-                multiplier = network.layers[reader].kernel.shape[3] if isinstance(network.layers[reader], DepthwiseConv2D) else 1
+                multiplier = (
+                    network.layers[reader].kernel.shape[3]
+                    if isinstance(network.layers[reader], DepthwiseConv2D)
+                    else 1
+                )
                 multipliers[reader] = multipliers[tensor] * multiplier
             else:
                 return None
@@ -106,7 +122,11 @@ def activation_of(layer):
         call = function.function if slope is None else lambda x: leaky_relu(x, slope)
         slope = float(function.function(np.float64(-1)) * -1) if slope is None else float(slope)
         return function, call, (min(slope, 1.0), max(slope, 1.0))
-    return function, function.function, (0.0 if function.monotone else -function.lipschitz, function.lipschitz)
+    return (
+        function,
+        function.function,
+        (0.0 if function.monotone else -function.lipschitz, function.lipschitz),
+    )
 
 
 @dataclass(frozen=True)
@@ -144,7 +164,9 @@ class Ray:
 
 @dataclass(frozen=True)
 class State:
-    """A tensor of the region: channel j holds alpha · g + tau. Arrays of shape (positions or 1, channels, multiplier)."""
+    """A tensor of the region: channel j holds alpha · g + tau. Arrays of shape (positions or 1,
+    channels, multiplier).
+    """
 
     alpha: np.ndarray
     tau: np.ndarray
@@ -161,7 +183,8 @@ class Description:
     Attributes
     ----------
     close : int
-        The tensor at which the rays are taken: the producer, or the batch normalization behind a linear one.
+        The tensor at which the rays are taken: the producer, or the batch normalization behind a
+        linear one.
     weights, intercepts : ndarray, shape (inputs, channels) and (channels,)
         Weights and biases of the channels there, divided by `factor`.
     factor : ndarray, shape (channels,)
@@ -170,9 +193,11 @@ class Description:
     rays : tuple of Ray
         The signature.
     values : dict of int to ndarray
-        By consumer: the values of the constant channels, shape (positions or 1, channels, multiplier).
+        By consumer: the values of the constant channels, shape (positions or 1, channels,
+        multiplier).
     constant, foldable : ndarray of bool, shape (channels,)
-        Channels that are constant at every consumer, and those of them that every consumer's bias can take up.
+        Channels that are constant at every consumer, and those of them that every consumer's bias
+        can take up.
     """
 
     close: int
@@ -189,7 +214,11 @@ class Description:
         """The multiples of their representatives that channels are."""
         if self.rays[0].identical:
             return np.ones(len(channels))
-        return self.pivot[channels] / self.pivot[representatives] * (self.factor[channels] / self.factor[representatives])
+        return (
+            self.pivot[channels]
+            / self.pivot[representatives]
+            * (self.factor[channels] / self.factor[representatives])
+        )
 
 
 def describe(draft, region, nonnegative) -> Description:
@@ -211,14 +240,21 @@ def describe(draft, region, nonnegative) -> Description:
     constant = pivot == 0
     never_positive = (intercepts <= 0) & (highest == 0)
     signed = np.flatnonzero(~np.tile(nonnegative, len(weights) // len(nonnegative)))
-    never_positive[never_positive] = (weights[np.ix_(signed, np.flatnonzero(never_positive))] == 0).all(axis=0)
+    never_positive[never_positive] = (
+        weights[np.ix_(signed, np.flatnonzero(never_positive))] == 0
+    ).all(axis=0)
     pivot = np.where(constant, np.where(intercepts == 0, 1, np.abs(intercepts)), pivot)
     scale = pivot if function.positively_homogeneous else 1 / factor
     on_grid = layer.quantization is not None and close == region.producer
     rays = [
         Ray(
             (
-                Part(weights[:, None], ULPS * (EPSILON if on_grid else epsilon), None if weight_size is None else weight_size[:, None], scale),
+                Part(
+                    weights[:, None],
+                    ULPS * (EPSILON if on_grid else epsilon),
+                    None if weight_size is None else weight_size[:, None],
+                    scale,
+                ),
                 Part(intercepts[None, None], ULPS * epsilon, intercept_size[None, None], scale),
             ),
             identical=not function.positively_homogeneous,
@@ -230,7 +266,9 @@ def describe(draft, region, nonnegative) -> Description:
 
     zeros = np.zeros((1, len(pivot), 1))
     alpha = column(pivot * factor if function.positively_homogeneous else np.ones(len(pivot)))
-    state = State(alpha, zeros, zeros, column(constant), column(intercepts * factor), column(never_positive))
+    state = State(
+        alpha, zeros, zeros, column(constant), column(intercepts * factor), column(never_positive)
+    )
     if layer.activation != "linear":
         state = _activated(layer, state)
     states = {close: state}
@@ -247,16 +285,28 @@ def describe(draft, region, nonnegative) -> Description:
         values[consumer] = state.value
         constants.append(state.constant.all(axis=(0, 2)))
         padded = pads(network.layers[consumer], network.shapes[source])
-        foldables.append(constants[-1] & ~(state.value != 0).any(axis=(0, 2)) if padded else constants[-1])
+        foldables.append(
+            constants[-1] & ~(state.value != 0).any(axis=(0, 2)) if padded else constants[-1]
+        )
         if padded and (state.tau != 0).any():
             rays.append(_affine_ray(state, epsilon)[0])
     return Description(
-        close, weights, intercepts, factor, pivot, tuple(rays), values, np.logical_and.reduce(constants), np.logical_and.reduce(foldables)
+        close,
+        weights,
+        intercepts,
+        factor,
+        pivot,
+        tuple(rays),
+        values,
+        np.logical_and.reduce(constants),
+        np.logical_and.reduce(foldables),
     )
 
 
 def units(layer) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel over a factor for every output channel: integer codes where the layer is quantized with such a scale."""
+    """Kernel over a factor for every output channel: integer codes where the layer is quantized
+    with such a scale.
+    """
     scale = None if layer.quantization is None else layer.quantization.scale
     if scale is None or (scale.size > 1 and scale.size != scale.shape[-1]):
         return layer.kernel, np.ones(layer.outputs)
@@ -264,7 +314,9 @@ def units(layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _open_rows(draft, region):
-    """Weights and bias of every channel, batch normalization directly behind a linear layer included."""
+    """Weights and bias of every channel, batch normalization directly behind a linear layer
+    included.
+    """
     network, close = draft.network, region.producer
     layer = network.layers[close]
     weights, factor = units(layer)
@@ -281,7 +333,9 @@ def _open_rows(draft, region):
         close = reader
         slope, shift = norm.affine()
         intercepts = slope * intercepts + shift
-        intercept_size = np.abs(slope) * intercept_size + np.abs(norm.beta) + np.abs(slope * norm.mean)
+        intercept_size = (
+            np.abs(slope) * intercept_size + np.abs(norm.beta) + np.abs(slope * norm.mean)
+        )
         weights = weights * np.sign(slope)
         weight_size = None if weight_size is None else weight_size * np.abs(np.sign(slope))
         factor = factor * np.where(slope == 0, 1, np.abs(slope))
@@ -299,20 +353,32 @@ def _follow(layer, state, shape, epsilon):
         case BatchNormalization():
             slope, shift = (array.reshape(-1, channels, multiplier) for array in layer.affine())
             size = np.abs(layer.beta) + np.abs(layer.affine()[0] * layer.mean)
-            flat = (slope == 0).astype(np.float64)  # a channel that is constant here cannot stand for one that is not
+            flat = (slope == 0).astype(
+                np.float64
+            )  # a channel that is constant here cannot stand for one that is not
             ray = Ray((Part(_rows(flat), 0.0),), identical=True) if flat.any() else None
-            return State(
-                alpha=slope * state.alpha,
-                tau=slope * state.tau + shift,
-                tau_size=np.abs(slope) * state.tau_size + size.reshape(slope.shape),
-                constant=state.constant | (slope == 0),
-                value=slope * np.where(state.constant, state.value, 0) + shift,
-                never_positive=np.zeros(slope.shape, bool),
-            ), ray
+            return (
+                State(
+                    alpha=slope * state.alpha,
+                    tau=slope * state.tau + shift,
+                    tau_size=np.abs(slope) * state.tau_size + size.reshape(slope.shape),
+                    constant=state.constant | (slope == 0),
+                    value=slope * np.where(state.constant, state.value, 0) + shift,
+                    never_positive=np.zeros(slope.shape, bool),
+                ),
+                ray,
+            )
         case Activation():
-            ray, scale = _affine_ray(state, epsilon, identical=not activation_of(layer)[0].positively_homogeneous)
+            ray, scale = _affine_ray(
+                state, epsilon, identical=not activation_of(layer)[0].positively_homogeneous
+            )
             trivial = not ray.identical and not state.tau.any() and (state.alpha > 0).all()
-            return replace(_activated(layer, state), alpha=scale, tau=np.zeros_like(scale), tau_size=np.zeros_like(scale)), None if trivial else ray
+            return replace(
+                _activated(layer, state),
+                alpha=scale,
+                tau=np.zeros_like(scale),
+                tau_size=np.zeros_like(scale),
+            ), (None if trivial else ray)
         case DepthwiseConv2D():
             return _follow_depthwise(layer, state, shape, epsilon)
         case _:
@@ -333,23 +399,34 @@ def _follow_depthwise(layer, state, shape, epsilon):
     shift_sizes = flat(state.tau_size[..., None] * np.abs(kernel))
     intercept, intercept_size = bias, np.abs(bias)
     if not padded:
-        intercept, intercept_size = bias + shifts.sum(axis=0), intercept_size + shift_sizes.sum(axis=0)
+        intercept, intercept_size = (
+            bias + shifts.sum(axis=0),
+            intercept_size + shift_sizes.sum(axis=0),
+        )
         shifts, shift_sizes = shifts[:0], shift_sizes[:0]
     homogeneous = activation_of(layer)[0].positively_homogeneous
     scale = np.abs(taps).max(axis=0, keepdims=True)
     scale = np.where(scale > 0, scale, 1) if homogeneous else np.ones_like(scale)
     parts = [
         Part(_stacked(vectors / scale), ULPS * epsilon, _stacked(sizes / scale))
-        for vectors, sizes in ((taps, np.abs(taps)), (shifts, shift_sizes), (intercept, intercept_size))
+        for vectors, sizes in (
+            (taps, np.abs(taps)),
+            (shifts, shift_sizes),
+            (intercept, intercept_size),
+        )
         if len(vectors)
     ]
     still = state.constant & ((state.value == 0) | (not padded))
     before = np.where(still, state.value, 0)
-    constant = flat(np.repeat(still[..., None], kernel.shape[3], axis=-1)) | (taps == 0).all(axis=0, keepdims=True)
+    constant = flat(np.repeat(still[..., None], kernel.shape[3], axis=-1)) | (taps == 0).all(
+        axis=0, keepdims=True
+    )
     value = flat(before[..., None] * kernel).sum(axis=0, keepdims=True) + bias
     zeros = np.zeros_like(scale)
     after = State(scale, zeros, zeros, constant, value, np.zeros(scale.shape, bool))
-    return (_activated(layer, after) if layer.activation != "linear" else after), Ray(tuple(parts), identical=not homogeneous)
+    return (_activated(layer, after) if layer.activation != "linear" else after), Ray(
+        tuple(parts), identical=not homogeneous
+    )
 
 
 def _activated(layer, state):
@@ -357,20 +434,35 @@ def _activated(layer, state):
     call = activation_of(layer)[1]
     dead = state.never_positive if _name(layer) == "relu" else np.zeros_like(state.never_positive)
     return replace(
-        state, constant=state.constant | dead, value=np.where(dead, 0, call(np.where(state.constant, state.value, 0))), never_positive=dead
+        state,
+        constant=state.constant | dead,
+        value=np.where(dead, 0, call(np.where(state.constant, state.value, 0))),
+        never_positive=dead,
     )
 
 
 def _affine_ray(state, epsilon, identical=False):
     """(alpha, tau), over the larger magnitude unless `identical`, and what remains of alpha."""
-    scale = np.ones_like(state.alpha) if identical else np.maximum(np.abs(state.alpha), np.abs(state.tau))
+    scale = (
+        np.ones_like(state.alpha)
+        if identical
+        else np.maximum(np.abs(state.alpha), np.abs(state.tau))
+    )
     scale = np.where(scale > 0, scale, 1)
     alpha, tau = _rows(state.alpha / scale), _rows(state.tau / scale)
-    return Ray((Part(alpha, ULPS * epsilon), Part(tau, ULPS * epsilon, _rows(state.tau_size / scale))), identical), scale
+    return (
+        Ray(
+            (Part(alpha, ULPS * epsilon), Part(tau, ULPS * epsilon, _rows(state.tau_size / scale))),
+            identical,
+        ),
+        scale,
+    )
 
 
 def _rows(array):
-    """(positions, channels, multiplier) → (1, rows, channels): one row for each position and multiple."""
+    """(positions, channels, multiplier) → (1, rows, channels): one row for each position and
+    multiple.
+    """
     return np.moveaxis(array, 1, 2).reshape(1, -1, array.shape[1])
 
 

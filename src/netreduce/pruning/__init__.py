@@ -1,10 +1,13 @@
-"""Pruning: weights set to zero, or whole neurons taken out, by magnitude, by the signal they carry, or by norm."""
+"""Pruning: weights set to zero, or whole neurons taken out, by magnitude, by the signal they carry,
+or by norm.
+"""
 
 from collections.abc import Iterator
 
-from ..errors import ParameterError
-from ..lumping import lump
-from ..network import Network
+from netreduce.errors import ParameterError
+from netreduce.lumping import lump
+from netreduce.network import Network
+
 from .magnitude import magnitude
 from .nnrelief import nnrelief
 from .structured import structured
@@ -43,7 +46,8 @@ def prune(
     seed : int
         Of the order of the images in retraining.
     fold : bool
-        Fold neurons that became constant, dead or unread into their surroundings, exactly (`netreduce.lump` with tolerance 0).
+        Fold neurons that became constant, dead or unread into their surroundings, exactly
+        (`netreduce.lump` with tolerance 0).
     **parameters
         Arguments of the method: fraction, and for "magnitude" scope.
 
@@ -54,34 +58,61 @@ def prune(
     Raises
     ------
     ParameterError
-        Unknown method, a parameter out of range, retraining without training images or of a quantized layer, or nothing left of a layer.
+        Unknown method, a parameter out of range, retraining without training images or of a
+        quantized layer, or nothing left of a layer.
     SampleError
         Samples that are missing or do not fit the network.
     """
-    for pruned in prune_iteratively(network, samples, method, iterations=iterations, epochs=epochs, training=training, seed=seed, **parameters):
+    for pruned in prune_iteratively(
+        network,
+        samples,
+        method,
+        iterations=iterations,
+        epochs=epochs,
+        training=training,
+        seed=seed,
+        **parameters,
+    ):
         network = pruned
     return lump(network).network if fold else network
 
 
 def prune_iteratively(
-    network: Network, samples=None, method: str = "nnrelief", *, iterations: int = 1, epochs: int = 0, training=None, seed: int = 0, **parameters
+    network: Network,
+    samples=None,
+    method: str = "nnrelief",
+    *,
+    iterations: int = 1,
+    epochs: int = 0,
+    training=None,
+    seed: int = 0,
+    **parameters,
 ) -> Iterator[Network]:
-    """The network after each iteration of `prune`, nothing folded; arguments and errors as there."""
+    """The network after each iteration of `prune`, nothing folded; arguments as there."""
     if method not in METHODS:
-        raise ParameterError(f"pruning method must be one of {', '.join(METHODS)}, found {method!r}")
+        raise ParameterError(
+            f"pruning method must be one of {', '.join(METHODS)}, found {method!r}"
+        )
     if iterations < 1 or epochs < 0:
-        raise ParameterError(f"iterations must be at least 1 and epochs at least 0, found {iterations} and {epochs}")
+        raise ParameterError(
+            f"iterations must be at least 1 and epochs at least 0, found {iterations} and {epochs}"
+        )
     if epochs and training is None:
-        raise ParameterError(f"{epochs} epochs of retraining need training images and labels, found none")
+        raise ParameterError(
+            f"{epochs} epochs of retraining need training images and labels, found none"
+        )
     if method == "nnrelief":
         parameters["samples"] = samples
     for iteration in range(iterations):
         network = METHODS[method](network, **parameters)
         for name, layer in weighted_layers(network):
             if not layer.kernel.any():
-                raise ParameterError(f"{name}: pruning by {method} leaves no weight that is not zero; a larger fraction would")
+                raise ParameterError(
+                    f"{name}: pruning by {method} leaves no weight that is not zero; a larger"
+                    " fraction would"
+                )
         if epochs:
-            from ..retraining import retrain
+            from netreduce.training.retraining import retrain
 
             network = retrain(network, *training, epochs=epochs, seed=seed + iteration)
         yield network

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ..errors import ParameterError
-from ..network import Network
+from netreduce.errors import ParameterError
+from netreduce.network import Network
+
 from .weights import WEIGHTED, count_kept
 
 
@@ -22,15 +23,28 @@ def magnitude(network: Network, fraction: float, scope: str = "global") -> Netwo
     -------
     Network
     """
-    kernels = {i: layer.kernel for i, layer in enumerate(network.layers) if isinstance(layer, WEIGHTED)}
+    kernels = {
+        i: layer.kernel for i, layer in enumerate(network.layers) if isinstance(layer, WEIGHTED)
+    }
     if scope == "layer":
         kept = {i: _largest(kernel.ravel(), fraction) for i, kernel in kernels.items()}
     elif scope == "global":
         joint = _largest(np.concatenate([kernel.ravel() for kernel in kernels.values()]), fraction)
-        kept = dict(zip(kernels, np.split(joint, np.cumsum([kernel.size for kernel in kernels.values()])[:-1]), strict=True))
+        kept = dict(
+            zip(
+                kernels,
+                np.split(joint, np.cumsum([kernel.size for kernel in kernels.values()])[:-1]),
+                strict=True,
+            )
+        )
     else:
         raise ParameterError(f"scope must be 'global' or 'layer', found {scope!r}")
-    return network.replace({i: network.layers[i].replace(kernel=np.where(kept[i].reshape(kernel.shape), kernel, 0)) for i, kernel in kernels.items()})
+    return network.replace(
+        {
+            i: network.layers[i].replace(kernel=np.where(kept[i].reshape(kernel.shape), kernel, 0))
+            for i, kernel in kernels.items()
+        }
+    )
 
 
 def _largest(weights, fraction):

@@ -1,11 +1,14 @@
-"""Structured pruning: whole neurons and channels are taken out (Li, Kadav, Durdanovic, Samet and Graf, ICLR 2017)."""
+"""Structured pruning: whole neurons and channels are taken out (Li, Kadav, Durdanovic, Samet and
+Graf, ICLR 2017).
+"""
 
 import math
 from dataclasses import replace
 
 import numpy as np
 
-from ..layers import (
+from netreduce.network import Network
+from netreduce.network.layers import (
     Activation,
     AveragePooling2D,
     BatchNormalization,
@@ -18,17 +21,18 @@ from ..layers import (
     Layer,
     MaxPooling2D,
 )
-from ..network import Network
+
 from .weights import count_kept
 
 CHANNELWISE = (Activation, Dropout, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D)
 
 
 def structured(network: Network, fraction: float) -> Network:
-    """Keep in every hidden layer the neurons or channels whose incoming weights have the largest ℓ¹ norm.
+    """Keep in every hidden layer the neurons or channels whose incoming weights have the largest ℓ¹
+    norm.
 
-    The others are gone, and what reads the layer is narrowed to match. Layers whose channels meet those of another layer (addition,
-    concatenation) and the output stay whole.
+    The others are gone, and what reads the layer is narrowed to match. Layers whose channels meet
+    those of another layer (addition, concatenation) and the output stay whole.
 
     Parameters
     ----------
@@ -48,7 +52,9 @@ def structured(network: Network, fraction: float) -> Network:
         kept = np.sort(np.argsort(-norms, kind="stable")[: count_kept(fraction, layer.outputs)])
         changes = _narrow_readers(network, index, kept)
         if changes is not None:
-            network = network.replace({**changes, index: _take(layer, layer.kernel.ndim - 1, kept, kept)})
+            network = network.replace(
+                {**changes, index: _take(layer, layer.kernel.ndim - 1, kept, kept)}
+            )
     return network
 
 
@@ -71,7 +77,9 @@ def _narrow_readers(network, index, kept) -> dict[int, Layer] | None:
             passed = (kept[:, None] * multiplier + np.arange(multiplier)).ravel()
             changes[reader] = _take(layer, 2, kept, passed)
         elif isinstance(layer, BatchNormalization):
-            changes[reader] = layer.replace(**{name: array[kept] for name, array in layer.arrays().items()})
+            changes[reader] = layer.replace(
+                **{name: array[kept] for name, array in layer.arrays().items()}
+            )
         elif isinstance(layer, Flatten):
             *image, channels = network.shapes[index]
             passed = (np.arange(math.prod(image))[:, None] * channels + kept).ravel()
@@ -87,10 +95,16 @@ def _narrow_readers(network, index, kept) -> dict[int, Layer] | None:
 
 
 def _take(layer, axis, kept, kept_outputs=slice(None)):
-    """The layer with some of the slices of its kernel along one axis, and some entries of its bias."""
+    """The layer with some of the slices of its kernel along one axis, and of its bias."""
     quantization = layer.quantization
     if quantization is not None and quantization.scale.ndim:
-        scale = quantization.scale.reshape((1,) * (layer.kernel.ndim - quantization.scale.ndim) + quantization.scale.shape)
+        scale = quantization.scale.reshape(
+            (1,) * (layer.kernel.ndim - quantization.scale.ndim) + quantization.scale.shape
+        )
         if scale.shape[axis] > 1:
             quantization = replace(quantization, scale=np.take(scale, kept, axis))
-    return layer.replace(kernel=np.take(layer.kernel, kept, axis), bias=layer.bias[kept_outputs], quantization=quantization)
+    return layer.replace(
+        kernel=np.take(layer.kernel, kept, axis),
+        bias=layer.bias[kept_outputs],
+        quantization=quantization,
+    )

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 
-from ..errors import ParameterError
-from ..layers import Conv2D, Dense, DepthwiseConv2D, Layer
-from ..network import Network
+from netreduce.errors import ParameterError
+from netreduce.network import Network
+from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Layer
 
 WEIGHTED = (Dense, Conv2D, DepthwiseConv2D)
 
 
 def weighted_layers(network: Network) -> Iterator[tuple[str, Layer]]:
     """Names and layers that have a kernel."""
-    return ((name, layer) for name, layer in zip(network.names, network.layers, strict=True) if isinstance(layer, WEIGHTED))
+    return (
+        (name, layer)
+        for name, layer in zip(network.names, network.layers, strict=True)
+        if isinstance(layer, WEIGHTED)
+    )
 
 
 def count_kept(fraction: float, total: int) -> int:

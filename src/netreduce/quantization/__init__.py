@@ -1,4 +1,6 @@
-"""Quantization of a network's weights: GPFQ, its rivals under the same interface, and sweeps that share their work."""
+"""Quantization of a network's weights: GPFQ, its rivals under the same interface, and sweeps that
+share their work.
+"""
 
 from .pipeline import dead_weights, quantize, quantize_many
 from .settings import METHODS

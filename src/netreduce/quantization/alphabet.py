@@ -1,4 +1,6 @@
-"""Quantization alphabets: 2^bits equispaced levels on [−r, r], the odd multiples of a scale (ternary: −r, 0, r)."""
+"""Quantization alphabets: 2^bits equispaced levels on [−r, r], the odd multiples of a scale
+(ternary: −r, 0, r).
+"""
 
 from dataclasses import dataclass
 from math import isclose, log2
@@ -6,7 +8,7 @@ from numbers import Real
 
 import numpy as np
 
-from ..errors import ParameterError
+from netreduce.errors import ParameterError
 
 RADII = ("median", "max", "mse")
 MSE_CANDIDATES = 200  # radii tried by radius="mse"
@@ -32,12 +34,23 @@ class Alphabet:
         return self.top % 2 == 0
 
     def group(self, number) -> "Alphabet":
-        """The alphabet of one group, where the scale has shape (groups, 1, neurons), (1, 1, neurons) or ()."""
-        return self if np.ndim(self.scale) == 0 else Alphabet(self.scale[number if len(self.scale) > 1 else 0], self.top)
+        """The alphabet of one group, where the scale has shape (groups, 1, neurons), (1, 1,
+        neurons) or ().
+        """
+        return (
+            self
+            if np.ndim(self.scale) == 0
+            else Alphabet(self.scale[number if len(self.scale) > 1 else 0], self.top)
+        )
 
     def nearest(self, weights) -> np.ndarray:
-        """Codes (odd or even integers, level = scale · code) of the nearest levels; of two equally near ones, the lower."""
-        return 2 * np.clip(np.ceil((weights / self.scale + self.top) / 2 - 0.5), 0, self.top) - self.top
+        """Codes (odd or even integers, level = scale · code) of the nearest levels; of two equally
+        near ones, the lower.
+        """
+        return (
+            2 * np.clip(np.ceil((weights / self.scale + self.top) / 2 - 0.5), 0, self.top)
+            - self.top
+        )
 
 
 def level_count(bits) -> int:
@@ -53,10 +66,14 @@ def level_count(bits) -> int:
             return 3
         if bits in range(2, 9):
             return 2 ** int(bits)
-    raise ParameterError(f"bits must be 1.58 (ternary) or a whole number from 2 to 8, found {bits!r}")
+    raise ParameterError(
+        f"bits must be 1.58 (ternary) or a whole number from 2 to 8, found {bits!r}"
+    )
 
 
-def make_alphabet(kernel, bits, alphabet_scalar=2.0, radius="median", axes=None, keep_zeros=False) -> Alphabet:
+def make_alphabet(
+    kernel, bits, alphabet_scalar=2.0, radius="median", axes=None, keep_zeros=False
+) -> Alphabet:
     """The alphabet of a layer.
 
     Parameters
@@ -67,7 +84,8 @@ def make_alphabet(kernel, bits, alphabet_scalar=2.0, radius="median", axes=None,
     alphabet_scalar : float
         Factor of the median; the other radii do not use it.
     radius : {"median", "max", "mse"}
-        r = alphabet_scalar · median |W| (the published alphabet), max |W|, or the r in (0, max |W|] with the least squared rounding error.
+        r = alphabet_scalar · median |W| (the published alphabet), max |W|, or the r in (0, max |W|]
+        with the least squared rounding error.
     axes : tuple of int, optional
         Axes of the kernel that share an alphabet; by default all of them.
     keep_zeros : bool
@@ -76,18 +94,28 @@ def make_alphabet(kernel, bits, alphabet_scalar=2.0, radius="median", axes=None,
     Raises
     ------
     ParameterError
-        When the radius is zero: a layer, or a channel, of zeros (or, with the median, one in which half of the weights are zero).
+        When the radius is zero: a layer, or a channel, of zeros (or, with the median, one in which
+        half of the weights are zero).
     """
     top = level_count(bits) - 1
     magnitudes = np.abs(kernel.astype(np.float64))
     keep = axes is not None
     if radius == "median" and keep_zeros and magnitudes.any():
-        r = np.ma.filled(np.ma.median(np.ma.masked_equal(magnitudes, 0), axis=axes, keepdims=keep), 0)
+        r = np.ma.filled(
+            np.ma.median(np.ma.masked_equal(magnitudes, 0), axis=axes, keepdims=keep), 0
+        )
     else:
         r = (np.median if radius == "median" else np.max)(magnitudes, axis=axes, keepdims=keep)
     if not (np.asarray(r) > 0).all():
-        advice = 'at least half of its weights are: radius="max" or "mse" can do without the median' if magnitudes.any() else "all its weights are"
-        raise ParameterError(f"no alphabet: the {'median' if radius == 'median' else 'maximum'} |W| is zero in {_count(r)}; {advice}")
+        advice = (
+            'at least half of its weights are: radius="max" or "mse" can do without the median'
+            if magnitudes.any()
+            else "all its weights are"
+        )
+        raise ParameterError(
+            f"no alphabet: the {'median' if radius == 'median' else 'maximum'} |W| is zero in"
+            f" {_count(r)}; {advice}"
+        )
     if radius == "median":
         r = alphabet_scalar * r
     elif radius == "mse":
@@ -103,6 +131,8 @@ def _least_squares_radius(kernel, largest, top, axes, counted):
     best, least = largest, np.inf
     for fraction in np.arange(1, MSE_CANDIDATES + 1) / MSE_CANDIDATES:
         alphabet = Alphabet(fraction * largest / top, top)
-        error = ((alphabet.scale * alphabet.nearest(kernel) - kernel) ** 2).sum(axis=axes, keepdims=axes is not None, where=counted)
+        error = ((alphabet.scale * alphabet.nearest(kernel) - kernel) ** 2).sum(
+            axis=axes, keepdims=axes is not None, where=counted
+        )
         best, least = np.where(error < least, fraction * largest, best), np.minimum(error, least)
     return best

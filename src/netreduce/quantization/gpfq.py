@@ -1,11 +1,13 @@
 """Greedy path-following quantization.
 
-E. Lybrand and R. Saab, A greedy algorithm for quantizing neural networks, JMLR 22 (2021); the sparse modes: J. Zhang, Y. Zhou and
-R. Saab, Post-training quantization for neural networks with provable guarantees, SIAM J. Math. Data Sci. 5 (2023).
+E. Lybrand and R. Saab, A greedy algorithm for quantizing neural networks, JMLR 22 (2021); the
+sparse modes: J. Zhang, Y. Zhou and R. Saab, Post-training quantization for neural networks with
+provable guarantees, SIAM J. Math. Data Sci. 5 (2023).
 
-Each weight is rounded so that the sum of what is quantized so far stays close to its analog counterpart on the samples:
-q_t = nearest level to ⟨X̃_t, u_{t−1} + w_t X_t⟩ / ‖X̃_t‖², u_t = u_{t−1} + w_t X_t − q_t X̃_t. The samples enter through inner
-products only, so the walk runs on G = X̃ᵀX and H = X̃ᵀX̃.
+Each weight is rounded so that the sum of what is quantized so far stays close to its analog
+counterpart on the samples: q_t = nearest level to ⟨X̃_t, u_{t−1} + w_t X_t⟩ / ‖X̃_t‖², u_t =
+u_{t−1} + w_t X_t − q_t X̃_t. The samples enter through inner products only, so the walk runs on G =
+X̃ᵀX and H = X̃ᵀX̃.
 """
 
 import numpy as np
@@ -43,7 +45,8 @@ def gpfq(weights, G, H, alphabet, pruned=None):
 
 
 def gpfq_soft(weights, G, H, alphabet, threshold=THRESHOLD, pruned=None):
-    """The walk with soft thresholding, sign(z) max(|z| − λ, 0), before the nearest level: an ℓ¹ penalty on the weights.
+    """The walk with soft thresholding, sign(z) max(|z| − λ, 0), before the nearest level: an ℓ¹
+    penalty on the weights.
 
     λ = threshold · radius, and 0 joins the levels.
     """

@@ -1,17 +1,19 @@
 """GPTQ: rounding one weight after the other, the others making up for the error.
 
-E. Frantar, S. Ashkboos, T. Hoefler and D. Alistarh, GPTQ (OPTQ): accurate post-training quantization for generative pre-trained
-transformers, ICLR 2023.
+E. Frantar, S. Ashkboos, T. Hoefler and D. Alistarh, GPTQ (OPTQ): accurate post-training
+quantization for generative pre-trained transformers, ICLR 2023.
 
-The paper rounds w_t and moves the later weights by −(w_t − q_t) / U[t, t] · U[t, t+1:], where H⁻¹ = Uᵀ U. Unrolled, the weight that
-step t rounds is w_t + Σ_{j<t} F[t, j] (w_j − q_j), with the original w and H = Fᵀ D F, F lower triangular with a unit diagonal: a walk,
-which needs one Cholesky factorization and no inverse, and whose blocks are the paper's lazy batches.
+The paper rounds w_t and moves the later weights by −(w_t − q_t) / U[t, t] · U[t, t+1:], where H⁻¹ =
+Uᵀ U. Unrolled, the weight that step t rounds is w_t + Σ_{j<t} F[t, j] (w_j − q_j), with the
+original w and H = Fᵀ D F, F lower triangular with a unit diagonal: a walk, which needs one Cholesky
+factorization and no inverse, and whose blocks are the paper's lazy batches.
 """
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky
 
-from ..errors import ParameterError
+from netreduce.errors import ParameterError
+
 from .gpfq import dead_inputs
 from .walk import walk
 
@@ -42,7 +44,9 @@ def gptq(weights, H, alphabet, damping=DAMPING, pruned=None):
 
 
 def damped(H, damping) -> np.ndarray:
-    """H (inputs × inputs) with damping · (mean diagonal entry of the live inputs) added to the diagonal, and 1 for dead inputs."""
+    """H (inputs × inputs) with damping · (mean diagonal entry of the live inputs) added to the
+    diagonal, and 1 for dead inputs.
+    """
     dead = dead_inputs(H[None])[0]
     live = np.diagonal(H)[~dead]
     return H + np.diag(np.where(dead, 1.0, damping * live.mean() if len(live) else 0.0))
@@ -63,7 +67,8 @@ def cholesky_upper(H, damping) -> np.ndarray:
         singular = True
     if singular:
         raise ParameterError(
-            f"H = X̃ᵀX̃ with damping {damping:g} is singular (inputs depend linearly on each other, or are more than the samples): use a larger damping"
+            f"H = X̃ᵀX̃ with damping {damping:g} is singular (inputs depend linearly on each other,"
+            " or are more than the samples): use a larger damping"
         )
     return R
 

@@ -1,13 +1,15 @@
-"""The samples as the methods see them: H = X̃ᵀX̃ and G = X̃ᵀX, accumulated chunk by chunk in float64.
+"""The samples as the methods see them: H = X̃ᵀX̃ and G = X̃ᵀX, accumulated chunk by chunk in
+float64.
 
-The weights of a layer form groups that are quantized independently: one group for a Dense layer and for a convolution with all
-input channels together (conv="joint"); one per input channel for conv="channel" and for a depthwise convolution.
+The weights of a layer form groups that are quantized independently: one group for a Dense layer and
+for a convolution with all input channels together (conv="joint"); one per input channel for
+conv="channel" and for a depthwise convolution.
 """
 
 import numba
 import numpy as np
 
-from ..layers import Dense, DepthwiseConv2D, window_counts
+from netreduce.network.layers import Dense, DepthwiseConv2D, window_counts
 
 BLOCK_BYTES = 1 << 24  # float64 rows that are multiplied at a time
 MIN_ROWS = 256  # their least number: adding up products of fewer rows costs more than the products
@@ -21,7 +23,7 @@ def has_one_group(layer, conv) -> bool:
 
 
 def to_groups(array, layer, conv) -> np.ndarray:
-    """An array of the kernel's shape (or one that broadcasts to it) as (groups, inputs, neurons)."""
+    """An array of the kernel's shape (or one broadcasting to it) as (groups, inputs, neurons)."""
     if has_one_group(layer, conv):
         return array.reshape(1, -1, array.shape[-1])
     return array.transpose(2, 0, 1, 3).reshape(array.shape[2], -1, array.shape[3])
@@ -36,8 +38,12 @@ def from_groups(groups, layer, conv) -> np.ndarray:
 
 
 def worth_apart(layer, conv, rows) -> bool:
-    """Whether chunks of so many rows (samples, or windows of samples) are better multiplied each by itself, and the products added up."""
-    return not has_one_group(layer, conv) or (rows >= MIN_ROWS and layer.kernel[..., 0].size <= MANY)
+    """Whether chunks of so many rows (samples, or windows of samples) are better multiplied each by
+    itself, and the products added up.
+    """
+    return not has_one_group(layer, conv) or (
+        rows >= MIN_ROWS and layer.kernel[..., 0].size <= MANY
+    )
 
 
 def accumulate(layer, conv, pairs, constant=False, whole=True):
@@ -48,7 +54,8 @@ def accumulate(layer, conv, pairs, constant=False, whole=True):
     layer : Dense, Conv2D or DepthwiseConv2D
     conv : {"channel", "joint"}
     pairs : iterable of (quantized, analog)
-        Chunks of the layer's input in both networks. `analog` is None when G is not wanted, and `quantized` itself where both agree.
+        Chunks of the layer's input in both networks. `analog` is None when G is not wanted, and
+        `quantized` itself where both agree.
     constant : bool
         Whether a constant input 1 (that of the bias) comes after the others; one group only.
     whole : bool
@@ -59,7 +66,10 @@ def accumulate(layer, conv, pairs, constant=False, whole=True):
     G, H : ndarray, shape (groups, inputs, inputs), float64
         One array twice when every analog chunk was None or `quantized` itself.
     """
-    chunks = ([quantized] if analog is None or analog is quantized else [quantized, analog] for quantized, analog in pairs)
+    chunks = (
+        [quantized] if analog is None or analog is quantized else [quantized, analog]
+        for quantized, analog in pairs
+    )
     if not has_one_group(layer, conv):
         return total(_windows(layer, whole, inputs) for inputs in chunks)
     gram = _Rows(layer, constant, whole)
@@ -83,12 +93,19 @@ class _Rows:
     """One group: the input is a matrix whose rows are samples, or windows of samples."""
 
     def __init__(self, layer, constant, whole):
-        self.layer, self.inputs, self.size, self.whole = layer, layer.kernel[..., 0].size, layer.kernel[..., 0].size + constant, whole
+        self.layer, self.inputs, self.size, self.whole = (
+            layer,
+            layer.kernel[..., 0].size,
+            layer.kernel[..., 0].size + constant,
+            whole,
+        )
         self.H = self.G = None
         self.buffers, self.filled = [], 0
 
     def add(self, inputs):
-        """Copies rows, as float64 and with the constant input, to a buffer for each network, and multiplies what is full."""
+        """Copies rows, as float64 and with the constant input, to a buffer for each network, and
+        multiplies what is full.
+        """
         if not isinstance(self.layer, Dense):
             inputs = [self.layer.patches(x) for x in inputs]
         rows = inputs[0][0].size // self.inputs  # of one sample
@@ -104,7 +121,9 @@ class _Rows:
             if self.filled + count > len(self.buffers[0]):
                 self._multiply()
             for buffer, block in zip(self.buffers, blocks, strict=True):
-                target = buffer[self.filled : self.filled + count, : self.inputs].reshape(block.shape)
+                target = buffer[self.filled : self.filled + count, : self.inputs].reshape(
+                    block.shape
+                )
                 target[:] = block
             self.filled += count
 
@@ -112,7 +131,9 @@ class _Rows:
         X, *others = (buffer[: self.filled] for buffer in self.buffers)
         self.H = _add_product(self.H, X, X, self.size if self.size <= LARGE else PANEL)
         for X_analog in others:
-            self.G = _add_product(self.G, X, X_analog, self.size if self.whole else PANEL, self.whole)
+            self.G = _add_product(
+                self.G, X, X_analog, self.size if self.whole else PANEL, self.whole
+            )
         self.filled = 0
 
     def result(self):
@@ -122,7 +143,9 @@ class _Rows:
 
 
 def _add_product(total, left, right, panel, whole=True):
-    """total + leftᵀ right, so many rows at a time; where not `whole`, its lower triangle and what else is in the panels."""
+    """total + leftᵀ right, so many rows at a time; where not `whole`, its lower triangle and what
+    else is in the panels.
+    """
     size, first = left.shape[1], total is None
     total = np.zeros((size, size)) if first else total
     for start in range(0, size, panel):
@@ -144,7 +167,9 @@ def _windows(layer, whole, inputs):
     rows = [x.reshape(len(x), height, width * channels) for x in padded]
 
     def products(right, whole):
-        return _products(rows[0], right, channels, window, counts, layer.strides, layer.dilation, whole).transpose(2, 0, 1)
+        return _products(
+            rows[0], right, channels, window, counts, layer.strides, layer.dilation, whole
+        ).transpose(2, 0, 1)
 
     H = products(rows[0], False)
     H = np.tril(H) + np.tril(H, -1).transpose(0, 2, 1)
@@ -153,10 +178,12 @@ def _windows(layer, whole, inputs):
 
 @numba.njit(nogil=True, cache=True)
 def _products(left, right, channels, window, counts, strides, dilation, whole):
-    """Sums over all samples and windows of the products of their entries a and b ≤ a (all b, if `whole`), shape (entries, entries, channels).
+    """Sums over all samples and windows of the products of their entries a and b ≤ a (all b, if
+    `whole`), shape (entries, entries, channels).
 
-    Entries a and b of a window are pixels at a fixed distance, whichever window they are in. So the pixels of a row are multiplied by
-    those at each distance once, summed over the samples, and then each pair of entries takes the pixels of its windows.
+    Entries a and b of a window are pixels at a fixed distance, whichever window they are in. So the
+    pixels of a row are multiplied by those at each distance once, summed over the samples, and then
+    each pair of entries takes the pixels of its windows.
     """
     height, width = left.shape[1], left.shape[2] // channels
     sums = np.zeros((window[0] * window[1], window[0] * window[1], channels))
@@ -172,7 +199,12 @@ def _products(left, right, channels, window, counts, strides, dilation, whole):
                 line[:] = 0.0
                 total = line[first:last]
                 for sample in range(len(left)):
-                    p, q = left[sample, row, first:last], right[sample, other, first + distance * channels : last + distance * channels]
+                    p, q = (
+                        left[sample, row, first:last],
+                        right[
+                            sample, other, first + distance * channels : last + distance * channels
+                        ],
+                    )
                     for lane in range(len(total)):
                         total[lane] += p[lane] * q[lane]
                 for i in range(max(0, -down), min(window[0], window[0] - down)):

@@ -1,4 +1,6 @@
-"""Quantization of a whole network: layer after layer, each on the outputs of the quantized layers before it."""
+"""Quantization of a whole network: layer after layer, each on the outputs of the quantized layers
+before it.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
@@ -7,9 +9,10 @@ from time import perf_counter
 
 import numpy as np
 
-from ..errors import ParameterError, UnsupportedLayerError
-from ..layers import Conv2D, Dense, DepthwiseConv2D, Quantization
-from ..network import Network
+from netreduce.errors import ParameterError, UnsupportedLayerError
+from netreduce.network import Network
+from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Quantization
+
 from .alphabet import Alphabet, level_count, make_alphabet
 from .gram import from_groups, has_one_group, to_groups
 from .msq import msq
@@ -42,33 +45,39 @@ def quantize(
 ) -> Network:
     """Quantize the weights of a network.
 
-    Dense, Conv2D and DepthwiseConv2D layers are quantized one after the other, each on the outputs of the already quantized layers
-    before it; all other layers (batch normalization, pooling, ...) stay as they are.
+    Dense, Conv2D and DepthwiseConv2D layers are quantized one after the other, each on the outputs
+    of the already quantized layers before it; all other layers (batch normalization, pooling, ...)
+    stay as they are.
 
     Parameters
     ----------
     network : Network
     samples : ndarray, shape (samples, *network.input_shape), or iterable of such arrays
-        What the method learns from. An iterable of mini-batches must give the same samples each time it is iterated; how they are
-        cut into mini-batches does not matter. None will do for "msq".
+        What the method learns from. An iterable of mini-batches must give the same samples each
+        time it is iterated; how they are cut into mini-batches does not matter. None will do for
+        "msq".
     method : str
-        "gpfq" (greedy path-following), "gpfq-soft" and "gpfq-hard" (its sparse modes), "spfq" (its stochastic form), "gptq", "qronos",
-        or "msq" (every weight to its nearest level). The modules of this package cite the papers.
+        "gpfq" (greedy path-following), "gpfq-soft" and "gpfq-hard" (its sparse modes), "spfq" (its
+        stochastic form), "gptq", "qronos", or "msq" (every weight to its nearest level). The
+        modules of this package cite the papers.
     bits : number
         2^bits equispaced levels on [−r, r], bits = 2, …, 8; 1.58 stands for log2 3: −r, 0 and r.
     alphabet_scalar : float
         With radius "median", r = alphabet_scalar · median |W| of the layer.
     conv : {"channel", "joint"}
-        Whether every input channel of a convolution is quantized by itself, as the published program does, or all together.
+        Whether every input channel of a convolution is quantized by itself, as the published
+        program does, or all together.
     radius : {"median", "max", "mse"}
         See `make_alphabet`.
     per_channel : bool
         One alphabet per neuron or output channel instead of one per layer.
     quantize_bias : bool
-        Treat the bias as one more weight, the last one, on a constant input. Where input channels are quantized on their own, the
-        constant is a channel too, so that the bias goes to its nearest level.
+        Treat the bias as one more weight, the last one, on a constant input. Where input channels
+        are quantized on their own, the constant is a channel too, so that the bias goes to its
+        nearest level.
     keep_zeros : bool
-        Weights that are zero are pruned: they get code 0 and are left out of the radius. The others are quantized knowing of them.
+        Weights that are zero are pruned: they get code 0 and are left out of the radius. The others
+        are quantized knowing of them.
     layers : iterable of int or str, optional
         Indices or names of the layers to quantize; by default all that have weights.
     activation_order : bool
@@ -80,21 +89,24 @@ def quantize(
     damping : float, optional
         Of "gptq" and "qronos", as a fraction of the mean diagonal entry of X̃ᵀX̃.
     memory : int
-        Bytes of layer outputs to hold in memory; beyond it they go to a temporary file. What the threads work on comes on top of
-        it: 40 MB a thread for the 784-500-300-10 network, 55 for a small convolutional one, channel by channel.
+        Bytes of layer outputs to hold in memory; beyond it they go to a temporary file. What the
+        threads work on comes on top of it: 40 MB a thread for the 784-500-300-10 network, 55 for a
+        small convolutional one, channel by channel.
     progress : callable, optional
         Called as progress(layer name, layers done, layers in all) before each layer.
 
     Returns
     -------
     Network
-        Each quantized layer has `quantization` and `codes`: kernel = scale · codes, rounded to float32. Weights of inputs that are
-        zero on all samples have code 0, even where 0 is not a level: `dead_weights` counts them.
+        Each quantized layer has `quantization` and `codes`: kernel = scale · codes, rounded to
+        float32. Weights of inputs that are zero on all samples have code 0, even where 0 is not a
+        level: `dead_weights` counts them.
 
     Raises
     ------
     ParameterError
-        For an argument out of range, non-finite weights, a layer without an alphabet (median |W| = 0), or a singular X̃ᵀX̃.
+        For an argument out of range, non-finite weights, a layer without an alphabet (median |W| =
+        0), or a singular X̃ᵀX̃.
     SampleError
         For samples of the wrong shape, not finite, none at all, or that can be iterated only once.
     UnsupportedLayerError
@@ -118,8 +130,11 @@ def quantize(
     return _Quantizer(network, samples, memory, progress, keep=False)(setting)
 
 
-def quantize_many(network: Network, samples, settings: Iterable[Mapping], *, memory: int = MEMORY, progress=None) -> Iterator:
-    """Quantize one network under many settings, sharing the analog layer outputs and the first layer's Gram matrix.
+def quantize_many(
+    network: Network, samples, settings: Iterable[Mapping], *, memory: int = MEMORY, progress=None
+) -> Iterator:
+    """Quantize one network under many settings, sharing the analog layer outputs and the first
+    layer's Gram matrix.
 
     Parameters
     ----------
@@ -131,13 +146,16 @@ def quantize_many(network: Network, samples, settings: Iterable[Mapping], *, mem
     Returns
     -------
     iterator of (setting, Network, seconds)
-        For each setting, as given, what `quantize` would return, and the time it took; the first ones also pay for what is shared.
+        For each setting, as given, what `quantize` would return, and the time it took; the first
+        ones also pay for what is shared.
     """
     settings = list(settings)
     known = [field.name for field in fields(Setting)]
     for setting in settings:
         if unknown := [name for name in setting if name not in known]:
-            raise ParameterError(f"unknown setting {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
+            raise ParameterError(
+                f"unknown setting {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
+            )
     checked = [Setting(**setting) for setting in settings]
     quantizer = _Quantizer(network, samples, memory, progress, keep=True)
 
@@ -151,7 +169,8 @@ def quantize_many(network: Network, samples, settings: Iterable[Mapping], *, mem
 
 
 def dead_weights(layer) -> int:
-    """Number of weights with code 0 in a quantized layer whose alphabet has no level 0: those of dead inputs.
+    """Number of weights with code 0 in a quantized layer whose alphabet has no level 0: those of
+    dead inputs.
 
     The sparse modes of GPFQ have the level 0 besides; there, this counts the zeros of both kinds.
     """
@@ -172,40 +191,67 @@ class _Quantizer:
         for name, layer in zip(network.names, network.layers, strict=True):
             for key, array in layer.arrays().items():
                 if not np.isfinite(array).all():
-                    raise ParameterError(f"{name}: {key} has {np.count_nonzero(~np.isfinite(array))} NaN or infinite values")
+                    raise ParameterError(
+                        f"{name}: {key} has {np.count_nonzero(~np.isfinite(array))} NaN or infinite"
+                        " values"
+                    )
 
     def __call__(self, setting):
         method = METHODS[setting.method]
         selected = self._selected(setting.layers)
-        alphabets = {index: self._named(index, _alphabet, self.network.layers[index], setting) for index in selected}
+        alphabets = {
+            index: self._named(index, _alphabet, self.network.layers[index], setting)
+            for index in selected
+        }
         if method.needs:
-            self.propagation = self.propagation or Propagation(self.network, self.samples, self.memory, self.keep)
-            self.propagation.start(selected, "G" in method.needs, method.whole or setting.activation_order)
+            self.propagation = self.propagation or Propagation(
+                self.network, self.samples, self.memory, self.keep
+            )
+            self.propagation.start(
+                selected, "G" in method.needs, method.whole or setting.activation_order
+            )
         quantized = {}
         for done, index in enumerate(selected):
             self.progress(self.network.names[index], done, len(selected))
             layer = self.network.layers[index]
             with_bias = setting.quantize_bias and has_one_group(layer, setting.conv)
-            G, H = self._named(index, self.propagation.gram, index, setting.conv, with_bias) if method.needs else (None, None)
-            quantized[index] = self._named(index, _quantize_layer, layer, setting, alphabets[index], G, H)
+            G, H = (
+                self._named(index, self.propagation.gram, index, setting.conv, with_bias)
+                if method.needs
+                else (None, None)
+            )
+            quantized[index] = self._named(
+                index, _quantize_layer, layer, setting, alphabets[index], G, H
+            )
             if method.needs:
                 self.propagation.exchange(index, quantized[index])
         return self.network.replace(quantized)
 
     def _selected(self, layers):
         """Indices of the layers to quantize, in order."""
-        names, weighted = self.network.names, [i for i, layer in enumerate(self.network.layers) if isinstance(layer, QUANTIZABLE)]
+        names, weighted = (
+            self.network.names,
+            [i for i, layer in enumerate(self.network.layers) if isinstance(layer, QUANTIZABLE)],
+        )
         if not weighted:
-            raise UnsupportedLayerError(f"no layer can be quantized: of {', '.join(names)}, none is Dense, Conv2D or DepthwiseConv2D")
+            raise UnsupportedLayerError(
+                f"no layer can be quantized: of {', '.join(names)}, none is Dense, Conv2D or"
+                " DepthwiseConv2D"
+            )
         if layers is None:
             return weighted
         selected = set()
         for layer in layers:
             index = names.index(layer) if layer in names else layer
             if index not in range(len(names)):
-                raise ParameterError(f"layers: there is no layer {layer!r}; there are {', '.join(names)}")
+                raise ParameterError(
+                    f"layers: there is no layer {layer!r}; there are {', '.join(names)}"
+                )
             if index not in weighted:
-                raise UnsupportedLayerError(f"{names[index]} (layer {index}) has no weights to quantize: leave it out, and it stays as it is")
+                raise UnsupportedLayerError(
+                    f"{names[index]} (layer {index}) has no weights to quantize: leave it out, and"
+                    " it stays as it is"
+                )
             selected.add(index)
         if not selected:
             raise ParameterError("layers: none given")
@@ -220,8 +266,21 @@ class _Quantizer:
 
 
 def _alphabet(layer, setting):
-    axes = None if not setting.per_channel else (0, 1) if isinstance(layer, DepthwiseConv2D) else tuple(range(layer.kernel.ndim - 1))
-    return make_alphabet(layer.kernel, setting.bits, setting.alphabet_scalar, setting.radius, axes, setting.keep_zeros)
+    axes = (
+        None
+        if not setting.per_channel
+        else (0, 1)
+        if isinstance(layer, DepthwiseConv2D)
+        else tuple(range(layer.kernel.ndim - 1))
+    )
+    return make_alphabet(
+        layer.kernel,
+        setting.bits,
+        setting.alphabet_scalar,
+        setting.radius,
+        axes,
+        setting.keep_zeros,
+    )
 
 
 def _quantize_layer(layer, setting, alphabet, G, H):
@@ -233,9 +292,21 @@ def _quantize_layer(layer, setting, alphabet, G, H):
     if with_bias:
         weights = np.concatenate([weights, bias[None, None]], axis=1)
     codes = setting.run(weights, G, H, Alphabet(scale, alphabet.top))
-    changes = {"kernel": (alphabet.scale * from_groups(codes[:, : len(codes[0]) - with_bias], layer, conv)).astype(layer.kernel.dtype)}
+    changes = {
+        "kernel": (
+            (
+                alphabet.scale * from_groups(codes[:, : len(codes[0]) - with_bias], layer, conv)
+            ).astype(layer.kernel.dtype)
+        )
+    }
     if setting.quantize_bias:
         bias_alphabet = Alphabet(alphabet.scale.reshape(-1), alphabet.top)
-        bias_codes = codes[0, -1] if with_bias else msq(bias, bias_alphabet, bias == 0 if setting.keep_zeros else None)
+        bias_codes = (
+            codes[0, -1]
+            if with_bias
+            else msq(bias, bias_alphabet, bias == 0 if setting.keep_zeros else None)
+        )
         changes["bias"] = (bias_alphabet.scale * bias_codes).astype(layer.bias.dtype)
-    return layer.replace(**changes, quantization=Quantization(alphabet.scale, setting.bits, setting.quantize_bias))
+    return layer.replace(
+        **changes, quantization=Quantization(alphabet.scale, setting.bits, setting.quantize_bias)
+    )

@@ -1,22 +1,26 @@
-"""The samples on their way through the analog and the quantized network, from one quantized layer to the next."""
+"""The samples on their way through the analog and the quantized network, from one quantized layer
+to the next.
+"""
 
 import math
 from collections import deque
 
 import numpy as np
 
-from ..errors import SampleError
-from ..network import INPUT
+from netreduce.errors import SampleError
+from netreduce.network import INPUT
+
 from .gram import accumulate, total, worth_apart
 from .samples import Budget, Chunks, Samples
 from .threads import in_order
 
 
 class Propagation:
-    """Gram matrices of layer inputs; every layer output is computed once and kept for the layers that still read it.
+    """Gram matrices of layer inputs; every layer output is computed once and kept for the layers
+    that still read it.
 
-    An output is named (layer, quantized): the one of the analog or of the quantized network. Where no layer before it is
-    quantized both agree, and only (layer, False) exists.
+    An output is named (layer, quantized): the one of the analog or of the quantized network. Where
+    no layer before it is quantized both agree, and only (layer, False) exists.
 
     Parameters
     ----------
@@ -25,7 +29,8 @@ class Propagation:
     memory : int
         Bytes of outputs held in memory; the others are in temporary files.
     keep : bool
-        Whether what does not depend on quantized layers (analog outputs, Gram matrices) is kept for the next `start`.
+        Whether what does not depend on quantized layers (analog outputs, Gram matrices) is kept for
+        the next `start`.
     """
 
     def __init__(self, network, samples, memory, keep):
@@ -38,8 +43,15 @@ class Propagation:
                 self.cheap.add(index)
 
     def start(self, selected, with_analog, whole):
-        """Begin with the analog network, to quantize the layers `selected`; whether G is wanted, and whether all of it."""
-        self.layers, self.selected, self.with_analog, self.whole = list(self.network.layers), selected, with_analog, whole
+        """Begin with the analog network, to quantize the layers `selected`; whether G is wanted,
+        and whether all of it.
+        """
+        self.layers, self.selected, self.with_analog, self.whole = (
+            list(self.network.layers),
+            selected,
+            with_analog,
+            whole,
+        )
         self.touched = set()  # layers whose outputs differ between the two networks
         self._drop({output for output in self.outputs if output[1]})
 
@@ -51,21 +63,44 @@ class Propagation:
                 self.touched.add(i)
 
     def gram(self, index, conv, constant):
-        """G and H of the inputs of layer `index`, as `accumulate` gives them; raises SampleError when they are not finite."""
+        """G and H of the inputs of layer `index`, as `accumulate` gives them; raises SampleError
+        when they are not finite.
+        """
         (source,) = self.network.sources[index]
-        inputs = self._output(source, True), self._output(source, False) if self.with_analog else None
+        inputs = (
+            self._output(source, True),
+            self._output(source, False) if self.with_analog else None,
+        )
         key = (index, conv, constant)
         known = None if source in self.touched else self.grams.get(key)
 
-        live = {s for sources in self.network.sources[index:] for s in sources if s < index} - self.cheap
-        kept = {self._output(s, True) for s in live} | ({self._output(s, False) for s in live} if self.with_analog else set())
+        live = {
+            s for sources in self.network.sources[index:] for s in sources if s < index
+        } - self.cheap
+        kept = {self._output(s, True) for s in live} | (
+            {self._output(s, False) for s in live} if self.with_analog else set()
+        )
         last = index == self.selected[-1]
-        new = {output for output in kept - self.outputs.keys() if not last or (self.keep and not output[1])}
+        new = {
+            output
+            for output in kept - self.outputs.keys()
+            if not last or (self.keep and not output[1])
+        }
         old = {output for output in self.outputs.keys() - kept if output[1] or not self.keep}
         layer = self.network.layers[index]
         if known is None:
-            apart = worth_apart(layer, conv, self.samples.chunk_size * math.prod(self.network.shapes[index][:-1]))
-            known = total(self._passes(apart, inputs, new, old, lambda pairs: accumulate(layer, conv, pairs, constant, self.whole)))
+            apart = worth_apart(
+                layer, conv, self.samples.chunk_size * math.prod(self.network.shapes[index][:-1])
+            )
+            known = total(
+                self._passes(
+                    apart,
+                    inputs,
+                    new,
+                    old,
+                    lambda pairs: accumulate(layer, conv, pairs, constant, self.whole),
+                )
+            )
             self._check(index, known)
             if self.keep and source not in self.touched:
                 self.grams[key] = known
@@ -76,19 +111,25 @@ class Propagation:
 
     def _check(self, index, matrices):
         if not all(np.isfinite(matrix).all() for matrix in matrices):
-            raise SampleError(f"{self.network.names[index]}: its inputs overflow on these samples, in the analog or the quantized network")
+            raise SampleError(
+                f"{self.network.names[index]}: its inputs overflow on these samples, in the analog"
+                " or the quantized network"
+            )
 
     def _output(self, layer, quantized):
         return layer, quantized and layer in self.touched
 
     def _passes(self, apart, inputs, new, old, use):
-        """What `use` makes of the outputs named in `inputs`: of each chunk by itself, in threads, or of all, one after the other.
+        """What `use` makes of the outputs named in `inputs`: of each chunk by itself, in threads,
+        or of all, one after the other.
 
         Keeps the `new` outputs and lets go of the `old` ones.
         """
         plan = self._plan({*inputs, *new} - {None})
         self.outputs.update((output, Chunks(self.budget)) for output in new)
-        chunks = enumerate(self.samples if (INPUT, False) in plan else [None] * self.samples.chunk_count)
+        chunks = enumerate(
+            self.samples if (INPUT, False) in plan else [None] * self.samples.chunk_count
+        )
         if apart:
             return in_order(lambda chunk: use([self._step(plan, *chunk, inputs, new, old)]), chunks)
         return [use(self._step(plan, *chunk, inputs, new, old) for chunk in chunks)]
@@ -105,7 +146,9 @@ class Propagation:
         for index, quantized in plan:
             if index != INPUT:
                 layer = (self.layers if quantized else self.network.layers)[index]
-                values[index, quantized] = layer(*(value(self._output(s, quantized)) for s in self.network.sources[index]))
+                values[index, quantized] = layer(
+                    *(value(self._output(s, quantized)) for s in self.network.sources[index])
+                )
         for output in old:
             del self.outputs[output][number]
         for output in new:

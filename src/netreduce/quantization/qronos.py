@@ -1,10 +1,12 @@
 """Qronos: one step that corrects for the quantized inputs, then GPTQ's steps.
 
-S. Zhang, H. Zhang, I. Colbert and R. Saab, Qronos: correcting the past by shaping the future in post-training quantization (2025).
+S. Zhang, H. Zhang, I. Colbert and R. Saab, Qronos: correcting the past by shaping the future in
+post-training quantization (2025).
 
-Step t rounds the w_t that is best for ‖Xw − Σ_{j<t} q_j X̃_j − w_t X̃_t − Σ_{j>t} w_j X̃_j‖ with all others held, and then replaces the
-later weights by the least-squares solution. From the second step on the residual is orthogonal to the inputs that remain, so that these
-are GPTQ's steps on the replaced weights (the paper's efficient form).
+Step t rounds the w_t that is best for ‖Xw − Σ_{j<t} q_j X̃_j − w_t X̃_t − Σ_{j>t} w_j X̃_j‖ with
+all others held, and then replaces the later weights by the least-squares solution. From the second
+step on the residual is orthogonal to the inputs that remain, so that these are GPTQ's steps on the
+replaced weights (the paper's efficient form).
 """
 
 import numpy as np
@@ -27,7 +29,8 @@ def qronos(weights, G, H, alphabet, damping=DAMPING, pruned=None):
         X̃ᵀX and X̃ᵀX̃ of the inputs X of the analog and X̃ of the quantized network.
     alphabet : Alphabet
     damping : float
-        The least-squares problem gets the penalty λ ‖v − w‖², λ = damping · (mean diagonal entry of H), w the analog weights.
+        The least-squares problem gets the penalty λ ‖v − w‖², λ = damping · (mean diagonal entry of
+        H), w the analog weights.
     pruned : ndarray of bool, as weights, optional
         Weights that get code 0.
 
@@ -41,7 +44,14 @@ def qronos(weights, G, H, alphabet, damping=DAMPING, pruned=None):
         if len(live):
             here = np.ix_(live, live)
             zeros = None if pruned is None else pruned[group, live]
-            codes[group, live] = _group(weights[group, live], G[group][here], H[group][here], alphabet.group(group), damping, zeros)
+            codes[group, live] = _group(
+                weights[group, live],
+                G[group][here],
+                H[group][here],
+                alphabet.group(group),
+                damping,
+                zeros,
+            )
     return codes
 
 
@@ -57,4 +67,11 @@ def _group(w, G, H, alphabet, damping, pruned):
     missing = target[1:] - H_damped[1:, :1] * (alphabet.scale * first)
     rest = solve_triangular(R, solve_triangular(R, missing), trans="T")
     F = feedback(R)[None]
-    return np.concatenate([first, walk(rest[None], F, F, alphabet, pruned=None if pruned is None else pruned[None, 1:])[0]])
+    return np.concatenate(
+        [
+            first,
+            walk(rest[None], F, F, alphabet, pruned=None if pruned is None else pruned[None, 1:])[
+                0
+            ],
+        ]
+    )

@@ -1,4 +1,6 @@
-"""Samples in chunks of a fixed size, and layer outputs kept for the next layer: in memory up to a budget, then on disk."""
+"""Samples in chunks of a fixed size, and layer outputs kept for the next layer: in memory up to a
+budget, then on disk.
+"""
 
 import tempfile
 import threading
@@ -6,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..errors import SampleError
+from netreduce.errors import SampleError
 
 CHUNK_BYTES = 1 << 23  # a chunk's largest layer output is about this big
 
@@ -23,17 +25,27 @@ class Samples:
 
     def __init__(self, network, samples):
         if samples is None:
-            raise SampleError("this method learns from samples: an array, or mini-batches that can be iterated again and again; found None")
+            raise SampleError(
+                "this method learns from samples: an array, or mini-batches that can be iterated"
+                " again and again; found None"
+            )
         if not hasattr(samples, "__array__"):
             if not hasattr(samples, "__iter__") and not hasattr(samples, "__getitem__"):
-                raise SampleError(f"samples must be an array or an iterable of mini-batches, found {type(samples).__name__}")
+                raise SampleError(
+                    "samples must be an array or an iterable of mini-batches, found"
+                    f" {type(samples).__name__}"
+                )
             if isinstance(samples, Iterator):
                 raise SampleError(
-                    f"samples are iterated several times, but this {type(samples).__name__} can be iterated just once: "
-                    "pass an array, a list of mini-batches, or an object whose __iter__ starts anew"
+                    f"samples are iterated several times, but this {type(samples).__name__} can be"
+                    " iterated just once: pass an array, a list of mini-batches, or an object"
+                    " whose __iter__ starts anew"
                 )
         self.network, self.samples = network, samples
-        largest = max(int(np.prod(shape)) for shape in (network.input_shape, *network.shapes)) * network.dtype.itemsize
+        largest = (
+            max(int(np.prod(shape)) for shape in (network.input_shape, *network.shapes))
+            * network.dtype.itemsize
+        )
         self.chunk_size = int(np.clip(CHUNK_BYTES // largest, 1, 2048))
         self.count = None
 
@@ -44,13 +56,18 @@ class Samples:
 
     def __iter__(self):
         count = 0
-        for chunk in self._array_chunks() if hasattr(self.samples, "__array__") else self._gathered_chunks():
+        for chunk in (
+            self._array_chunks() if hasattr(self.samples, "__array__") else self._gathered_chunks()
+        ):
             yield chunk.astype(self.network.dtype, copy=False)
             count += len(chunk)
         if count == 0:
             raise SampleError("there are no samples")
         if self.count not in (None, count):
-            raise SampleError(f"the samples gave {self.count} on one iteration and {count} on another: they must be the same every time")
+            raise SampleError(
+                f"the samples gave {self.count} on one iteration and {count} on another: they must"
+                " be the same every time"
+            )
         self.count = count
 
     def _array_chunks(self):
@@ -65,7 +82,10 @@ class Samples:
         waiting, size = [], 0
         for batch in self.samples:
             if not hasattr(batch, "__array__"):
-                raise SampleError(f"a mini-batch must be an array of samples, found {type(batch).__name__}: leave out labels")
+                raise SampleError(
+                    f"a mini-batch must be an array of samples, found {type(batch).__name__}: leave"
+                    " out labels"
+                )
             batch = self.network.check_samples(batch)
             while len(batch):
                 part, batch = np.split(batch, [self.chunk_size - size])
@@ -86,7 +106,8 @@ class Budget:
 
 
 class Chunks:
-    """Chunks of one layer's output by number: in memory while the budget lasts, then in a temporary file.
+    """Chunks of one layer's output by number: in memory while the budget lasts, then in a temporary
+    file.
 
     Several threads may use it, each for chunks of its own.
     """

@@ -6,7 +6,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ..errors import ParameterError
+from netreduce.errors import ParameterError
+
 from .alphabet import RADII, level_count
 from .gpfq import gpfq, gpfq_hard, gpfq_soft
 from .gptq import gptq
@@ -17,7 +18,8 @@ from .spfq import spfq
 
 @dataclass(frozen=True)
 class Method:
-    """How a method is called: function(weights, those of G and H that it needs, alphabet, its own options).
+    """How a method is called: function(weights, those of G and H that it needs, alphabet, its own
+    options).
 
     `whole` says whether it reads all of G, or its lower triangle only.
     """
@@ -59,12 +61,22 @@ class Setting:
 
     def __post_init__(self):
         if self.method not in METHODS:
-            raise ParameterError(f"method must be one of {', '.join(METHODS)}, found {self.method!r}")
+            raise ParameterError(
+                f"method must be one of {', '.join(METHODS)}, found {self.method!r}"
+            )
         level_count(self.bits)
-        if not (isinstance(self.alphabet_scalar, Real) and np.isfinite(self.alphabet_scalar) and self.alphabet_scalar > 0):
-            raise ParameterError(f"alphabet_scalar must be a positive number, found {self.alphabet_scalar!r}")
+        if not (
+            isinstance(self.alphabet_scalar, Real)
+            and np.isfinite(self.alphabet_scalar)
+            and self.alphabet_scalar > 0
+        ):
+            raise ParameterError(
+                f"alphabet_scalar must be a positive number, found {self.alphabet_scalar!r}"
+            )
         if self.radius not in RADII:
-            raise ParameterError(f"radius must be one of {', '.join(map(repr, RADII))}, found {self.radius!r}")
+            raise ParameterError(
+                f"radius must be one of {', '.join(map(repr, RADII))}, found {self.radius!r}"
+            )
         if self.conv not in ("channel", "joint"):
             raise ParameterError(f"conv must be 'channel' or 'joint', found {self.conv!r}")
         if not (isinstance(self.seed, Integral) and self.seed >= 0):
@@ -73,13 +85,17 @@ class Setting:
             value = getattr(self, name)
             if value is not None and name not in METHODS[self.method].options:
                 raise ParameterError(f"method {self.method!r} has no {name}")
-            if value is not None and not (isinstance(value, Real) and np.isfinite(value) and value >= 0):
+            if value is not None and not (
+                isinstance(value, Real) and np.isfinite(value) and value >= 0
+            ):
                 raise ParameterError(f"{name} must be a number not below 0, found {value!r}")
 
     def run(self, weights, G, H, alphabet):
         """Codes by the method, of weights in groups (see `gram`)."""
         method = METHODS[self.method]
-        options = {name: getattr(self, name) for name in method.options if getattr(self, name) is not None}
+        options = {
+            name: getattr(self, name) for name in method.options if getattr(self, name) is not None
+        }
         if "seed" in options:
             options["rng"] = np.random.default_rng(options.pop("seed"))
         if self.keep_zeros:
@@ -88,9 +104,17 @@ class Setting:
         if not (self.activation_order and matrices):
             return method.function(weights, *matrices, alphabet, **options)
         order = np.argsort(-np.diagonal(H, axis1=1, axis2=2), axis=1, kind="stable")[:, :, None]
-        ordered = [np.take_along_axis(np.take_along_axis(matrix, order, 1), order.transpose(0, 2, 1), 2) for matrix in matrices]
+        ordered = [
+            np.take_along_axis(np.take_along_axis(matrix, order, 1), order.transpose(0, 2, 1), 2)
+            for matrix in matrices
+        ]
         if self.keep_zeros:
             options["pruned"] = np.take_along_axis(options["pruned"], order, 1)
         codes = np.empty(weights.shape)
-        np.put_along_axis(codes, order, method.function(np.take_along_axis(weights, order, 1), *ordered, alphabet, **options), 1)
+        np.put_along_axis(
+            codes,
+            order,
+            method.function(np.take_along_axis(weights, order, 1), *ordered, alphabet, **options),
+            1,
+        )
         return codes

@@ -1,7 +1,7 @@
 """Work that is shared among threads; NumPy's and Numba's loops release the GIL.
 
-Meanwhile the BLAS has one thread: two products of matrices at a time, each on one thread, take less time than one after the other on
-both, and their last digits do not depend on the number of threads.
+Meanwhile the BLAS has one thread: two products of matrices at a time, each on one thread, take less
+time than one after the other on both, and their last digits do not depend on the number of threads.
 """
 
 import os
@@ -19,7 +19,11 @@ BLAS = ThreadpoolController().select(user_api="blas")
 def thread_count() -> int:
     """Threads to use: OMP_NUM_THREADS, as the BLAS does, within what Numba allows."""
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(limit), numba.config.NUMBA_NUM_THREADS) if limit.isdigit() and int(limit) > 0 else numba.config.NUMBA_NUM_THREADS
+    return (
+        min(int(limit), numba.config.NUMBA_NUM_THREADS)
+        if limit.isdigit() and int(limit) > 0
+        else numba.config.NUMBA_NUM_THREADS
+    )
 
 
 def in_threads(function: Callable, tasks: int):
@@ -31,7 +35,9 @@ def in_threads(function: Callable, tasks: int):
 
 
 def in_order(function: Callable, items: Iterable) -> Iterator:
-    """function(item) of every item, in their order, one item a thread; the calling thread takes items as threads become free."""
+    """function(item) of every item, in their order, one item a thread; the calling thread takes
+    items as threads become free.
+    """
     threads = thread_count()
     with BLAS.limit(limits=1), ThreadPoolExecutor(threads) as pool:
         running = deque()

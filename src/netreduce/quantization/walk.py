@@ -4,8 +4,9 @@ Step t of a neuron with weights w rounds
 
     z_t = (Σ_{j<t} (G[t, j] w_j − H[t, j] q_j) + G[t, t] w_t) / H[t, t]
 
-With G = X̃ᵀX and H = X̃ᵀX̃ this is the step of GPFQ, ⟨X̃_t, u_{t−1} + w_t X_t⟩ / ‖X̃_t‖². With G = H = F, lower triangular with a unit
-diagonal, it is the error feedback w_t + Σ_{j<t} F[t, j] (w_j − q_j) of GPTQ. Only the lower triangles of G and H are read.
+With G = X̃ᵀX and H = X̃ᵀX̃ this is the step of GPFQ, ⟨X̃_t, u_{t−1} + w_t X_t⟩ / ‖X̃_t‖². With G =
+H = F, lower triangular with a unit diagonal, it is the error feedback w_t + Σ_{j<t} F[t, j] (w_j −
+q_j) of GPTQ. Only the lower triangles of G and H are read.
 """
 
 import numba
@@ -18,7 +19,18 @@ BLOCK = 128  # steps after which the sums over j < t so far are a matrix product
 SLAB = 32  # neurons that walk together, so that what the steps of a block add is in the cache
 
 
-def walk(weights, G, H, alphabet, dead=None, tolerance=0.0, mode=NEAREST, threshold=0.0, uniform=None, pruned=None) -> np.ndarray:
+def walk(
+    weights,
+    G,
+    H,
+    alphabet,
+    dead=None,
+    tolerance=0.0,
+    mode=NEAREST,
+    threshold=0.0,
+    uniform=None,
+    pruned=None,
+) -> np.ndarray:
     """Codes of the quantized weights.
 
     Parameters
@@ -32,8 +44,9 @@ def walk(weights, G, H, alphabet, dead=None, tolerance=0.0, mode=NEAREST, thresh
     tolerance : float
         Where the sum over j < t is smaller in magnitude, w_t itself is rounded.
     mode : int
-        NEAREST; STOCHASTIC: up with the probability that keeps the mean, drawn with `uniform` (as weights, in [0, 1));
-        SOFT, HARD: thresholding before the nearest level, of the alphabet and 0.
+        NEAREST; STOCHASTIC: up with the probability that keeps the mean, drawn with `uniform` (as
+        weights, in [0, 1)); SOFT, HARD: thresholding before the nearest level, of the alphabet and
+        0.
     threshold : float
         Of SOFT and HARD, as a fraction of the alphabet's radius.
     pruned : ndarray of bool, as weights, optional
@@ -70,7 +83,9 @@ def walk(weights, G, H, alphabet, dead=None, tolerance=0.0, mode=NEAREST, thresh
 
 @numba.njit(nogil=True, cache=True)
 def _walk(weights, G, H, dead, scale, rounding, before, codes, levels, start, left):
-    """Steps start, start + 1, ... of neurons left, left + 1, ...; `before` holds what their sums over j get from the weights before those."""
+    """Steps start, start + 1, ... of neurons left, left + 1, ...; `before` holds what their sums
+    over j get from the weights before those.
+    """
     top, tolerance, mode, threshold, uniform, keep_zeros, pruned = rounding
     groups, steps, neurons = before.shape
     w, q, total = np.zeros((steps, SLAB)), np.zeros((steps, SLAB)), np.zeros(SLAB)
@@ -90,7 +105,11 @@ def _walk(weights, G, H, dead, scale, rounding, before, codes, levels, start, le
             for n in range(width):
                 if keep_zeros and pruned[group, t, first + n]:
                     continue
-                z = w[step, n] if abs(total[n]) < tolerance else (total[n] + G[group, t, t] * w[step, n]) / H[group, t, t]
+                z = (
+                    w[step, n]
+                    if abs(total[n]) < tolerance
+                    else (total[n] + G[group, t, t] * w[step, n]) / H[group, t, t]
+                )
                 draw = uniform[group, t, first + n] if mode == STOCHASTIC else 0.0
                 code = _round(z / scale[group, first + n], top, mode, threshold * top, draw)
                 codes[group, t, first + n] = code

@@ -5,7 +5,8 @@ from torch.nn import functional
 
 
 def augment(batch: torch.Tensor, shift: int = 0, flip: bool = False) -> torch.Tensor:
-    """Move every image by up to `shift` pixels either way (edges filled with zeros), and mirror half of them.
+    """Move every image by up to `shift` pixels either way (edges filled with zeros), and mirror
+    half of them.
 
     Parameters
     ----------

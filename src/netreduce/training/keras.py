@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from ..errors import ParameterError
-from ..io.keras_h5 import write_network
-from ..network import Network
-from . import check_training, learning_rates
+from netreduce.errors import ParameterError
+from netreduce.formats.keras_h5 import write_network
+from netreduce.network import Network
+from netreduce.training import check_training, learning_rates
 
 EVALUATION_BATCH = 1000
 
@@ -37,11 +37,18 @@ def train(
     seed: int = 0,
     threads: int | None = None,
 ) -> tuple[Network, list[dict]]:
-    """Train a network to classify images, in float32; parameters, results and errors as of `netreduce.training.torch.train`."""
-    check_training(network, images, labels, optimizer=optimizer, schedule=schedule, augmentation=augmentation)
+    """Train a network to classify images, in float32; parameters, results and errors as of
+    `netreduce.training.torch.train`.
+    """
+    check_training(
+        network, images, labels, optimizer=optimizer, schedule=schedule, augmentation=augmentation
+    )
     check_training(network, validation_images, validation_labels)
     if precision != "float32":
-        raise ParameterError(f"precision must be float32 in Keras, found {precision!r}; framework: torch trains in bfloat16")
+        raise ParameterError(
+            f"precision must be float32 in Keras, found {precision!r}; framework: torch trains in"
+            " bfloat16"
+        )
     if threads is not None:
         _use_threads(threads)
     keras.utils.set_random_seed(seed)
@@ -61,10 +68,15 @@ def train(
             for index in np.split(order, range(batch_size, len(order), batch_size)):
                 descent.learning_rate.assign(next(rates))
                 batch = _augment(images[index], random, **(augmentation or {}))
-                seen += [float(value) for value in step(tf.constant(batch), tf.constant(labels[index], tf.int64))]
+                seen += [
+                    float(value)
+                    for value in step(tf.constant(batch), tf.constant(labels[index], tf.int64))
+                ]
                 progress.update()
             loss, accuracy = (seen / len(images)).tolist()
-            validation_loss, validation_accuracy = _evaluate(model, validation_images, validation_labels)
+            validation_loss, validation_accuracy = _evaluate(
+                model, validation_images, validation_labels
+            )
             history.append(
                 {
                     "epoch": epoch,
@@ -74,7 +86,9 @@ def train(
                     "validation_accuracy": validation_accuracy,
                 }
             )
-            progress.set_postfix(epoch=epoch, loss=f"{loss:.4f}", validation=f"{validation_accuracy:.4f}")
+            progress.set_postfix(
+                epoch=epoch, loss=f"{loss:.4f}", validation=f"{validation_accuracy:.4f}"
+            )
     return from_keras(model, network), history
 
 
@@ -83,7 +97,10 @@ def _use_threads(threads):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
-        raise ParameterError(f"threads: TensorFlow has computed in this process already and takes no other number, found {threads}") from None
+        raise ParameterError(
+            "threads: TensorFlow has computed in this process already and takes no other number,"
+            f" found {threads}"
+        ) from None
 
 
 def to_keras(network: Network) -> keras.Model:
@@ -100,7 +117,9 @@ def from_keras(model: keras.Model, network: Network) -> Network:
     for index, (name, layer) in enumerate(zip(network.names, network.layers, strict=True)):
         fields = layer.arrays()
         if fields:
-            trained[index] = layer.replace(**dict(zip(fields, model.get_layer(name).get_weights(), strict=True)))
+            trained[index] = layer.replace(
+                **dict(zip(fields, model.get_layer(name).get_weights(), strict=True))
+            )
     return network.replace(trained)
 
 
@@ -112,7 +131,10 @@ def _step(model, optimizer, weight_decay):
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
             loss = tf.reduce_mean(losses)
         variables = model.trainable_variables
-        gradients = [gradient + weight_decay * variable for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)]
+        gradients = [
+            gradient + weight_decay * variable
+            for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)
+        ]
         optimizer.apply(gradients, variables)
         return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == y, tf.float32))
 

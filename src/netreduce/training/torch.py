@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..conversion import from_torch, to_torch
-from ..network import Network
-from . import check_training, learning_rates
+from netreduce.formats.torch_module import from_torch, to_torch
+from netreduce.network import Network
+from netreduce.training import check_training, learning_rates
+
 from .augmentation import augment
 
 EVALUATION_BATCH = 1000
@@ -47,10 +48,12 @@ def train(
     schedule : {"none", "cosine", "onecycle"}
         How the learning rate runs, step by step: see `netreduce.training.learning_rates`.
     precision : {"float32", "bfloat16"}
-        Of the products in a training step; weights, their updates and evaluation are float32. Processors with AMX and GPUs take bfloat16 at
-        a multiple of the speed (Kalamkar et al., 2019).
+        Of the products in a training step; weights, their updates and evaluation are float32.
+        Processors with AMX and GPUs take bfloat16 at a multiple of the speed (Kalamkar et al.,
+        2019).
     augmentation : dict, optional
-        {"shift": pixels, "flip": bool}: each image is moved by up to so many pixels either way, and mirrored half of the time.
+        {"shift": pixels, "flip": bool}: each image is moved by up to so many pixels either way, and
+        mirrored half of the time.
     seed : int
         Order of the images, dropout and augmentation.
     threads : int, optional
@@ -63,14 +66,23 @@ def train(
     Network
         After the last epoch.
     list of dict
-        For every epoch: epoch, training_loss, training_accuracy (both as seen during the epoch), validation_loss, validation_accuracy.
+        For every epoch: epoch, training_loss, training_accuracy (both as seen during the epoch),
+        validation_loss, validation_accuracy.
 
     Raises
     ------
     ParameterError, SampleError
         A setting that is not known, images or labels that do not fit the network.
     """
-    check_training(network, images, labels, optimizer=optimizer, schedule=schedule, precision=precision, augmentation=augmentation)
+    check_training(
+        network,
+        images,
+        labels,
+        optimizer=optimizer,
+        schedule=schedule,
+        precision=precision,
+        augmentation=augmentation,
+    )
     check_training(network, validation_images, validation_labels)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -100,7 +112,9 @@ def train(
                 loss.backward()
                 descent.param_groups[0]["lr"] = next(rates)
                 descent.step()
-                seen += torch.stack((loss.detach() * len(target), (logits.detach().argmax(1) == target).sum()))
+                seen += torch.stack(
+                    (loss.detach() * len(target), (logits.detach().argmax(1) == target).sum())
+                )
                 progress.update()
             loss, accuracy = (seen / len(x)).tolist()
             validation_loss, validation_accuracy = _evaluate(model, *validation)
@@ -113,7 +127,9 @@ def train(
                     "validation_accuracy": validation_accuracy,
                 }
             )
-            progress.set_postfix(epoch=epoch, loss=f"{loss:.4f}", validation=f"{validation_accuracy:.4f}")
+            progress.set_postfix(
+                epoch=epoch, loss=f"{loss:.4f}", validation=f"{validation_accuracy:.4f}"
+            )
     return from_torch(model.cpu(), network), history
 
 
@@ -135,4 +151,7 @@ def _optimizer(name, parameters, learning_rate, weight_decay):
 def _evaluate(model, x, y):
     model.eval()
     logits = torch.cat([model(batch) for batch in x.split(EVALUATION_BATCH)])
-    return nn.functional.cross_entropy(logits, y).item(), (logits.argmax(1) == y).double().mean().item()
+    return (
+        nn.functional.cross_entropy(logits, y).item(),
+        (logits.argmax(1) == y).double().mean().item(),
+    )

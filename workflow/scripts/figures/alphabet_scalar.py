@@ -1,14 +1,18 @@
-"""Accuracy over the alphabet scalar, GPFQ against MSQ, a panel for each bit width (the published figure)."""
+"""Accuracy over the alphabet scalar, GPFQ against MSQ, a panel for each bit width (the published
+figure).
+"""
 
 import style
 
-from netreduce import names
+from netreduce.chains import names
 
 
 def main():
     arguments = style.arguments(__doc__, ("sweep", "sweep tables of one model (.csv)"))
     table = style.read(arguments.sweep)
-    pair = [method for method in ("gpfq", "msq") if method in set(table.method)] or list(table.method.unique())
+    pair = [method for method in ("gpfq", "msq") if method in set(table.method)] or list(
+        table.method.unique()
+    )
     table = table[table.method.isin(pair)]
     widths = sorted(table.bits.unique())
 
@@ -16,20 +20,35 @@ def main():
     analog = 100 * table.analog_test_accuracy.iloc[0]
     for axes, bits in zip(panels, widths, strict=True):
         for method in pair:
-            rows = table[(table.bits == bits) & (table.method == method)].sort_values("alphabet_scalar")
-            axes.plot(rows.alphabet_scalar, 100 * rows.test_accuracy, label=style.method_name(method), **style.method_style(method))
+            rows = table[(table.bits == bits) & (table.method == method)].sort_values(
+                "alphabet_scalar"
+            )
+            axes.plot(
+                rows.alphabet_scalar,
+                100 * rows.test_accuracy,
+                label=style.method_name(method),
+                **style.method_style(method),
+            )
             best = rows.loc[rows.validation_accuracy.idxmax()]
             axes.plot(best.alphabet_scalar, 100 * best.test_accuracy, **style.RING)
         axes.axhline(analog, **style.ANALOG)
         axes.set_title(names.bits_name(bits), loc="left", fontweight="bold")
-    style.accuracy_rows(panels, [[*(100 * table.test_accuracy[table.bits == bits]), analog] for bits in widths])
+    style.accuracy_rows(
+        panels, [[*(100 * table.test_accuracy[table.bits == bits]), analog] for bits in widths]
+    )
     style.integer_axis(panels[0].xaxis)
     figure.supxlabel("alphabet scalar", fontsize=9.5)
     figure.supylabel("test accuracy (%)", fontsize=9.5)
     handles, labels = panels[0].get_legend_handles_labels()
     chosen = style.plt.Line2D([], [], **style.RING)
     line = style.plt.Line2D([], [], **style.ANALOG)
-    figure.legend([*handles, line, chosen], [*labels, "analog", "best on validation"], loc="outside upper center", ncols=4, handlelength=2.6)
+    figure.legend(
+        [*handles, line, chosen],
+        [*labels, "analog", "best on validation"],
+        loc="outside upper center",
+        ncols=4,
+        handlelength=2.6,
+    )
     style.save(figure, arguments.output)
 
 

@@ -1,8 +1,10 @@
-"""Accuracy over the bit width for every quantization method, each at the alphabet scalar that is best on validation."""
+"""Accuracy over the bit width for every quantization method, each at the alphabet scalar that is
+best on validation.
+"""
 
 import style
 
-from netreduce import names
+from netreduce.chains import names
 
 
 def main():
@@ -18,8 +20,12 @@ def main():
     for method in methods:
         rows = best[best.method == method].sort_values("bits")
         accuracy = 100 * rows.test_accuracy.to_numpy()
-        axes.plot([widths.index(bits) for bits in rows.bits], accuracy, **style.method_style(method))
-        ends.append((0, accuracy[0], style.method_name(method), style.method_style(method)["color"]))
+        axes.plot(
+            [widths.index(bits) for bits in rows.bits], accuracy, **style.method_style(method)
+        )
+        ends.append(
+            (0, accuracy[0], style.method_name(method), style.method_style(method)["color"])
+        )
     axes.hlines(analog, 0, len(widths) - 1, **style.ANALOG)
     ends.append((0, analog, "analog", style.INK))
     axes.set_xlim(-0.45, len(widths) - 1 + 0.12)

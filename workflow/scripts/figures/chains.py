@@ -1,15 +1,19 @@
-"""Heat map of the chains: a row for the techniques around the quantizer, a column for the quantizer; accuracy in colour, size below it."""
+"""Heat map of the chains: a row for the techniques around the quantizer, a column for the
+quantizer; accuracy in colour, size below it.
+"""
 
 import numpy as np
 import style
 
-from netreduce import names
+from netreduce.chains import names
 
 PLACE, NONE = "quantizer", "no quantizer"
 
 
 def split(chain):
-    """A chain as (row, column): the column is its first quantizer, the row its steps in words with PLACE instead of that one."""
+    """A chain as (row, column): the column is its first quantizer, the row its steps in words with
+    PLACE instead of that one.
+    """
     words, column = [], NONE
     for step in names.steps(chain):
         if column == NONE and step.technique.family == "quantization":
@@ -21,12 +25,16 @@ def split(chain):
 
 
 def table(chains):
-    """Rows, columns and {(row, column): chain}: what stands around the quantizers, without a quantizer and with those that others stand around."""
+    """Rows, columns and {(row, column): chain}: what stands around the quantizers, without a
+    quantizer and with those that others stand around.
+    """
     parts = {chain: split(chain) for chain in chains}
     quantized = [part for part in parts.values() if part[1] != NONE]
     combined = [part for part in quantized if len(part[0]) > 1] or quantized
     columns = [NONE, *dict.fromkeys(column for _, column in combined)]
-    rows = list(dict.fromkeys(row for row, column in quantized if column in columns)) or [row for row, _ in parts.values()]
+    rows = list(dict.fromkeys(row for row, column in quantized if column in columns)) or [
+        row for row, _ in parts.values()
+    ]
     without = {row: tuple(word for word in row if word != PLACE) for row in rows}
     cells = {}
     for chain, (words, column) in parts.items():
@@ -41,7 +49,10 @@ def main():
     measured = style.read(arguments.comparison).query("model == @arguments.model")
     points = style.over_seeds(measured, "accuracy", "entropy_bytes").set_index("chain")
     rows, columns, chains = table(points.index)
-    cells = {place: (100 * points.accuracy[chain], points.entropy_bytes[chain]) for place, chain in chains.items()}
+    cells = {
+        place: (100 * points.accuracy[chain], points.entropy_bytes[chain])
+        for place, chain in chains.items()
+    }
     error = np.full((len(rows), len(columns)), np.nan)
     for (row, column), (accuracy, _) in cells.items():
         error[rows.index(row), columns.index(column)] = np.log10(max(100 - accuracy, 0.05))
@@ -57,7 +68,10 @@ def main():
         text = {"ha": "center", "va": "center", "color": "white" if dark else style.INK}
         axes.text(j, i - 0.16, f"{accuracy:.2f} %", fontsize=8, **text)
         axes.text(j, i + 0.22, f"{size / 1000:,.0f} kB", fontsize=6.5, **text)
-    axes.set_xticks(range(len(columns)), [column.replace(" ", "\n", 1).replace(", ", "\n") for column in columns])
+    axes.set_xticks(
+        range(len(columns)),
+        [column.replace(" ", "\n", 1).replace(", ", "\n") for column in columns],
+    )
     axes.set_yticks(range(len(rows)), [" → ".join(row) or "analog" for row in rows])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)

@@ -1,14 +1,18 @@
-"""Neurons of each layer and the equivalence classes that lumping finds among them: exact, and as the published program counts them."""
+"""Neurons of each layer and the equivalence classes that lumping finds among them: exact, and as
+the published program counts them.
+"""
 
 import style
 
-from netreduce import names
+from netreduce.chains import names
 
 PUBLISHED = {"color": "white", "edgecolor": style.VERMILION, "hatch": "/////", "linewidth": 0.6}
 
 
 def draw(axes, table, networks):
-    """Bars for one layer, a row for each network; where there are several models, their mean with a whisker from the least to the most."""
+    """Bars for one layer, a row for each network; where there are several models, their mean with a
+    whisker from the least to the most.
+    """
     neurons = table.neurons.max()
     for place, network in enumerate(networks):
         rows = table[table.network == network]
@@ -21,11 +25,31 @@ def draw(axes, table, networks):
         for offset, (counts, label, look) in zip((-0.18, 0.18), bars, strict=False):
             axes.barh(place + offset, counts.mean(), 0.26, label=label, **look)
             if counts.min() < counts.max():
-                axes.hlines(place + offset, counts.min(), counts.max(), color=style.INK, linewidth=0.8)
+                axes.hlines(
+                    place + offset, counts.min(), counts.max(), color=style.INK, linewidth=0.8
+                )
             text = f"{counts.mean():.1f}".removesuffix(".0")
-            axes.annotate(text, (neurons, place + offset), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5)
-        axes.vlines(rows.neurons_after.mean(), place - 0.42, place + 0.42, color=style.INK, linewidth=1.6, label="left after lumping")
-    axes.set_title(f"{names.layer_name(table.layer.iloc[0])}: {neurons:.0f} neurons", loc="left", fontweight="bold")
+            axes.annotate(
+                text,
+                (neurons, place + offset),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+            )
+        axes.vlines(
+            rows.neurons_after.mean(),
+            place - 0.42,
+            place + 0.42,
+            color=style.INK,
+            linewidth=1.6,
+            label="left after lumping",
+        )
+    axes.set_title(
+        f"{names.layer_name(table.layer.iloc[0])}: {neurons:.0f} neurons",
+        loc="left",
+        fontweight="bold",
+    )
     axes.set_yticks(range(len(networks)), [names.network_name(network) for network in networks])
     axes.set_ylim(len(networks) - 0.45, -0.55)
     axes.set_xlim(0, neurons * 1.18)
@@ -39,7 +63,9 @@ def legend(figure, panels):
     """One legend above all panels: neurons, classes, what is left."""
     found = {}
     for axes in panels:
-        found |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        found |= {
+            label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
     order = sorted(found, key=lambda label: ("left" in label, "classes" in label, label))
     figure.supxlabel("neurons", fontsize=9.5)
     figure.legend([found[label] for label in order], order, loc="outside upper center", ncols=4)

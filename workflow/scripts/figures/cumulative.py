@@ -2,7 +2,7 @@
 
 import style
 
-from netreduce import names
+from netreduce.chains import names
 
 
 def main():
@@ -17,17 +17,32 @@ def main():
     for axes, bits in zip(panels, widths, strict=True):
         for method in methods:
             rows = table[(table.bits == bits) & (table.method == method)].sort_values("position")
-            axes.plot([0, *rows.position], [analog, *(100 * rows.test_accuracy)], label=style.method_name(method), **style.method_style(method))
+            axes.plot(
+                [0, *rows.position],
+                [analog, *(100 * rows.test_accuracy)],
+                label=style.method_name(method),
+                **style.method_style(method),
+            )
         axes.axhline(analog, **style.ANALOG)
         axes.set_title(names.bits_name(bits), loc="left", fontweight="bold")
-        axes.set_xticks(range(len(layers) + 1), ["none", *(f"+ {names.layer_name(layer)}" for layer in layers)])
+        axes.set_xticks(
+            range(len(layers) + 1), ["none", *(f"+ {names.layer_name(layer)}" for layer in layers)]
+        )
         style.slant(axes, len(layers) > 3)
-    style.accuracy_rows(panels, [[*(100 * table.test_accuracy[table.bits == bits]), analog] for bits in widths])
+    style.accuracy_rows(
+        panels, [[*(100 * table.test_accuracy[table.bits == bits]), analog] for bits in widths]
+    )
     figure.supxlabel("layers quantized", fontsize=9.5)
     figure.supylabel("test accuracy (%)", fontsize=9.5)
     handles, labels = panels[0].get_legend_handles_labels()
     line = style.plt.Line2D([], [], **style.ANALOG)
-    figure.legend([*handles, line], [*labels, "analog"], loc="outside upper center", ncols=len(labels) + 1, handlelength=2.6)
+    figure.legend(
+        [*handles, line],
+        [*labels, "analog"],
+        loc="outside upper center",
+        ncols=len(labels) + 1,
+        handlelength=2.6,
+    )
     style.save(figure, arguments.output)
 
 

@@ -1,11 +1,13 @@
-"""Accuracy over size of every technique and chain, with the Pareto front: mean over the seeds, bars from the worst to the best of them."""
+"""Accuracy over size of every technique and chain, with the Pareto front: mean over the seeds, bars
+from the worst to the best of them.
+"""
 
 from itertools import pairwise
 
 import style
 from style import BLUE, GREEN, INK, MUTED, ORANGE, PINK, SKY, VERMILION
 
-from netreduce import names
+from netreduce.chains import names
 
 FAMILIES = {
     "analog": (INK, "o"),
@@ -43,10 +45,15 @@ def main():
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     table = style.read(arguments.comparison).query("model == @arguments.model")
     points = style.over_seeds(table, "accuracy", "entropy_bytes")
-    points = points.assign(kilobytes=points.entropy_bytes / 1000, percent=100 * points.accuracy, family=points.chain.map(family))
+    points = points.assign(
+        kilobytes=points.entropy_bytes / 1000,
+        percent=100 * points.accuracy,
+        family=points.chain.map(family),
+    )
     points = points.sort_values(["kilobytes", "percent"], ascending=[True, False], kind="stable")
     front = points[points.percent > points.percent.cummax().shift(fill_value=0)]
-    # Networks far worse than the analog one would push all others together: they are drawn hollow at the lower edge.
+    # Networks far worse than the analog one would push all others together: they are drawn hollow
+    # at the lower edge.
     edge = 100 - max(REACH * (100 - points.percent[points.chain == "analog"].iloc[0]), 2)
     points = points.assign(shown=points.percent.clip(lower=edge), far=points.percent < edge)
 
@@ -56,9 +63,21 @@ def main():
         rows = points[points.family == name]
         if len(rows):
             near = rows[~rows.far]
-            axes.vlines(near.kilobytes, (100 * near.lowest).clip(lower=edge), 100 * near.highest, color=color, linewidth=0.7, alpha=0.7)
+            axes.vlines(
+                near.kilobytes,
+                (100 * near.lowest).clip(lower=edge),
+                100 * near.highest,
+                color=color,
+                linewidth=0.7,
+                alpha=0.7,
+            )
             for part, face in ((near, color), (rows[rows.far], "white")):
-                look = {"color": color, "markerfacecolor": face, "markeredgecolor": "white" if face == color else color, "markeredgewidth": 0.6}
+                look = {
+                    "color": color,
+                    "markerfacecolor": face,
+                    "markeredgecolor": "white" if face == color else color,
+                    "markeredgewidth": 0.6,
+                }
                 axes.plot(part.kilobytes, part.shown, marker, markersize=5.5, **look)
     axes.set_xscale("log")
     axes.set_xlim(points.kilobytes.min() / 1.7, points.kilobytes.max() * 1.9)
@@ -66,22 +85,40 @@ def main():
     axes.set_ylabel("test accuracy (%)")
     style.log_ticks(axes.xaxis)
     style.accuracy_axis(axes, [*points.shown, *(100 * points.highest[~points.far])])
-    axes.set_ylim(top=100 + style.PERFECT - (100 + style.PERFECT - axes.get_ylim()[1]) / 1.25)  # room for labels
+    axes.set_ylim(
+        top=100 + style.PERFECT - (100 + style.PERFECT - axes.get_ylim()[1]) / 1.25
+    )  # room for labels
     used = {name: look for name, look in FAMILIES.items() if (points.family == name).any()}
-    handles = [style.plt.Line2D([], [], color=color, marker=marker, linestyle="none", markersize=5.5) for color, marker in used.values()]
+    handles = [
+        style.plt.Line2D([], [], color=color, marker=marker, linestyle="none", markersize=5.5)
+        for color, marker in used.values()
+    ]
     figure.legend(handles, used, loc="outside upper center", ncols=len(used), handlelength=1)
 
     # The front gets its labels first, then the long ones, for which it is hardest to find room.
-    rest = points.drop(front.index).sort_values("chain", key=lambda chains: -chains.map(names.chain_name).str.len(), kind="stable")
+    rest = points.drop(front.index).sort_values(
+        "chain", key=lambda chains: -chains.map(names.chain_name).str.len(), kind="stable"
+    )
     ordered = style.pd.concat([points.loc[front.index], rest])
     texts = [
-        names.chain_name(chain) + (f" ({percent:.1f} %)" if far else "") for chain, percent, far in ordered[["chain", "percent", "far"]].to_numpy()
+        names.chain_name(chain) + (f" ({percent:.1f} %)" if far else "")
+        for chain, percent, far in ordered[["chain", "percent", "far"]].to_numpy()
     ]
     colors = [FAMILIES[name][0] for name in ordered.family]
     corners = list(zip(front.kilobytes, front.percent, strict=True))
-    steps = [corners[0], *(point for (_, y), (x, top) in pairwise(corners) for point in ((x, y), (x, top)))]
-    bars = [[(x, max(100 * low, edge)), (x, 100 * high)] for x, low, high in points.loc[~points.far, ["kilobytes", "lowest", "highest"]].to_numpy()]
-    style.place_labels(axes, merged(zip(ordered.kilobytes, ordered.shown, texts, colors, strict=True)), lines=[steps, *bars])
+    steps = [
+        corners[0],
+        *(point for (_, y), (x, top) in pairwise(corners) for point in ((x, y), (x, top))),
+    ]
+    bars = [
+        [(x, max(100 * low, edge)), (x, 100 * high)]
+        for x, low, high in points.loc[~points.far, ["kilobytes", "lowest", "highest"]].to_numpy()
+    ]
+    style.place_labels(
+        axes,
+        merged(zip(ordered.kilobytes, ordered.shown, texts, colors, strict=True)),
+        lines=[steps, *bars],
+    )
     style.save(figure, arguments.output)
 
 

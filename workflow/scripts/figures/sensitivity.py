@@ -1,8 +1,10 @@
-"""Accuracy lost when a single layer is quantized and all others stay analog, a panel for each bit width."""
+"""Accuracy lost when a single layer is quantized and all others stay analog, a panel for each bit
+width.
+"""
 
 import style
 
-from netreduce import names
+from netreduce.chains import names
 
 
 def main():
@@ -20,9 +22,14 @@ def main():
             if place % 2:
                 axes.axhspan(place - 0.5, place + 0.5, color="#f5f5f5", linewidth=0, zorder=0)
             for i, method in enumerate(methods):
-                rows = table[(table.bits == bits) & (table.layer == layer) & (table.method == method)]
+                rows = table[
+                    (table.bits == bits) & (table.layer == layer) & (table.method == method)
+                ]
                 y = place + (i - (len(methods) - 1) / 2) * 0.8 / len(methods)
-                mark = style.method_style(method) | {"linestyle": "none", "label": style.method_name(method) if place == 0 else None}
+                mark = style.method_style(method) | {
+                    "linestyle": "none",
+                    "label": style.method_name(method) if place == 0 else None,
+                }
                 axes.hlines(y, 0, rows.lost, color=mark["color"], linewidth=1)
                 axes.plot(rows.lost, [y] * len(rows), **mark)
         axes.axvline(0, color=style.INK, linewidth=0.6)

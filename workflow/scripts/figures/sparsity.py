@@ -1,19 +1,25 @@
-"""Accuracy over the share of weights that stay different from zero, for every pruning technique: mean over the seeds."""
+"""Accuracy over the share of weights that stay different from zero, for every pruning technique:
+mean over the seeds.
+"""
 
 import re
 
 import style
 
-from netreduce import names
+from netreduce.chains import names
 
 FAMILIES = ("pruning", "factorization")
 NUMBER = r"=[\d.]+"
 
 
 def short(texts):
-    """The first name as it is, and of the others what differs where that is one word: NNrelief 0.8, 0.95."""
+    """The first name as it is, and of the others what differs where that is one word: NNrelief 0.8,
+    0.95.
+    """
     words = [text.split(" ") for text in texts]
-    differ = [place for place, column in enumerate(zip(*words, strict=False)) if len(set(column)) > 1]
+    differ = [
+        place for place, column in enumerate(zip(*words, strict=False)) if len(set(column)) > 1
+    ]
     if len(differ) != 1 or len(set(map(len, words))) > 1:
         return texts
     return [texts[0], *(row[differ[0]].strip(",") for row in words[1:])]
@@ -25,9 +31,14 @@ def main():
     points = style.over_seeds(table, "accuracy", "nonzero_weights")
     analog = points.set_index("chain").loc["analog"]
     points["kept"] = 100 * points.nonzero_weights / analog.nonzero_weights
-    single = [steps[0] if len(steps) == 1 and steps[0].technique.family in FAMILIES else None for steps in map(names.steps, points.chain)]
+    single = [
+        steps[0] if len(steps) == 1 and steps[0].technique.family in FAMILIES else None
+        for steps in map(names.steps, points.chain)
+    ]
     pruned = points.assign(step=single).dropna(subset="step")
-    pruned["series"] = [re.sub(NUMBER, "=", str(step)) for step in pruned.step]  # one line where only numbers differ
+    pruned["series"] = [
+        re.sub(NUMBER, "=", str(step)) for step in pruned.step
+    ]  # one line where only numbers differ
 
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 3.1))
     axes.axhline(100 * analog.accuracy, **style.ANALOG)
@@ -35,20 +46,36 @@ def main():
     for index, (_, rows) in enumerate(pruned.groupby("series", sort=False)):
         rows = rows.sort_values("kept")
         look = style.series_style(index)
-        axes.vlines(rows.kept, 100 * rows.lowest, 100 * rows.highest, color=look["color"], linewidth=0.7)
+        axes.vlines(
+            rows.kept, 100 * rows.lowest, 100 * rows.highest, color=look["color"], linewidth=0.7
+        )
         axes.plot(rows.kept, 100 * rows.accuracy, **look | {"markersize": 5})
         lines.append(list(zip(rows.kept, 100 * rows.accuracy, strict=True)))
         texts = short([names.step_name(step) for step in rows.step])
-        labels += [(row.kept, 100 * row.accuracy, text, look["color"]) for row, text in zip(rows.itertuples(), texts, strict=True)]
+        labels += [
+            (row.kept, 100 * row.accuracy, text, look["color"])
+            for row, text in zip(rows.itertuples(), texts, strict=True)
+        ]
     axes.set_xscale("log")
     axes.set_xlim(min([10, *pruned.kept]) / 1.6, 120)
     style.log_ticks(axes.xaxis)
     axes.set_xlabel("weights different from zero (% of those of the analog network)")
     axes.set_ylabel("test accuracy (%)")
-    style.accuracy_axis(axes, 100 * style.pd.concat([pruned.lowest, pruned.highest, style.pd.Series([analog.accuracy])]))
+    style.accuracy_axis(
+        axes,
+        100 * style.pd.concat([pruned.lowest, pruned.highest, style.pd.Series([analog.accuracy])]),
+    )
     left = axes.get_xlim()[0]
-    axes.annotate("analog", (left, 100 * analog.accuracy), xytext=(4, 3), textcoords="offset points", fontsize=7.5)
-    style.place_labels(axes, labels, lines=[*lines, [(left, 100 * analog.accuracy), (120, 100 * analog.accuracy)]])
+    axes.annotate(
+        "analog",
+        (left, 100 * analog.accuracy),
+        xytext=(4, 3),
+        textcoords="offset points",
+        fontsize=7.5,
+    )
+    style.place_labels(
+        axes, labels, lines=[*lines, [(left, 100 * analog.accuracy), (120, 100 * analog.accuracy)]]
+    )
     style.save(figure, arguments.output)
 
 

@@ -1,6 +1,7 @@
 """One look for all figures: type, colours, names, axes of accuracy, labels that do not overlap.
 
-Colours are Okabe and Ito's, safe for the colour-blind. Every series also has a marker and a line style of its own, for print in grey.
+Colours are Okabe and Ito's, safe for the colour-blind. Every series also has a marker and a line
+style of its own, for print in grey.
 """
 
 import argparse
@@ -17,13 +18,20 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from netreduce import cli
+from netreduce.chains.techniques import TECHNIQUES
+from netreduce.cli.exits import run_script
 from netreduce.files import replacing
-from netreduce.techniques import TECHNIQUES
 
 WIDTH = 6.1  # inches: the text width of the thesis, so that type in figures has its nominal size
 INK, MUTED, FAINT = "#1a1a1a", "#6f6f6f", "#d9d9d9"
-BLUE, ORANGE, GREEN, VERMILION, PINK, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+BLUE, ORANGE, GREEN, VERMILION, PINK, SKY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+)
 SERIES = [
     (BLUE, "-", "o"),
     (ORANGE, "--", "s"),
@@ -32,11 +40,26 @@ SERIES = [
     (PINK, (0, (5, 1, 1, 1, 1, 1)), "v"),
     (SKY, ":", "P"),
 ]
-ANALOG = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2))}  # the line at the analog accuracy
-RING = {"linestyle": "none", "marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.8}  # a choice
-ANGLES = np.deg2rad([0, 45, -45, 90, -90, 22.5, -22.5, 67.5, -67.5, 180, 135, -135, 112.5, -112.5, 157.5, -157.5])  # of labels, best first
+ANALOG = {
+    "color": INK,
+    "linewidth": 0.9,
+    "linestyle": (0, (4, 2)),
+}  # the line at the analog accuracy
+RING = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 9,
+    "markerfacecolor": "none",
+    "markeredgecolor": INK,
+    "markeredgewidth": 0.8,
+}  # a choice
+ANGLES = np.deg2rad(
+    [0, 45, -45, 90, -90, 22.5, -22.5, 67.5, -67.5, 180, 135, -135, 112.5, -112.5, 157.5, -157.5]
+)  # of labels, best first
 TICK_DISTANCE = 11  # points: ticks closer than this would overlap
-PERFECT = 0.01  # percent: the error that 100 % is drawn at on an axis that is logarithmic in the error
+PERFECT = (
+    0.01  # percent: the error that 100 % is drawn at on an axis that is logarithmic in the error
+)
 METHODS = [name for name, technique in TECHNIQUES.items() if technique.family == "quantization"]
 
 sns.set_theme(
@@ -83,7 +106,9 @@ sns.set_theme(
 
 
 def arguments(description, *tables, model=False):
-    """Parse the arguments of a figure: its tables, the model where a table holds several, the output."""
+    """Parse the arguments of a figure: its tables, the model where a table holds several, the
+    output.
+    """
     parser = argparse.ArgumentParser(description=description)
     for name, text in tables:
         parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=text)
@@ -95,14 +120,24 @@ def arguments(description, *tables, model=False):
 
 def read(paths):
     """Tables in one frame; bit widths and names of networks stay text."""
-    return pd.concat([pd.read_csv(path, dtype={"network": str}) for path in paths], ignore_index=True)
+    return pd.concat(
+        [pd.read_csv(path, dtype={"network": str}) for path in paths], ignore_index=True
+    )
 
 
 def over_seeds(table, *measures):
-    """One row for each chain: the mean of every measure over the seeds, and the lowest and highest of the first measure."""
+    """One row for each chain: the mean of every measure over the seeds, and the lowest and highest
+    of the first measure.
+    """
     groups = table.groupby("chain", sort=False)
     first = groups[measures[0]]
-    return pd.DataFrame({**{measure: groups[measure].mean() for measure in measures}, "lowest": first.min(), "highest": first.max()}).reset_index()
+    return pd.DataFrame(
+        {
+            **{measure: groups[measure].mean() for measure in measures},
+            "lowest": first.min(),
+            "highest": first.max(),
+        }
+    ).reset_index()
 
 
 def save(figure, path):
@@ -114,7 +149,7 @@ def save(figure, path):
 
 def run(function):
     """Run a figure's script."""
-    cli.main(function)
+    run_script(function)
 
 
 def method_style(method):
@@ -125,17 +160,30 @@ def method_style(method):
 def series_style(index):
     """Line style of series number `index`."""
     color, line, marker = SERIES[index % len(SERIES)]
-    return {"color": color, "linestyle": line, "marker": marker, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    return {
+        "color": color,
+        "linestyle": line,
+        "marker": marker,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
+    }
 
 
 def network_styles(names):
-    """Line styles of a network at several bit widths: black for the analog one, darker for more bits."""
+    """Line styles of a network at several bit widths: black for the analog one, darker for more
+    bits.
+    """
     bits = [name for name in names if name != "analog"]
     shades = sns.color_palette("viridis", len(bits) + 1)[:-1][::-1]
-    styles = {"analog": {"color": INK, "linestyle": "-", "marker": "o"}} if "analog" in names else {}
+    styles = (
+        {"analog": {"color": INK, "linestyle": "-", "marker": "o"}} if "analog" in names else {}
+    )
     for name, shade, (_, line, marker) in zip(bits, shades, (SERIES * len(bits))[1:], strict=False):
         styles[name] = {"color": shade, "linestyle": line, "marker": marker}
-    return {name: {**style, "markeredgecolor": "white", "markeredgewidth": 0.5} for name, style in styles.items()}
+    return {
+        name: {**style, "markeredgecolor": "white", "markeredgewidth": 0.5}
+        for name, style in styles.items()
+    }
 
 
 def method_name(method):
@@ -143,20 +191,34 @@ def method_name(method):
 
 
 def accuracy_axis(axes, values):
-    """Make y (percent) logarithmic in the error, so that 10 % and 98 % are both legible, with limits that hold all values and round ticks."""
+    """Make y (percent) logarithmic in the error, so that 10 % and 98 % are both legible, with
+    limits that hold all values and round ticks.
+    """
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
     error = 100 - values + PERFECT
     low, high = error.min() / 1.25, min(error.max() * 1.2, 100 + PERFECT)
-    axes.set_yscale("function", functions=(lambda y: -np.log10(np.clip(100 - y + PERFECT, 1e-6, None)), lambda z: 100 + PERFECT - 10.0 ** (-z)))
+    axes.set_yscale(
+        "function",
+        functions=(
+            lambda y: -np.log10(np.clip(100 - y + PERFECT, 1e-6, None)),
+            lambda z: 100 + PERFECT - 10.0 ** (-z),
+        ),
+    )
     axes.set_ylim(100 + PERFECT - high, 100 + PERFECT - low)
     if high / low > 6:
-        digits = (1, 3) if high / low > 300 else (1, 2, 5) if high / low > 15 else (1, 1.5, 2, 3, 5, 7)
+        digits = (
+            (1, 3) if high / low > 300 else (1, 2, 5) if high / low > 15 else (1, 1.5, 2, 3, 5, 7)
+        )
         ticks = [100, *(100 - digit * 10.0**power for power in range(-1, 3) for digit in digits)]
     else:
-        step = next(step for step in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if high - low <= 7 * step)
+        step = next(
+            step for step in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if high - low <= 7 * step
+        )
         ticks = step * np.arange(0, 100 / step + 1)
-    ticks = sorted(round(tick, 6) for tick in ticks if 100 - high <= tick <= min(100 - low + PERFECT, 100))
+    ticks = sorted(
+        round(tick, 6) for tick in ticks if 100 - high <= tick <= min(100 - low + PERFECT, 100)
+    )
     axes.yaxis.set_major_locator(FixedLocator(_apart(axes, ticks[::-1])))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
@@ -177,7 +239,11 @@ def accuracy_rows(panels, values):
     """The same for panels of which each row shares its axis; `values` holds those of each panel."""
     rows = {}
     for axes, here in zip(panels, values, strict=True):
-        first = next(other for other in panels if other is axes or axes.get_shared_y_axes().joined(axes, other))
+        first = next(
+            other
+            for other in panels
+            if other is axes or axes.get_shared_y_axes().joined(axes, other)
+        )
         rows.setdefault(first, []).extend(here)
     for first, here in rows.items():
         accuracy_axis(first, here)
@@ -188,7 +254,9 @@ def integer_axis(axis):
 
 
 def log_ticks(axis):
-    """Ticks 1, 2, 5, 10, ..., over many decades the powers of ten, written as plain numbers. Call it when the limits are final."""
+    """Ticks 1, 2, 5, 10, ..., over many decades the powers of ten, written as plain numbers. Call
+    it when the limits are final.
+    """
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,), numticks=20))
     axis.set_minor_locator(NullLocator())
@@ -204,12 +272,16 @@ def slant(axes, wanted):
 
 
 def panels(number, columns, height, **keywords):
-    """A grid over the text width, of so many columns if that leaves no cell empty. Returns the figure and the panels in reading order."""
+    """A grid over the text width, of so many columns if that leaves no cell empty. Returns the
+    figure and the panels in reading order.
+    """
     columns = columns + 1 if number % columns and number > columns else columns
     rows = int(np.ceil(number / columns))
     columns = int(np.ceil(number / rows))
     width = WIDTH if columns > 1 else min(WIDTH, 4.6)
-    figure, grid = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, **keywords)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(width, height * rows), squeeze=False, **keywords
+    )
     flat = list(grid.flat)
     for spare in flat[number:]:
         spare.remove()
@@ -222,14 +294,18 @@ def panels(number, columns, height, **keywords):
 def label_lines(axes, labels, side="right", gap=1.15, shift=6):
     """Write names at line ends, beside (x, y), moved apart vertically so that none overlaps.
 
-    `labels` are (x, y, text, color) in data coordinates. Call it when the limits of the axes are final.
+    `labels` are (x, y, text, color) in data coordinates. Call it when the limits of the axes are
+    final.
     """
     if not labels:
         return
     axes.figure.draw_without_rendering()
     size = plt.rcParams["legend.fontsize"]
     step = size * gap * axes.figure.dpi / 72
-    points = sorted(((*axes.transData.transform((x, y)), x, y, text, color) for x, y, text, color in labels), key=lambda point: point[1])
+    points = sorted(
+        ((*axes.transData.transform((x, y)), x, y, text, color) for x, y, text, color in labels),
+        key=lambda point: point[1],
+    )
     heights = spread([point[1] for point in points], step, *axes.bbox.intervaly)
     for height, (_, at, x, y, text, color) in zip(heights, points, strict=True):
         axes.annotate(
@@ -246,7 +322,9 @@ def label_lines(axes, labels, side="right", gap=1.15, shift=6):
 
 
 def spread(positions, step, low, high):
-    """Sorted positions moved apart to at least `step`, as little as possible, and kept within [low, high] if they fit."""
+    """Sorted positions moved apart to at least `step`, as little as possible, and kept within [low,
+    high] if they fit.
+    """
     groups = [[position, [position]] for position in positions]  # centre, wanted positions
 
     def centre(wanted):
@@ -263,14 +341,20 @@ def spread(positions, step, low, high):
                 break
         else:
             break
-    return [middle + step * (i - (len(wanted) - 1) / 2) for middle, wanted in groups for i in range(len(wanted))]
+    return [
+        middle + step * (i - (len(wanted) - 1) / 2)
+        for middle, wanted in groups
+        for i in range(len(wanted))
+    ]
 
 
 def place_labels(axes, labels, lines=(), size=7.5):
-    """Write names beside points where they cover neither one another nor a point, with a thin line to points that end up further away.
+    """Write names beside points where they cover neither one another nor a point, with a thin line
+    to points that end up further away.
 
-    `labels` are (x, y, text, color) in data coordinates, the most important first; `lines` are sequences of (x, y) to keep clear as well.
-    A label for which there is no room is left out; returns the texts left out. Call it when the limits of the axes are final.
+    `labels` are (x, y, text, color) in data coordinates, the most important first; `lines` are
+    sequences of (x, y) to keep clear as well. A label for which there is no room is left out;
+    returns the texts left out. Call it when the limits of the axes are final.
     """
     axes.figure.draw_without_rendering()
     point = axes.figure.dpi / 72
@@ -280,7 +364,11 @@ def place_labels(axes, labels, lines=(), size=7.5):
     for line in lines:
         for start, end in pairwise(axes.transData.transform(line)):
             taken = np.vstack([taken, _boxes(start, end, point)])
-    ways = [(radius, np.array([np.cos(angle), np.sin(angle)])) for radius in (5, 8, 12, 17, 23, 30, 38, 48, 60, 75) for angle in ANGLES]
+    ways = [
+        (radius, np.array([np.cos(angle), np.sin(angle)]))
+        for radius in (5, 8, 12, 17, 23, 30, 38, 48, 60, 75)
+        for angle in ANGLES
+    ]
     omitted = []
     for (x, y, text, color), mark in zip(labels, marks, strict=True):
         probe = axes.annotate(text, (x, y), fontsize=size)
@@ -294,13 +382,37 @@ def place_labels(axes, labels, lines=(), size=7.5):
                 nearest = np.clip(mark, box[:2], box[2:])
                 start = mark + (nearest - mark) * min(1, 5 * point / np.hypot(*(nearest - mark)))
                 own = np.vstack([own, _boxes(start, nearest, point / 4)])
-            if (box[:2] >= frame[:2]).all() and (box[2:] <= frame[2:]).all() and not _overlap(own, taken):
+            if (
+                (box[:2] >= frame[:2]).all()
+                and (box[2:] <= frame[2:]).all()
+                and not _overlap(own, taken)
+            ):
                 taken = np.vstack([taken, own])
-                look = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": size, "color": color}
-                axes.annotate(text, (x, y), xytext=(center - mark) / point, linespacing=1.05, **look)
+                look = {
+                    "textcoords": "offset points",
+                    "ha": "center",
+                    "va": "center",
+                    "fontsize": size,
+                    "color": color,
+                }
+                axes.annotate(
+                    text, (x, y), xytext=(center - mark) / point, linespacing=1.05, **look
+                )
                 if radius > 8:
-                    arrow = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.4, "shrinkA": 0, "shrinkB": 3}
-                    axes.annotate("", (x, y), xytext=(nearest - mark) / point, textcoords="offset points", arrowprops=arrow)
+                    arrow = {
+                        "arrowstyle": "-",
+                        "color": MUTED,
+                        "linewidth": 0.4,
+                        "shrinkA": 0,
+                        "shrinkB": 3,
+                    }
+                    axes.annotate(
+                        "",
+                        (x, y),
+                        xytext=(nearest - mark) / point,
+                        textcoords="offset points",
+                        arrowprops=arrow,
+                    )
                 break
         else:
             omitted.append(text)
@@ -317,4 +429,6 @@ def _boxes(start, end, reach):
 def _overlap(boxes, others):
     """Whether any of the boxes touches any of the others."""
     boxes = boxes[:, None]
-    return bool(((boxes[..., :2] < others[:, 2:]) & (boxes[..., 2:] > others[:, :2])).all(axis=-1).any())
+    return bool(
+        ((boxes[..., :2] < others[:, 2:]) & (boxes[..., 2:] > others[:, :2])).all(axis=-1).any()
+    )

@@ -1,32 +1,51 @@
-"""What approximate lumping keeps and costs over its tolerance: neurons, test accuracy, certified bound; before and after quantization."""
+"""What approximate lumping keeps and costs over its tolerance: neurons, test accuracy, certified
+bound; before and after quantization.
+"""
 
 import style
 
-from netreduce import names
+from netreduce.chains import names
 
-COLUMNS = {"lump first, then quantize": ("lump", "lump-quantize"), "quantize first, then lump": ("quantize-lump",)}
+COLUMNS = {
+    "lump first, then quantize": ("lump", "lump-quantize"),
+    "quantize first, then lump": ("quantize-lump",),
+}
 ROWS = {"neurons_kept": "neurons (%)", "test_accuracy": "accuracy (%)", "bound": "bound"}
 
 
 def main():
-    arguments = style.arguments(__doc__, ("tolerance", "lumping over its tolerance for one model (.csv)"))
+    arguments = style.arguments(
+        __doc__, ("tolerance", "lumping over its tolerance for one model (.csv)")
+    )
     table = style.read(arguments.tolerance)
-    table = table.assign(neurons_kept=100 * table.neurons_kept / table.neurons, test_accuracy=100 * table.test_accuracy)
-    columns = {title: table[table.order.isin(orders)] for title, orders in COLUMNS.items() if table.order.isin(orders).any()}
+    table = table.assign(
+        neurons_kept=100 * table.neurons_kept / table.neurons,
+        test_accuracy=100 * table.test_accuracy,
+    )
+    columns = {
+        title: table[table.order.isin(orders)]
+        for title, orders in COLUMNS.items()
+        if table.order.isin(orders).any()
+    }
     networks = list(dict.fromkeys(table.network))
     looks = style.network_styles(networks)
 
-    figure, grid = style.plt.subplots(3, len(columns), figsize=(style.WIDTH, 4), squeeze=False, sharex=True, sharey="row")
+    figure, grid = style.plt.subplots(
+        3, len(columns), figsize=(style.WIDTH, 4), squeeze=False, sharex=True, sharey="row"
+    )
     for column, (title, rows) in enumerate(columns.items()):
         for axes, measure in zip(grid[:, column], ROWS, strict=True):
             for name in networks:
-                # Neurons kept and bound belong to the lumping, so quantization afterwards does not change them.
+                # Neurons kept and bound belong to the lumping, so quantization afterwards does not
+                # change them.
                 if measure != "test_accuracy" and name != "analog" and title.startswith("lump"):
                     continue
                 line = rows[rows.network == name].sort_values("tolerance")
                 if measure == "bound":
                     line = line[line.bound > 0]
-                axes.plot(line.tolerance, line[measure], label=names.network_name(name), **looks[name])
+                axes.plot(
+                    line.tolerance, line[measure], label=names.network_name(name), **looks[name]
+                )
         grid[0, column].set_title(title, loc="left", fontweight="bold")
         grid[-1, column].set_xlabel("tolerance")
     for axes, text in zip(grid[:, 0], ROWS.values(), strict=True):
@@ -36,7 +55,9 @@ def main():
     if len(bounds):
         middle = (bounds.min() * bounds.max()) ** 0.5
         grid[2, 0].set_yscale("log")
-        grid[2, 0].set_ylim(min(bounds.min() / 1.5, middle / 4), max(bounds.max() * 1.5, middle * 4))  # a decade at least, to have a tick
+        grid[2, 0].set_ylim(
+            min(bounds.min() / 1.5, middle / 4), max(bounds.max() * 1.5, middle * 4)
+        )  # a decade at least, to have a tick
     grid[2, 0].yaxis.set_minor_locator(style.NullLocator())
     grid[0, 0].set_ylim(0, 106)
     figure.align_ylabels(grid[:, 0])

@@ -23,7 +23,9 @@ def main():
             style.log_ticks(axes.yaxis)
         else:
             axes.set_ylabel("accuracy (%)")
-            style.accuracy_axis(axes, 100 * history[["training_accuracy", "validation_accuracy"]].to_numpy().ravel())
+            style.accuracy_axis(
+                axes, 100 * history[["training_accuracy", "validation_accuracy"]].to_numpy().ravel()
+            )
         style.label_lines(axes, ends)
     style.save(figure, arguments.output)
 

@@ -1,4 +1,6 @@
-"""Distribution of the weights of each layer before quantization (grey area) and after it (bars on the levels), a column for each bit width."""
+"""Distribution of the weights of each layer before quantization (grey area) and after it (bars on
+the levels), a column for each bit width.
+"""
 
 import argparse
 import re
@@ -7,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import style
 
-from netreduce import names
-from netreduce.io import load
+from netreduce.chains import names
+from netreduce.formats import load
 
 PAGE = 8.2  # inches: the most that a figure may take of a page
 
@@ -16,35 +18,67 @@ PAGE = 8.2  # inches: the most that a figure may take of a page
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--analog", type=Path, required=True, help="analog network (.h5)")
-    parser.add_argument("--quantized", type=Path, nargs="+", required=True, help="its quantized networks, <model>_<bits>bit.h5")
+    parser.add_argument(
+        "--quantized",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="its quantized networks, <model>_<bits>bit.h5",
+    )
     parser.add_argument("--output", type=Path, required=True, help="where the figure goes (.svg)")
     arguments = parser.parse_args()
 
     analog = load(arguments.analog)
-    quantized = {float(re.search(r"_([\d.]+)bit", path.name)[1]): load(path) for path in arguments.quantized}
+    quantized = {
+        float(re.search(r"_([\d.]+)bit", path.name)[1]): load(path) for path in arguments.quantized
+    }
     quantized = dict(sorted(quantized.items()))
-    layers = [index for index, layer in enumerate(analog.layers) if getattr(layer, "kernel", None) is not None]
+    layers = [
+        index
+        for index, layer in enumerate(analog.layers)
+        if getattr(layer, "kernel", None) is not None
+    ]
 
     height = min(1.1 * len(layers) + 0.6, PAGE)
-    figure, grid = style.plt.subplots(len(layers), len(quantized), figsize=(style.WIDTH, height), squeeze=False, sharex="row", sharey=True)
+    figure, grid = style.plt.subplots(
+        len(layers),
+        len(quantized),
+        figsize=(style.WIDTH, height),
+        squeeze=False,
+        sharex="row",
+        sharey=True,
+    )
     for row, index in zip(grid, layers, strict=True):
         weights = analog.layers[index].kernel.ravel()
-        reach = max(np.quantile(np.abs(weights), 0.995), *(np.abs(network.layers[index].kernel).max() for network in quantized.values()))
+        reach = max(
+            np.quantile(np.abs(weights), 0.995),
+            *(np.abs(network.layers[index].kernel).max() for network in quantized.values()),
+        )
         edges = np.linspace(-1.12 * reach, 1.12 * reach, 61)
         density, _ = np.histogram(weights, edges)
         for axes, (bits, network) in zip(row, quantized.items(), strict=True):
-            # Both are drawn relative to their highest value: a density and shares of levels have no common unit.
+            # Both are drawn relative to their highest value: a density and shares of levels have no
+            # common unit.
             axes.stairs(density / density.max(), edges, fill=True, color="#cfcfcf", linewidth=0)
             levels, counts = np.unique(network.layers[index].kernel, return_counts=True)
-            # An even number of levels has no zero among them: there, zeros are the weights of inputs that are never different from zero.
+            # An even number of levels has no zero among them: there, zeros are the weights of
+            # inputs that are never different from zero.
             dead = (levels == 0) & (bits != names.TERNARY)
             for shown, color in ((~dead, style.BLUE), (dead, style.VERMILION)):
-                axes.vlines(levels[shown], 0, counts[shown] / counts.max(), color=color, linewidth=max(1.2, 9 / len(levels)))
+                axes.vlines(
+                    levels[shown],
+                    0,
+                    counts[shown] / counts.max(),
+                    color=color,
+                    linewidth=max(1.2, 9 / len(levels)),
+                )
             axes.set_yticks([])
             axes.grid(visible=False)
             axes.spines["left"].set_visible(False)
             axes.xaxis.set_major_locator(style.MaxNLocator(nbins=3, symmetric=True))
-        row[0].set_ylabel(names.layer_name(analog.names[index]), rotation=0, ha="right", va="center")
+        row[0].set_ylabel(
+            names.layer_name(analog.names[index]), rotation=0, ha="right", va="center"
+        )
     for axes, bits in zip(grid[0], quantized, strict=True):
         axes.set_title(names.bits_name(bits), fontweight="bold")
     figure.supxlabel("weight", fontsize=9.5)

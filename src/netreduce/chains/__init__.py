@@ -1,0 +1,3 @@
+"""Chains of reduction techniques: the table of techniques, the steps of a chain, and how both are
+called.
+"""

@@ -1,0 +1,40 @@
+"""How figures, tables and the thesis call things: bit widths, layers, steps and chains."""
+
+from .steps import Step, parse_path
+
+TERNARY = 1.58
+
+
+def bits_name(bits) -> str:
+    """ternary, 2 bits, 3 bits, ..."""
+    return "ternary" if float(bits) == TERNARY else f"{float(bits):g} bits"
+
+
+def network_name(name: str | float) -> str:
+    """Name of a network in a table: analog, its bit width, or its chain in words."""
+    return bits_name(name) if str(name)[0].isdigit() else chain_name(name)
+
+
+def layer_name(layer: str) -> str:
+    """dense_1 → dense 1."""
+    return layer.replace("_", " ")
+
+
+def step_name(step: Step) -> str:
+    """A step of a chain: GPFQ 4 bits, exact lumping, NNrelief 0.95."""
+    if step.technique.family == "quantization":
+        bits = step.parameters["bits"]
+        return step.label.replace(f" {bits}", f" {bits_name(bits)}", 1)
+    if step.parameters == {"tolerance": 0}:
+        return f"exact {step.technique.title.lower()}"
+    return step.label
+
+
+def steps(chain: str) -> tuple[Step, ...]:
+    """The steps of a chain's path; none for the analog network."""
+    return () if chain == "analog" else parse_path(chain)
+
+
+def chain_name(chain: str) -> str:
+    """A chain's path in words: NNrelief 0.95 → GPFQ 4 bits."""
+    return " → ".join(map(step_name, steps(chain))) or chain

@@ -1,0 +1,151 @@
+"""The table of reduction techniques.
+
+A technique is a function from a Network to a Network. `TECHNIQUES` says for each name which
+function it is and which parameters it takes; whatever lists, sweeps, draws or reports techniques
+reads this table, so a new technique is one module and one line here.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from numbers import Real
+
+REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a technique.
+
+    Attributes
+    ----------
+    allowed : str
+        What is allowed, in words, for messages.
+    accepts : callable
+        Whether a value is allowed.
+    default : object
+        REQUIRED for a parameter without default.
+    """
+
+    allowed: str
+    accepts: Callable[[object], bool]
+    default: object = REQUIRED
+
+
+def is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _integer(low, default):
+    return Parameter(
+        f"a whole number from {low}",
+        lambda value: is_number(value) and value == int(value) and value >= low,
+        default,
+    )
+
+
+def _choice(*values):
+    return Parameter(" or ".join(values), lambda value: value in values, values[0])
+
+
+FLAG = Parameter("true or false", lambda value: isinstance(value, bool), True)
+FRACTION = Parameter("a number in (0, 1]", lambda value: is_number(value) and 0 < value <= 1)
+TOLERANCE = Parameter("a number in [0, 1)", lambda value: is_number(value) and 0 <= value < 1, 0)
+BITS = Parameter(
+    "1.58 (ternary) or a whole number from 2 to 8",
+    lambda value: is_number(value) and value in (1.58, *range(2, 9)),
+)
+SCALAR = Parameter(
+    "a positive number, or best (chosen on the validation images)",
+    lambda value: value == "best" or (is_number(value) and value > 0),
+    "best",
+)
+
+
+@dataclass(frozen=True)
+class Technique:
+    """One line of the table.
+
+    Attributes
+    ----------
+    title : str
+        Name in tables and figures.
+    family : {"quantization", "lumping", "pruning", "factorization", "folding"}
+        Techniques of a family are drawn alike.
+    function : str
+        "module:function". It is called as function(network, **parameters), and gets besides those
+        of these arguments that it names: `samples` (training images), `training` and `validation`
+        (pairs of images and labels), `seed`. It returns a Network, or an object with a Network as
+        its attribute `network`.
+    parameters : mapping of str to Parameter
+        The first one is the one that `name: value` sets.
+    fixed : mapping
+        Arguments that the line itself sets; None for `samples` withholds them from a function that
+        could do without.
+    analog : bool
+        Whether it needs floating-point weights, so that it cannot follow a quantizer.
+    """
+
+    title: str
+    family: str
+    function: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    analog: bool = False
+
+    @property
+    def module(self) -> str:
+        """Module that holds the function."""
+        return self.function.partition(":")[0]
+
+    def load(self) -> Callable:
+        """The function itself."""
+        return getattr(import_module(self.module), self.function.partition(":")[2])
+
+
+def _quantizer(title, method):
+    parameters = {"bits": BITS, "alphabet_scalar": SCALAR, "conv": _choice("channel", "joint")}
+    return Technique(
+        title,
+        "quantization",
+        "netreduce.quantization.validated:quantize_validated",
+        parameters,
+        {"method": method},
+        analog=True,
+    )
+
+
+def _pruner(title, method, **parameters):
+    return Technique(
+        title,
+        "pruning",
+        "netreduce.pruning:prune",
+        {"fraction": FRACTION, **parameters, "fold": FLAG},
+        {"method": method},
+    )
+
+
+TECHNIQUES = {
+    "gpfq": _quantizer("GPFQ", "gpfq"),
+    "msq": _quantizer("MSQ", "msq"),
+    "gptq": _quantizer("GPTQ", "gptq"),
+    "qronos": _quantizer("Qronos", "qronos"),
+    "spfq": _quantizer("SPFQ", "spfq"),
+    "lump": Technique(
+        "Lumping", "lumping", "netreduce.lumping:lump", {"tolerance": TOLERANCE}, {"samples": None}
+    ),
+    "nnrelief": _pruner("NNrelief", "nnrelief", iterations=_integer(1, 1), epochs=_integer(0, 0)),
+    "magnitude": _pruner("Magnitude", "magnitude", scope=_choice("global", "layer")),
+    "structured": _pruner("Structured", "structured"),
+    "lowrank": Technique(
+        "Low rank",
+        "factorization",
+        "netreduce.factorization:lowrank",
+        {"fraction": FRACTION},
+        analog=True,
+    ),
+    "fold_batch_norm": Technique(
+        "Fold batch norm", "folding", "netreduce.folding:fold_batch_norm", analog=True
+    ),
+}

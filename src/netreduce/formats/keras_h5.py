@@ -1,0 +1,87 @@
+"""Keras networks in one HDF5 file (.h5), as Keras 1 to 3 write and read them: the configuration as
+JSON, weights by layer.
+
+Weight files (`save_weights`, those of keras.applications) are read as well, given the architecture.
+"""
+
+import json
+import mmap
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from netreduce.errors import ModelFileError
+from netreduce.files import replacing
+from netreduce.network import Network
+from netreduce.network.architectures import template
+
+from .guard import reading
+from .hdf5 import ArrayReader, check_heaps, is_quantized, write_array, write_quantization
+from .keras_config import build_network, config_of_network, keras_order, parse_json, parse_model
+from .keras_store import WeightsByClass, WeightsByName, WeightsInOrder, fill, layers_in_keras_order
+
+KERAS_VERSION = "2.15.0"  # the form in which files are written
+DATASETS = {"mean": "moving_mean", "variance": "moving_variance"}
+
+
+def read_network(path: Path, architecture=None) -> Network:
+    """Read a Keras .h5 file; `architecture` is used for files of weights only."""
+    with reading(path), h5py.File(path, "r") as file:
+        with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            check_heaps(content)
+        reader = ArrayReader(file, path.stat().st_size)
+        config = file.attrs.get("model_config")
+        if config is None:
+            return _read_weights(reader, architecture)
+        model = parse_model(parse_json(config, "model_config"))
+        return reader.quantized(build_network(model, WeightsByName(reader, "model_weights")))
+
+
+def write_network(network: Network, path: Path) -> None:
+    """Write a Keras .h5 file, whole or not at all."""
+    config = json.dumps(config_of_network(network))
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        weights = file.create_group("model_weights")
+        for group in (file, weights):
+            group.attrs["keras_version"] = KERAS_VERSION
+            group.attrs["backend"] = "tensorflow"
+        file.attrs["model_config"] = config
+        layers = {
+            network.names[i]: network.layers[i]
+            for i in keras_order(network.sources)
+            if network.layers[i].arrays()
+        }
+        weights.attrs["layer_names"] = np.array([name.encode() for name in layers], dtype="S")
+        for name, layer in layers.items():
+            group = weights.create_group(name)
+            arrays = {
+                f"{name}/{DATASETS.get(field, field)}:0": array
+                for field, array in layer.arrays().items()
+            }
+            group.attrs["weight_names"] = np.array(
+                [array_path.encode() for array_path in arrays], dtype="S"
+            )
+            for array_path, array in arrays.items():
+                write_array(group, array_path, array, is_quantized(layer))
+        write_quantization(file, network)
+
+
+def _read_weights(reader, architecture):
+    if architecture is None:
+        raise ModelFileError(
+            "the file holds weights but no model_config: an architecture must say what they are"
+        )
+    network = template(architecture)
+    if "layers" in reader.file:  # save_weights of Keras 3
+        return fill(network, WeightsByClass(reader, layers_in_keras_order(network)))
+    weights = WeightsInOrder(reader)
+    expected = [
+        name for name, layer in zip(network.names, network.layers, strict=True) if layer.arrays()
+    ]
+    if len(weights.groups) != len(expected):
+        raise ModelFileError(
+            f"found weights of {len(weights.groups)} layers ({', '.join(weights.groups)}), expected"
+            f" {len(expected)}"
+        )
+    return fill(network, weights)

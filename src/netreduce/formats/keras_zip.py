@@ -1,0 +1,98 @@
+"""Keras 3 networks (.keras): an archive of the configuration (config.json) and the weights
+(model.weights.h5).
+"""
+
+import io
+import json
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import h5py
+
+from netreduce.errors import ModelFileError
+from netreduce.files import replacing
+from netreduce.network import Network
+
+from .guard import reading
+from .hdf5 import (
+    FREE_BYTES,
+    LARGEST_RATIO,
+    ArrayReader,
+    check_heaps,
+    is_quantized,
+    write_array,
+    write_quantization,
+)
+from .keras_config import build_network, config_of_network, keras_order, parse_json, parse_model
+from .keras_store import WeightsByClass, groups_by_class, layers_in_keras_order
+
+METADATA = {"keras_version": "3.0.0"}
+MODULES = {"Sequential": "keras", "Functional": "keras.src.models.functional"}
+FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def read_network(path: Path) -> Network:
+    """Read a .keras file."""
+    with reading(path), zipfile.ZipFile(path) as archive:
+        config = parse_json(_member(archive, "config.json", path), "config.json")
+        weights = _member(archive, "model.weights.h5", path)
+        model = parse_model(config)
+        check_heaps(weights)
+        with h5py.File(io.BytesIO(weights), "r") as file:
+            reader = ArrayReader(file, len(weights))
+            return reader.quantized(
+                build_network(model, WeightsByClass(reader, model.keras_layers))
+            )
+
+
+def write_network(network: Network, path: Path) -> None:
+    """Write a .keras file, whole or not at all."""
+    config = config_of_network(network)
+    members = {
+        "metadata.json": json.dumps(METADATA).encode(),
+        "config.json": (
+            json.dumps(
+                {"module": MODULES[config["class_name"]], **config, "registered_name": None}
+            ).encode()
+        ),
+        "model.weights.h5": _weights(network),
+    }
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), content)
+
+
+def _weights(network):
+    content = io.BytesIO()
+    groups = groups_by_class(layers_in_keras_order(network))
+    with h5py.File(content, "w") as file:
+        file.create_group("vars")
+        for index in keras_order(network.sources):
+            layer = network.layers[index]
+            variables = file.create_group(f"{groups[network.names[index]]}/vars")
+            for i, array in enumerate(layer.arrays().values()):
+                write_array(variables, str(i), array, is_quantized(layer))
+        write_quantization(file, network)
+    return content.getvalue()
+
+
+def _member(archive, name, path):
+    """Content of one member; nothing is ever unpacked to disk."""
+    for member in archive.namelist():
+        if (
+            member.startswith(("/", "\\"))
+            or ".." in PurePosixPath(member.replace("\\", "/")).parts
+            or member.count(":")
+        ):
+            raise ModelFileError(f"the archive has a member outside of itself, {member!r}")
+    if archive.namelist().count(name) != 1:
+        raise ModelFileError(
+            f"the archive must hold {name} once, found {', '.join(archive.namelist()) or 'nothing'}"
+        )
+    size = archive.getinfo(name).file_size
+    if size > FREE_BYTES + LARGEST_RATIO * path.stat().st_size:
+        raise ModelFileError(f"{name} claims {size:,} bytes in a file of {path.stat().st_size:,}")
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ModelFileError(f"{name} is damaged ({error})") from None

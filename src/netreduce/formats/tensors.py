@@ -1,0 +1,251 @@
+"""Networks as named tensors in PyTorch's orientation: what a state_dict holds.
+
+Dense kernels are transposed, convolution kernels go from (rows, columns, inputs, outputs) to
+(outputs, inputs, rows, columns), and what follows a Flatten is reordered, since PyTorch flattens
+images channel by channel.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from netreduce.errors import ModelFileError, UnsupportedLayerError
+from netreduce.network import INPUT, Network
+from netreduce.network.layers import (
+    Activation,
+    Add,
+    BatchNormalization,
+    Concatenate,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+)
+
+NORM_ROLES = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
+COUNTER = "num_batches_tracked"  # means nothing at inference
+
+
+def to_tensors(network: Network) -> dict[str, np.ndarray]:
+    """The parameters of a network by state_dict name (dense_1.weight, conv2d_1.bias,
+    batch_normalization_1.running_mean, …).
+    """
+    orders = _feature_orders(network)
+    return {
+        f"{name}.{role}": np.ascontiguousarray(array)
+        for name, layer, (order, *_) in zip(network.names, network.layers, orders, strict=True)
+        for role, array in _roles(layer, order).items()
+    }
+
+
+def from_tensors(
+    tensors: Mapping[str, np.ndarray],
+    template: Network,
+    flat: bool = False,
+    labels: Mapping[str, str] | None = None,
+) -> Network:
+    """A network with the template's layers and these parameters.
+
+    Tensors of other names are matched in order: the first module to the first layer with
+    parameters, and so on, by their roles weight, bias, running_mean and running_var. A layer that
+    feeds batch normalization may lack its bias.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        In the order of the state_dict.
+    template : Network
+    flat : bool
+        Whether the tensors have lost their shapes.
+    labels : mapping of str to str, optional
+        What messages call the tensors.
+
+    Raises
+    ------
+    ModelFileError
+        Tensors that do not fit: names them, the shape found and the shape expected.
+    """
+    labels = {name: f"tensor {name!r}" for name in tensors} | dict(labels or {})
+    orders = _feature_orders(template)
+    found = _matched(tensors, template)
+    layers = {}
+    for index, (name, layer) in enumerate(zip(template.names, template.layers, strict=True)):
+        order = orders[index][0]
+        arrays = {}
+        for role, expected in _roles(layer, order).items():
+            key = found.get(f"{name}.{role}")
+            arrays[role] = (
+                np.zeros(expected.shape, np.float32)
+                if key is None
+                else _fitted(tensors[key], expected.shape, flat, labels[key])
+            )
+        if arrays:
+            layers[index] = _with_roles(layer, arrays, order)
+    return template.replace(layers)
+
+
+def _roles(layer, order):
+    """The layer's parameters by their role in PyTorch, as views where possible; `order` is that of
+    its input features.
+    """
+    match layer:
+        case Dense():
+            kernel = layer.kernel if order is None else layer.kernel[order]
+            return {"weight": kernel.T, "bias": layer.bias}
+        case Conv2D():
+            return {"weight": layer.kernel.transpose(3, 2, 0, 1), "bias": layer.bias}
+        case DepthwiseConv2D():
+            rows, columns = layer.kernel.shape[:2]
+            return {
+                "weight": layer.kernel.reshape(rows, columns, 1, -1).transpose(3, 2, 0, 1),
+                "bias": layer.bias,
+            }
+        case BatchNormalization():
+            arrays = layer.arrays()
+            return {
+                role: arrays[field] if order is None else arrays[field][order]
+                for role, field in NORM_ROLES.items()
+            }
+    return {}
+
+
+def _with_roles(layer, arrays, order):
+    match layer:
+        case BatchNormalization():
+            return layer.replace(
+                **{field: _unordered(arrays[role], order) for role, field in NORM_ROLES.items()}
+            )
+        case Dense():
+            kernel = _unordered(arrays["weight"].T, order)
+        case _:
+            kernel = arrays["weight"].transpose(2, 3, 1, 0).reshape(layer.kernel.shape)
+    return layer.replace(
+        kernel=np.ascontiguousarray(kernel), bias=arrays["bias"], quantization=None
+    )
+
+
+def _unordered(array, order):
+    if order is None:
+        return array
+    result = np.empty_like(array)
+    result[order] = array
+    return result
+
+
+def _feature_orders(network):
+    """For every layer, the order of its inputs' features in PyTorch: at place i stands feature
+    order[i] of ours; None where they agree.
+    """
+    orders = {INPUT: None}
+    shapes = {INPUT: network.input_shape, **dict(enumerate(network.shapes))}
+    result = []
+    for index, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=True)):
+        inputs = [orders[source] for source in sources]
+        result.append(inputs)
+        match layer:
+            case Flatten() if len(shapes[sources[0]]) == 3:
+                shape = shapes[sources[0]]
+                orders[index] = np.arange(np.prod(shape)).reshape(shape).transpose(2, 0, 1).ravel()
+                if shape[2] == 1 or shape[:2] == (1, 1):
+                    orders[index] = None
+            case Flatten() | BatchNormalization() | Activation() | Dropout():
+                orders[index] = inputs[0]
+            case Add():
+                if any(
+                    not np.array_equal(order, inputs[0])
+                    for order in inputs
+                    if order is not inputs[0]
+                ):
+                    raise UnsupportedLayerError(
+                        f"{network.names[index]} adds features that PyTorch has in different orders"
+                    )
+                orders[index] = inputs[0]
+            case Concatenate() if any(order is not None for order in inputs):
+                sizes = [shapes[source][0] for source in sources]
+                parts = [
+                    np.arange(size) if order is None else order
+                    for size, order in zip(sizes, inputs, strict=True)
+                ]
+                orders[index] = np.concatenate(
+                    [
+                        part + offset
+                        for part, offset in zip(parts, np.cumsum([0, *sizes]), strict=False)
+                    ]
+                )
+            case _:
+                orders[index] = None
+    return result
+
+
+def _matched(tensors, template):
+    """For every tensor the template needs, the name of the tensor found; a bias that may be missing
+    has none.
+    """
+    needed = {
+        name: tuple(_roles(layer, None))
+        for name, layer in zip(template.names, template.layers, strict=True)
+        if layer.arrays()
+    }
+    expected = {f"{name}.{role}" for name, roles in needed.items() for role in roles}
+    names = [name for name in tensors if not name.endswith(COUNTER)]
+    if set(names) == expected:
+        return {name: name for name in names}
+    modules = {}
+    for name in names:
+        module, _, role = name.rpartition(".")
+        modules.setdefault(module, []).append(role)
+    if len(modules) == len(needed):
+        pairs = list(zip(modules.items(), needed.items(), strict=True))
+        if all(
+            _fits(roles, layer, layer_roles, template) for (_, roles), (layer, layer_roles) in pairs
+        ):
+            return {
+                f"{layer}.{role}": f"{module}.{role}" if module else role
+                for (module, roles), (layer, _) in pairs
+                for role in roles
+            }
+    raise ModelFileError(_misfit(names, expected, needed))
+
+
+def _fits(roles, layer, layer_roles, template):
+    missing = set(layer_roles) - set(roles)
+    readers = template.readers(template.names.index(layer))
+    optional = (
+        {"bias"}
+        if readers and all(isinstance(template.layers[i], BatchNormalization) for i in readers)
+        else set()
+    )
+    return set(roles) <= set(layer_roles) and missing <= optional
+
+
+def _misfit(names, expected, needed):
+    wanted = [f"{name}.{role}" for name, roles in needed.items() for role in roles]
+    missing = [name for name in wanted if name not in set(names)]
+    extra = [name for name in names if name not in expected]
+    if len(missing) < len(wanted):
+        parts = [
+            f"{word} {', '.join(found)}"
+            for word, found in (("missing", missing), ("not expected", extra))
+            if found
+        ]
+        return f"the tensors do not fit the architecture: {'; '.join(parts)}"
+    return (
+        f"found {len(names)} tensors ({', '.join(names)}) that do not match the {len(wanted)}"
+        f" expected ({', '.join(wanted)})"
+    )
+
+
+def _fitted(array, shape, flat, label):
+    if flat and array.size != np.prod(shape):
+        raise ModelFileError(
+            f"{label}: found {array.size} values, expected {np.prod(shape)} (shape {shape})"
+        )
+    if not flat and array.shape != shape:
+        raise ModelFileError(f"{label}: found shape {array.shape}, expected {shape}")
+    if not np.isfinite(array).all():
+        raise ModelFileError(
+            f"{label}: found {np.count_nonzero(~np.isfinite(array))} values that are NaN or"
+            " infinite"
+        )
+    return array.reshape(shape)

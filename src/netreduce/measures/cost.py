@@ -1,0 +1,123 @@
+"""What a network costs: parameters, operations and true sizes. Deterministic: latency is measured
+elsewhere.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from netreduce.network import Network
+from netreduce.network.layers import BatchNormalization, Layer
+
+from .packing import pack
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer with parameters costs; fields as in `Cost`."""
+
+    name: str
+    parameters: int
+    nonzeros: int
+    weights: int
+    nonzero_weights: int
+    neurons: int
+    macs: int
+    nonzero_macs: int
+    levels: int | None
+    bits_per_weight: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs.
+
+    Attributes
+    ----------
+    parameters, nonzeros : int
+        All stored numbers (kernels, biases, batch normalization), and those that are not zero.
+    weights, nonzero_weights : int
+        The same of the kernels alone.
+    neurons : int
+        Neurons of dense layers and output channels of convolutions, outputs included.
+    macs, nonzero_macs : int
+        Multiply-accumulate operations for one sample, and those whose weight is not zero.
+    levels : int or None
+        Largest number of distinct codes in one quantized kernel (0 counts where it occurs); None
+        without quantized layers.
+    bits_per_weight : float
+        Mean over all weights of log2(levels) in quantized layers, and of the width of a number (32)
+        in analog ones.
+    float_bytes, dense_bytes, sparse_bytes, entropy_bytes : int
+        Length of the packed file, header included, for each coding of `netreduce.measures.packing`.
+    """
+
+    parameters: int
+    nonzeros: int
+    weights: int
+    nonzero_weights: int
+    neurons: int
+    macs: int
+    nonzero_macs: int
+    levels: int | None
+    bits_per_weight: float
+    float_bytes: int
+    dense_bytes: int
+    sparse_bytes: int
+    entropy_bytes: int
+
+
+SUMS = ("parameters", "nonzeros", "weights", "nonzero_weights", "neurons", "macs", "nonzero_macs")
+
+
+def cost(network: Network) -> Cost:
+    """Count parameters, operations and bytes of a network.
+
+    Returns
+    -------
+    Cost
+        Plain numbers: `dataclasses.asdict` makes it ready for JSON.
+    """
+    layers = layer_costs(network)
+    totals = {field: sum(getattr(layer, field) for layer in layers) for field in SUMS}
+    bits = sum(layer.bits_per_weight * layer.weights for layer in layers)
+    return Cost(
+        **totals,
+        levels=max((layer.levels for layer in layers if layer.levels is not None), default=None),
+        bits_per_weight=bits / totals["weights"] if totals["weights"] else 0.0,
+        float_bytes=len(pack(network, "float")),
+        dense_bytes=len(pack(network, "dense")),
+        sparse_bytes=len(pack(network, "sparse")),
+        entropy_bytes=len(pack(network, "entropy")),
+    )
+
+
+def layer_costs(network: Network) -> tuple[LayerCost, ...]:
+    """The same counts for every layer that has parameters."""
+    layers = zip(network.names, network.layers, network.shapes, strict=True)
+    return tuple(_layer_cost(name, layer, shape) for name, layer, shape in layers if layer.arrays())
+
+
+def _layer_cost(name, layer: Layer, shape) -> LayerCost:
+    arrays = layer.arrays().values()
+    kernel = layer.arrays().get("kernel", np.empty(0))
+    positions = math.prod(shape[:-1])
+    if isinstance(layer, BatchNormalization):
+        macs = nonzero_macs = math.prod(shape)
+    else:
+        macs, nonzero_macs = positions * kernel.size, positions * np.count_nonzero(kernel)
+    codes = getattr(layer, "codes", None)
+    levels = None if codes is None else len(np.unique(codes))
+    return LayerCost(
+        name=name,
+        parameters=sum(array.size for array in arrays),
+        nonzeros=sum(int(np.count_nonzero(array)) for array in arrays),
+        weights=kernel.size,
+        nonzero_weights=int(np.count_nonzero(kernel)),
+        neurons=getattr(layer, "outputs", 0),
+        macs=macs,
+        nonzero_macs=int(nonzero_macs),
+        levels=levels,
+        bits_per_weight=8.0 * kernel.itemsize if levels is None else math.log2(max(levels, 1)),
+    )

@@ -1,0 +1,146 @@
+"""Latency of networks, as they are and exported, measured side by side. The numbers depend on the
+machine and on what else it does.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from time import perf_counter
+
+import numpy as np
+import onnxruntime
+
+from netreduce.errors import ParameterError, SampleError
+from netreduce.formats.export import to_onnx
+from netreduce.network import Network
+
+BATCH_SIZES = (1, 256)
+ROUNDS = 25
+BURST = 0.005  # seconds that the calls of one network in one round take together, at least one call
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long one network takes for one batch.
+
+    Attributes
+    ----------
+    network, runtime : str
+    batch : int
+        Samples in a batch.
+    fastest, low, seconds, high : float
+        Minimum, lower quartile, median and upper quartile over the rounds; on a busy machine the
+        minimum tells most.
+    """
+
+    network: str
+    runtime: str
+    batch: int
+    fastest: float
+    low: float
+    seconds: float
+    high: float
+
+
+def measure_latency(
+    networks: Mapping[str, Network],
+    samples: np.ndarray,
+    batch_sizes: Iterable[int] = BATCH_SIZES,
+    rounds: int = ROUNDS,
+) -> list[Latency]:
+    """Latency on one thread of every network in every runtime: NumPy (this library), ONNX Runtime,
+    and LiteRT where it is installed.
+
+    The measurements take turns, so that whatever else the machine does strikes all alike. The
+    export's quantized weights are dequantized once, when it is loaded. NumPy uses as many threads
+    as OMP_NUM_THREADS allows.
+
+    Parameters
+    ----------
+    networks : mapping of str to Network
+    samples : ndarray, shape (samples, *input_shape)
+        At least as many as the largest batch.
+    batch_sizes : iterable of int
+    rounds : int
+        Turns that each measurement gets.
+
+    Raises
+    ------
+    SampleError
+        Fewer samples than the largest batch, or samples that do not fit a network.
+    ParameterError
+        No rounds.
+    """
+    batch_sizes = tuple(batch_sizes)
+    if rounds < 1:
+        raise ParameterError(f"rounds must be at least 1, found {rounds}")
+    if len(samples) < max(batch_sizes):
+        raise SampleError(
+            f"latency at batch size {max(batch_sizes)} needs as many samples, found {len(samples)}"
+        )
+    calls = {}
+    for name, network in networks.items():
+        x = network.check_samples(samples[: max(batch_sizes)]).astype(np.float32)
+        for runtime, load in _runtimes().items():
+            for batch, call in load(network, [x[:size] for size in batch_sizes]):
+                calls[name, runtime, batch] = call
+    repeats = {key: max(1, int(BURST / max(_time(call, 2), 1e-9))) for key, call in calls.items()}
+    times = {key: [] for key in calls}
+    for _ in range(rounds):
+        for key, call in calls.items():
+            times[key].append(_time(call, repeats[key]))
+    return [
+        Latency(*key, *(float(value) for value in np.percentile(seconds, (0, 25, 50, 75))))
+        for key, seconds in times.items()
+    ]
+
+
+def _time(call, repeats):
+    start = perf_counter()
+    for _ in range(repeats):
+        call()
+    return (perf_counter() - start) / repeats
+
+
+def _runtimes() -> dict[str, Callable]:
+    runtimes = {"numpy": _numpy, "onnxruntime": _onnxruntime}
+    return (
+        runtimes | {"litert": _litert}
+        if find_spec("ai_edge_litert") and find_spec("tensorflow")
+        else runtimes
+    )
+
+
+def _numpy(network, batches):
+    return [(len(batch), lambda batch=batch: network.predict(batch)) for batch in batches]
+
+
+def _onnxruntime(network, batches):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(
+        to_onnx(network).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return [
+        (len(batch), lambda batch=batch: session.run(None, {"input": batch})) for batch in batches
+    ]
+
+
+def _litert(network, batches):
+    from ai_edge_litert.interpreter import Interpreter
+
+    from netreduce.formats.litert import to_litert
+
+    content = to_litert(network)
+    for batch in batches:
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        index = interpreter.get_input_details()[0]["index"]
+        interpreter.resize_tensor_input(index, batch.shape)
+        interpreter.allocate_tensors()
+
+        def call(interpreter=interpreter, index=index, batch=batch):
+            interpreter.set_tensor(index, batch)
+            interpreter.invoke()
+
+        yield len(batch), call

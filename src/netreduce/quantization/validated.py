@@ -1,0 +1,50 @@
+"""Quantization with the alphabet scalar that is best on validation images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from netreduce.measures.evaluation import accuracy
+from netreduce.network import Network
+from netreduce.quantization import quantize_many
+
+ALPHABET_SCALARS = tuple(range(1, 7))
+
+
+def quantize_validated(
+    network: Network,
+    samples: np.ndarray,
+    validation: tuple[np.ndarray, np.ndarray],
+    method: str = "gpfq",
+    bits: float = 4,
+    alphabet_scalar: float | str = "best",
+    conv: str = "channel",
+    seed: int = 0,
+    alphabet_scalars: Sequence[float] = ALPHABET_SCALARS,
+) -> Network:
+    """Quantize a network with a given alphabet scalar, or with the one that is best on validation
+    images; pruned weights stay zero.
+
+    Parameters
+    ----------
+    network, samples, method, bits, conv, seed
+        As for `netreduce.quantize`.
+    validation : pair of ndarray
+        Images and labels; not those that the result is judged by in the end.
+    alphabet_scalar : float or "best"
+    alphabet_scalars : sequence of float
+        What "best" chooses from; of equally good ones the first.
+
+    Returns
+    -------
+    Network
+    """
+    scalars = alphabet_scalars if alphabet_scalar == "best" else [alphabet_scalar]
+    fixed = {"method": method, "bits": bits, "conv": conv, "seed": seed, "keep_zeros": True}
+    settings = [{**fixed, "alphabet_scalar": scalar} for scalar in scalars]
+    networks = (quantized for _, quantized, _ in quantize_many(network, samples, settings))
+    return (
+        max(networks, key=lambda quantized: accuracy(quantized, *validation))
+        if len(settings) > 1
+        else next(networks)
+    )
