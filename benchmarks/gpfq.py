@@ -481,9 +481,8 @@ def main():
                 "CNN", network, read(options.cifar10, "train")[0][:CNN_IMAGES], folder, test
             )
             for conv in ("channel", "joint"):
-                rivals = (
-                    others if conv == "joint" else []
-                )  # Brevitas takes all input channels together
+                # Brevitas takes all input channels together
+                rivals = others if conv == "joint" else []
                 show(
                     bench.rows(["netreduce", *rivals, "walk per neuron"], CNN_WALK_IMAGES, conv, 1)
                 )

@@ -106,9 +106,8 @@ def keras_order(sources: Sequence[tuple[int, ...]]) -> list[int]:
 
 
 def _sequential(config):
-    entries = (
-        config if isinstance(config, list) else config.get("layers")
-    )  # a list in Keras 1 and early 2
+    # a list in Keras 1 and early 2
+    entries = config if isinstance(config, list) else config.get("layers")
     layers = [_entry(entry) for entry in _list(entries, "layers of the model")]
     if not layers:
         raise ModelFileError("the model has no layers")

@@ -224,9 +224,8 @@ def _costs(network, region, description, step, reach, gains):
         *((network.sources[consumer][0], error) for consumer, error in dropped.items()),
     ):
         gain = gains[tensor].reshape(-1, channels, error.shape[-1])[:, step.neurons]
-        error = (
-            error.max(axis=(0, 1)) if error.ndim == 4 else error
-        )  # the gain is that of an error at all positions
+        # the gain is that of an error at all positions
+        error = error.max(axis=(0, 1)) if error.ndim == 4 else error
         costs += (gain * error).sum(axis=(0, 2))
     return costs
 

@@ -108,9 +108,8 @@ def exact_step(draft: Draft, region, description: Description, reach) -> Step:
         heard[heir] = False
         into[stuck[heard]], kinds[stuck[heard]] = stuck[heir], "constant"
     live = np.flatnonzero(~description.constant)
-    order = (
-        live[np.argsort(description.pivot[live], kind="stable")] if quantized else live
-    )  # so that ratios of codes are whole numbers
+    # so that ratios of codes are whole numbers
+    order = live[np.argsort(description.pivot[live], kind="stable")] if quantized else live
     leaders = match(description.rays, order)
     merged = leaders >= 0
     into[merged], kinds[merged] = leaders[merged], "multiple"

@@ -96,9 +96,8 @@ def transport(network, region, step, description, reach):
         c, d = states[source]
         values = description.values[consumer][:, gone]
         constant = (step.kinds == "constant")[:, None]
-        heirs = (
-            constant & (step.into >= 0)[:, None]
-        )  # before a padded convolution one constant stands for another
+        # before a padded convolution one constant stands for another
+        heirs = constant & (step.into >= 0)[:, None]
         others = np.where(heirs, description.values[consumer][:, step.into], 1)
         quotients = np.divide(values, others, out=np.zeros_like(values), where=others != 0)
         c = np.where(multiple[:, None], c, np.where(heirs, quotients, 0))

@@ -15,9 +15,8 @@ from netreduce.errors import ParameterError, ShapeError, UnsupportedLayerError
 
 from .activations import LEAKY_RELU_SLOPE, activation_function, leaky_relu
 
-PATCH_BYTES = (
-    1 << 19
-)  # convolutions copy patches in blocks of about this size: they stay in the cache
+# convolutions copy patches in blocks of about this size: they stay in the cache
+PATCH_BYTES = 1 << 19
 FEW_CHANNELS = 4
 
 
