@@ -42,6 +42,8 @@ def imported_files(file):
             base = file.parents[level - 1]
         elif module.split(".")[0] == "netreduce":
             base = Path("src")
+        elif file.parts[0] == "src":
+            continue  # the library imports its own modules by their whole name
         else:
             base = file.parent
         parts = module.split(".") if module else []

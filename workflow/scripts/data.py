@@ -5,7 +5,7 @@ test split.
 import argparse
 import logging
 
-from netreduce.cli.exits import main
+from netreduce.cli.exits import run_script
 from netreduce.data.build import build
 from netreduce.data.table import entry
 
@@ -28,4 +28,4 @@ def data():
 
 
 if __name__ == "__main__":
-    main(data)
+    run_script(data)
