@@ -4,12 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: all test check requirements clean
+.PHONY: all test slow check requirements clean
 all: $(VENV)/requirements.done
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
 
 test: $(VENV)/requirements-test.done
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest
+
+# Searches that take an hour rather than minutes.
+slow: $(VENV)/requirements-test.done
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m slow
 
 check: $(VENV)/requirements-test.done
 	$(BIN)/ruff check .
