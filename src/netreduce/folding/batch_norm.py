@@ -14,7 +14,9 @@ from netreduce.network.layers import (
     Dropout,
     Flatten,
     GlobalAveragePooling2D,
+    Layer,
     MaxPooling2D,
+    Shape,
 )
 
 WEIGHTED = (Dense, Conv2D, DepthwiseConv2D)
@@ -49,11 +51,10 @@ def fold_batch_norm(network: Network) -> Network:
     return network
 
 
-def pads(layer, shape) -> bool:
+def pads(layer: Layer, shape: Shape) -> bool:
     """Whether a weight layer adds zeros around an input of that shape."""
-    return (
-        getattr(layer, "padding", "valid") == "same"
-        and layer.padded(np.empty((1, *shape[:2], 1))).shape[1:3] != shape[:2]
+    return isinstance(layer, Conv2D | DepthwiseConv2D) and any(
+        map(any, layer.padding_widths(shape))
     )
 
 

@@ -23,7 +23,6 @@ from netreduce.network.layers import (
     Flatten,
     GlobalAveragePooling2D,
     MaxPooling2D,
-    _same_padding,
 )
 
 OPSET, IR_VERSION = 17, 8
@@ -164,8 +163,8 @@ class _Graph:
                     ],
                     strides=layer.strides,
                     dilations=layer.dilation,
-                    pads=_pads(layer, shape, layer.kernel.shape[:2], layer.dilation),
-                    group=shape[2] if depthwise else 1,
+                    pads=_pads(layer, shape),
+                    group=shape[2] if depthwise else layer.groups,
                 )
                 output = self.activation(output, layer.activation)
             case BatchNormalization():
@@ -180,13 +179,14 @@ class _Graph:
                 )
             case MaxPooling2D() | AveragePooling2D():
                 operator = "MaxPool" if isinstance(layer, MaxPooling2D) else "AveragePool"
-                pads = _pads(layer, shape, layer.pool_size)
+                counted = {"count_include_pad": 1} if getattr(layer, "count_padding", False) else {}
                 output = self.node(
                     operator,
                     [self.channels_first(source)],
                     kernel_shape=layer.pool_size,
                     strides=layer.strides,
-                    pads=pads,
+                    pads=_pads(layer, shape),
+                    **counted,
                 )
             case GlobalAveragePooling2D():
                 output = self.node(
@@ -266,12 +266,7 @@ def _outputs_first(kernel, depthwise):
     return kernel.transpose(3, 2, 0, 1)
 
 
-def _pads(layer, shape, kernel_size, dilation=(1, 1)):
+def _pads(layer, shape):
     """Padding as ONNX has it: before rows, before columns, after rows, after columns."""
-    if layer.padding == "valid":
-        return (0, 0, 0, 0)
-    (top, bottom), (left, right) = (
-        _same_padding(*axis)
-        for axis in zip(shape[:2], kernel_size, layer.strides, dilation, strict=True)
-    )
+    (top, bottom), (left, right) = layer.padding_widths(shape)
     return (top, left, bottom, right)

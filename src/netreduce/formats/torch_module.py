@@ -21,7 +21,6 @@ from netreduce.network.layers import (
     Flatten,
     GlobalAveragePooling2D,
     MaxPooling2D,
-    _same_padding,
 )
 
 from .tensors import from_tensors, to_tensors
@@ -103,8 +102,8 @@ def _child(layer, shape):
         case Dense():
             return make(nn.Linear, *layer.kernel.shape)
         case Conv2D() | DepthwiseConv2D():
-            groups = shape[2] if isinstance(layer, DepthwiseConv2D) else 1
-            padding = _padding(layer, shape, layer.kernel.shape[:2], layer.dilation)
+            groups = shape[2] if isinstance(layer, DepthwiseConv2D) else layer.groups
+            padding = layer.padding_widths(shape)
             return make(
                 nn.Conv2d,
                 shape[2],
@@ -126,19 +125,20 @@ def _call(layer, child, shape, training, x, *others):
         case Dense():
             return ACTIVATIONS[layer.activation](child(x))
         case Conv2D() | DepthwiseConv2D():
-            padding = _padding(layer, shape, layer.kernel.shape[:2], layer.dilation)
+            padding = layer.padding_widths(shape)
             return ACTIVATIONS[layer.activation](
                 child(x if _both_sides(padding) else _pad(x, padding))
             )
         case BatchNormalization():
             return child(x)
         case MaxPooling2D():
-            padded = _pad(x, _padding(layer, shape, layer.pool_size), -torch.inf)
+            padded = _pad(x, layer.padding_widths(shape), -torch.inf)
             return functional.max_pool2d(padded, layer.pool_size, layer.strides)
         case AveragePooling2D():
-            padding = _padding(layer, shape, layer.pool_size)
+            padding = layer.padding_widths(shape)
             mean = functional.avg_pool2d(_pad(x, padding), layer.pool_size, layer.strides)
-            # Keras does not count the padding.
+            if layer.count_padding:
+                return mean
             return mean / functional.avg_pool2d(
                 _pad(torch.ones_like(x[:1, :1]), padding), layer.pool_size, layer.strides
             )
@@ -157,16 +157,6 @@ def _call(layer, child, shape, training, x, *others):
         case Concatenate():
             return torch.cat((x, *others), dim=1)
     raise UnsupportedLayerError(f"layers of type {type(layer).__name__} are not known to PyTorch")
-
-
-def _padding(layer, shape, kernel_size, dilation=(1, 1)):
-    """Padding before and after along rows and columns."""
-    if layer.padding == "valid":
-        return ((0, 0), (0, 0))
-    return tuple(
-        _same_padding(*axis)
-        for axis in zip(shape[:2], kernel_size, layer.strides, dilation, strict=True)
-    )
 
 
 def _both_sides(padding):

@@ -36,7 +36,6 @@ from .regions import EPSILON, activation_of
 DEFAULT_RANGE = (0.0, 1.0)
 SAFETY = 1 + 1e-9  # covers the rounding of the sums of non-negative terms that make a bound
 BLOCK = 1 << 17  # numbers
-LEAST_SMOOTH = -0.3  # below the minima of silu and gelu
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,10 @@ def _activate(layer, box, rounding, roundoff):
         )
         own = 0.0 if least in (0.0, 1.0) else 2 * roundoff * np.maximum(np.abs(low), np.abs(high))
     else:
-        if not function.monotone:
-            low, high = np.where(box.low < 0, LEAST_SMOOTH, low), np.maximum(low, high)
+        if function.minimum is not None:
+            place, least_value = function.minimum
+            low, high = np.minimum(low, high), np.maximum(low, high)
+            low = np.where((box.low < place) & (box.high > place), least_value, low)
         own = 16 * roundoff * np.maximum(1, np.maximum(np.abs(low), np.abs(high)))
     return Box(low - own, high + own), max(abs(least), abs(greatest)) * rounding + own
 

@@ -28,7 +28,6 @@ from netreduce.network.layers import (
     Flatten,
     GlobalAveragePooling2D,
     MaxPooling2D,
-    leaky_relu,
 )
 
 WEIGHT_LAYERS = (Dense, Conv2D)
@@ -113,20 +112,8 @@ def _region(network, producer):
 
 def activation_of(layer):
     """The layer's activation: (ActivationFunction, callable, least and largest derivative)."""
-    name = getattr(layer, "activation", None) or getattr(layer, "name", None) or "linear"
-    function = activation_function(name)
-    if name == "linear":
-        return function, function.function, (1.0, 1.0)
-    if name == "leaky_relu":
-        slope = getattr(layer, "negative_slope", None)
-        call = function.function if slope is None else lambda x: leaky_relu(x, slope)
-        slope = float(function.function(np.float64(-1)) * -1) if slope is None else float(slope)
-        return function, call, (min(slope, 1.0), max(slope, 1.0))
-    return (
-        function,
-        function.function,
-        (0.0 if function.monotone else -function.lipschitz, function.lipschitz),
-    )
+    function = getattr(layer, "function", None) or activation_function("linear")
+    return function, function.function, function.slopes
 
 
 @dataclass(frozen=True)

@@ -192,4 +192,8 @@ SHORT_NAMES = {
     "MaxPooling2D": "max_pooling2d",
     "AveragePooling2D": "average_pooling2d",
     "GlobalAveragePooling2D": "global_average_pooling2d",
+    "GlobalMaxPooling2D": "global_max_pooling2d",
+    "Conv2DTranspose": "conv2d_transpose",
+    "ZeroPadding2D": "zero_padding2d",
+    "UpSampling2D": "up_sampling2d",
 }
