@@ -83,13 +83,12 @@ def test_public_names():
 
 
 @pytest.mark.parametrize("name", ["network.onnx", "network", "network.h5.gz"])
-def test_unknown_suffixes_are_refused(tmp_path, name):
-    for action in (lambda: load(tmp_path / name), lambda: save(network("vector"), tmp_path / name)):
-        with pytest.raises(
-            ModelFileError,
-            match=rf"{name}: unknown suffix '.*', expected one of .h5, .keras, .pth, .txt",
-        ):
-            action()
+def test_other_suffixes_are_not_written(tmp_path, name):
+    with pytest.raises(
+        ModelFileError,
+        match=rf"{name}: cannot write with the suffix '.*', expected one of .h5, .keras, .pth, .tx",
+    ):
+        save(network("vector"), tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras", ".pth", ".txt"])

@@ -1,5 +1,5 @@
-"""Networks in files: Keras (.h5, .keras), PyTorch state_dicts (.pth) and text (.txt), told apart by
-suffix.
+"""Networks in files: Keras (.h5, .keras), PyTorch state_dicts, exported programs (.pt2),
+safetensors, ONNX, .nnet and text. What a file is, its content says; what is written, the suffix.
 """
 
 from pathlib import Path
@@ -7,26 +7,41 @@ from pathlib import Path
 from netreduce.errors import ModelFileError
 from netreduce.network import Network
 
-SUFFIXES = (".h5", ".keras", ".pth", ".txt")
+from .guard import reading
+from .sniff import kind_of
+
+SUFFIXES = (".h5", ".keras", ".pth", ".txt")  # that networks are written with
 
 
 def load(path: str | Path, architecture: Network | dict | str | None = None) -> Network:
-    """Read a network.
+    """Read a network; what kind of file it is, its content says, whatever its suffix.
+
+    ===================== ============================================================ ============
+    kind                  written by                                                   architecture
+    ===================== ============================================================ ============
+    HDF5, .keras          Keras 1 to 3, netreduce                                      in the file
+    .pt2                  torch.export.save                                            in the file
+    ONNX, .nnet           torch.onnx, tf2onnx, skl2onnx, …; NNet                       in the file
+    PyTorch state_dict    torch.save(module.state_dict(), …) under any suffix, alone   to be given
+                          or under one key of a checkpoint ("state_dict", "net", …)
+    safetensors           safetensors.torch.save_file                                  to be given
+    text                  netreduce: "Layer: <name>", then the values                  to be given
+    HDF5 of weights only  Keras' save_weights, keras.applications                      to be given
+    ===================== ============================================================ ============
 
     Parameters
     ----------
     path : path
-        A Keras file (.h5, .keras), a PyTorch state_dict (.pth) or its text (.txt).
     architecture : Network, dict or str, optional
-        What the tensors mean, for files that hold tensors only (.pth, .txt, and Keras weight
-        files): a network of the same architecture, or a description as in
-        `netreduce.network.architectures`, which may hold `input_shape` and `classes` as well (found
-        from the tensors, or the architecture's usual ones, where it does not). Files that hold a
-        whole network need none and ignore it.
+        What the tensors mean, for files that hold tensors only: a network of the same
+        architecture, or a description as in `netreduce.network.architectures`, which may hold
+        `input_shape` and `classes` as well (found from the tensors, or the architecture's usual
+        ones, where it does not). Files that hold a whole network need none and ignore it.
 
     Returns
     -------
     Network
+        Images are (height, width, channels) inside, whatever the file has.
 
     Raises
     ------
@@ -35,22 +50,50 @@ def load(path: str | Path, architecture: Network | dict | str | None = None) -> 
         or tensor, what was found and expected.
     UnsupportedLayerError
         The file holds a layer or topology that `Network` cannot express.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import netreduce as nr
+    >>> network = nr.Network([nr.Dense([[1.0], [2.0]])], (2,))
+    >>> path = tempfile.mkdtemp() + "/network.keras"
+    >>> nr.save(network, path)
+    >>> nr.load(path).predict([[1.0, 1.0]])
+    array([[3.]], dtype=float32)
     """
     path = Path(path)
-    match _suffix(path):
-        case ".h5":
+    with reading(path):
+        kind = kind_of(path)
+    match kind:
+        case "hdf5":
             from .keras_h5 import read_network
 
             return read_network(path, architecture)
-        case ".keras":
+        case "keras":
             from .keras_zip import read_network
 
             return read_network(path)
-        case ".pth":
+        case "pytorch":
             from .pytorch import read_network
 
             return read_network(path, architecture)
-        case ".txt":
+        case "safetensors":
+            from .safetensors import read_network
+
+            return read_network(path, architecture)
+        case "pt2":
+            from .torch_export import read_network
+
+            return read_network(path)
+        case "onnx":
+            from .onnx_reader import read_network
+
+            return read_network(path)
+        case "nnet":
+            from .nnet import read_network
+
+            return read_network(path)
+        case "text":
             from .text import read_network
 
             return read_network(path, architecture)
@@ -81,10 +124,11 @@ def save(network: Network, path: str | Path) -> None:
     write_network(network, path)
 
 
-def _suffix(path):
+def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ModelFileError(
-            f"{path}: unknown suffix {path.suffix!r}, expected one of {', '.join(SUFFIXES)}"
+            f"{path}: cannot write with the suffix {path.suffix!r}, expected one of"
+            f" {', '.join(SUFFIXES)}"
         )
     return suffix

@@ -11,6 +11,7 @@ import numpy as np
 
 from netreduce.errors import ModelFileError, UnsupportedLayerError
 from netreduce.network import INPUT, Network
+from netreduce.network.architectures import template
 from netreduce.network.layers import (
     Activation,
     Add,
@@ -23,6 +24,9 @@ from netreduce.network.layers import (
     Flatten,
 )
 
+from .matching import Needed, match
+
+Architecture = Network | dict | str | None
 NORM_ROLES = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
 COUNTER = "num_batches_tracked"  # means nothing at inference
 
@@ -43,13 +47,14 @@ def from_tensors(
     tensors: Mapping[str, np.ndarray],
     template: Network,
     flat: bool = False,
+    ordered: bool = True,
     labels: Mapping[str, str] | None = None,
 ) -> Network:
     """A network with the template's layers and these parameters.
 
-    Tensors of other names are matched in order: the first module to the first layer with
-    parameters, and so on, by their roles weight, bias, running_mean and running_var. A layer that
-    feeds batch normalization may lack its bias.
+    Tensors of other names are matched by their roles (weight, bias, running_mean, running_var),
+    their shapes, the numbers in their names and their order: see `netreduce.formats.matching`. A
+    layer that feeds batch normalization may lack its bias.
 
     Parameters
     ----------
@@ -58,6 +63,8 @@ def from_tensors(
     template : Network
     flat : bool
         Whether the tensors have lost their shapes.
+    ordered : bool
+        Whether the tensors may stand in the order of the layers.
     labels : mapping of str to str, optional
         What messages call the tensors.
 
@@ -68,7 +75,7 @@ def from_tensors(
     """
     labels = {name: f"tensor {name!r}" for name in tensors} | dict(labels or {})
     orders = _feature_orders(template)
-    found = _matched(tensors, template)
+    found = _matched(tensors, template, flat, ordered)
     layers = {}
     for index, (name, layer) in enumerate(zip(template.names, template.layers, strict=True)):
         order = orders[index][0]
@@ -83,6 +90,27 @@ def from_tensors(
         if arrays:
             layers[index] = _with_roles(layer, arrays, order)
     return template.replace(layers)
+
+
+def network_of(
+    tensors: Mapping[str, np.ndarray],
+    architecture: Architecture,
+    what: str,
+    flat: bool = False,
+    ordered: bool = True,
+    labels: Mapping[str, str] | None = None,
+) -> Network:
+    """A network of that architecture with the tensors of a file; `what` names the kind of file.
+
+    Raises
+    ------
+    ModelFileError
+        No architecture, or one that the tensors do not fit.
+    """
+    if architecture is None:
+        raise ModelFileError(f"{what} holds tensors only: an architecture must say what they are")
+    network = template(architecture, [array.size for array in tensors.values()])
+    return from_tensors(tensors, network, flat, ordered, labels)
 
 
 def _roles(layer, order):
@@ -178,49 +206,69 @@ def _feature_orders(network):
     return result
 
 
-def _matched(tensors, template):
+def _matched(
+    tensors: Mapping[str, np.ndarray], template: Network, flat: bool, ordered: bool
+) -> dict[str, str]:
     """For every tensor the template needs, the name of the tensor found; a bias that may be missing
     has none.
     """
-    needed = {
-        name: tuple(_roles(layer, None))
-        for name, layer in zip(template.names, template.layers, strict=True)
+    shape = (lambda array: array.size) if flat else (lambda array: array.shape)
+    needed = [
+        Needed(
+            name,
+            {role: shape(array) for role, array in _roles(layer, None).items()},
+            _may_lack(template, index),
+            _normalizes(template, index),
+        )
+        for index, (name, layer) in enumerate(zip(template.names, template.layers, strict=True))
         if layer.arrays()
-    }
-    expected = {f"{name}.{role}" for name, roles in needed.items() for role in roles}
+    ]
+    expected = {f"{layer.name}.{role}" for layer in needed for role in layer.roles}
     names = [name for name in tensors if not name.endswith(COUNTER)]
     if set(names) == expected:
         return {name: name for name in names}
-    modules = {}
+    modules: dict[str, dict[str, object]] = {}
     for name in names:
         module, _, role = name.rpartition(".")
-        modules.setdefault(module, []).append(role)
-    if len(modules) == len(needed):
-        pairs = list(zip(modules.items(), needed.items(), strict=True))
-        if all(
-            _fits(roles, layer, layer_roles, template) for (_, roles), (layer, layer_roles) in pairs
-        ):
-            return {
-                f"{layer}.{role}": f"{module}.{role}" if module else role
-                for (module, roles), (layer, _) in pairs
-                for role in roles
-            }
-    raise ModelFileError(_misfit(names, expected, needed))
+        modules.setdefault(module, {})[role] = shape(tensors[name])
+    found = match(modules, needed, ordered)
+    if (
+        found is None
+        and len(modules) == len(needed)
+        and all(
+            layer.fits(roles, shapes=False)
+            for roles, layer in zip(modules.values(), needed, strict=True)
+        )
+    ):
+        found = list(modules)  # a tensor of another shape will be named
+    if found is None:
+        raise ModelFileError(_misfit(names, expected, needed))
+    return {
+        f"{layer.name}.{role}": f"{module}.{role}" if module else role
+        for module, layer in zip(found, needed, strict=True)
+        for role in modules[module]
+    }
 
 
-def _fits(roles, layer, layer_roles, template):
-    missing = set(layer_roles) - set(roles)
-    readers = template.readers(template.names.index(layer))
-    optional = (
-        {"bias"}
-        if readers and all(isinstance(template.layers[i], BatchNormalization) for i in readers)
-        else set()
+def _may_lack(template: Network, index: int) -> frozenset[str]:
+    """What the module of a layer need not have: a bias where batch normalization follows."""
+    readers = template.readers(index)
+    normalized = readers and all(
+        isinstance(template.layers[reader], BatchNormalization) for reader in readers
     )
-    return set(roles) <= set(layer_roles) and missing <= optional
+    return frozenset({"bias"} if normalized else ())
 
 
-def _misfit(names, expected, needed):
-    wanted = [f"{name}.{role}" for name, roles in needed.items() for role in roles]
+def _normalizes(template: Network, index: int) -> bool:
+    """Whether a layer is batch normalization of the layer with parameters just before it."""
+    before = [i for i in range(index) if template.layers[i].arrays()]
+    return isinstance(template.layers[index], BatchNormalization) and (
+        template.sources[index] == tuple(before[-1:])
+    )
+
+
+def _misfit(names: list[str], expected: set[str], needed: list[Needed]) -> str:
+    wanted = [f"{layer.name}.{role}" for layer in needed for role in layer.roles]
     missing = [name for name in wanted if name not in set(names)]
     extra = [name for name in names if name not in expected]
     if len(missing) < len(wanted):

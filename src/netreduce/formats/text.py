@@ -17,10 +17,9 @@ import numpy as np
 from netreduce.errors import ModelFileError
 from netreduce.files import replacing
 from netreduce.network import Network
-from netreduce.network.architectures import template
 
 from .guard import reading
-from .tensors import from_tensors, to_tensors
+from .tensors import Architecture, network_of, to_tensors
 
 LARGEST = float(np.finfo(np.float32).max)
 WRITE_VALUES = 1 << 16
@@ -30,19 +29,12 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 WORD = re.compile(r"\S+", re.ASCII)
 
 
-def read_network(path: Path, architecture) -> Network:
+def read_network(path: Path, architecture: Architecture) -> Network:
     """Read a network of a known architecture from text."""
     with reading(path):
-        if architecture is None:
-            raise ModelFileError("text holds tensors only: an architecture must say what they are")
         lines, tensors = _read(path)
         labels = {name: f"tensor {name!r} (line {line})" for name, line in lines.items()}
-        return from_tensors(
-            tensors,
-            template(architecture, [array.size for array in tensors.values()]),
-            flat=True,
-            labels=labels,
-        )
+        return network_of(tensors, architecture, "text", flat=True, labels=labels)
 
 
 def write_network(network: Network, path: Path) -> None:
@@ -70,7 +62,7 @@ def write_tensors(tensors: Mapping[str, np.ndarray], path: Path) -> None:
             file.write("\n\n")
 
 
-def _decimals(values):
+def _decimals(values: np.ndarray) -> str:
     """The values as text that reads back bit for bit."""
     decimals = values.astype("U").tolist()
     again = np.fromstring(", ".join(decimals), sep=",").astype(np.float32)
@@ -81,7 +73,7 @@ def _decimals(values):
     return ", ".join(decimals)
 
 
-def _read(path):
+def _read(path: Path) -> tuple[dict[str, int], dict[str, np.ndarray]]:
     """Line number and values of every tensor."""
     lines, parts, current = {}, {}, None
     for number, text in _pieces(path):
@@ -106,7 +98,7 @@ def _read(path):
     }
 
 
-def _pieces(path) -> Iterator[tuple[int, str]]:
+def _pieces(path: Path) -> Iterator[tuple[int, str]]:
     """Lines with their numbers; long ones in pieces, cut between values."""
     with open(path, encoding="utf-8-sig") as file:
         number, rest = 1, ""
@@ -122,7 +114,7 @@ def _pieces(path) -> Iterator[tuple[int, str]]:
             yield number, rest
 
 
-def _values(text, number, tensor):
+def _values(text: str, number: int, tensor: str) -> np.ndarray:
     numbers = text.replace(",", " ").strip()
     if not numbers:
         return np.empty(0, np.float32)
