@@ -30,6 +30,10 @@ READERS = {
     "keras_h5": ".h5",
     "keras_zip": ".keras",
     "pytorch": ".pth",
+    "safetensors": ".safetensors",
+    "torch_export": ".pt2",
+    "onnx_reader": ".onnx",
+    "nnet": ".nnet",
     "text": ".txt",
 }  # module of netreduce.formats → suffix that it is for
 ENVIRONMENTS = sorted(path.stem for path in (ROOT / "envs").glob("*.yaml"))
@@ -207,7 +211,6 @@ def test_requirements_are_what_is_imported_and_pinned_exactly():
         "ai-edge-litert",
         "cyclopts",
         "rich",
-        "safetensors",
         "pyfive",
         "pyarrow",
     }  # the workflow, its reports, TensorFlow and LiteRT on Linux x86-64, the command line
