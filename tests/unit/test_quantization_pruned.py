@@ -5,7 +5,6 @@ import pytest
 from quantization_definitions import each_neuron, levels, nearest
 from quantization_definitions import gpfq as plain_gpfq
 
-from netreduce.errors import ParameterError
 from netreduce.network import Network
 from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Flatten
 from netreduce.quantization import METHODS, quantize
@@ -122,8 +121,3 @@ def test_without_zeros_it_changes_nothing():
             quantize(network, normal(60, 12), method, 2, keep_zeros=keep) for keep in (False, True)
         )
         np.testing.assert_array_equal(plain.layers[0].kernel, kept.layers[0].kernel)
-
-
-def test_a_layer_of_zeros():
-    with pytest.raises(ParameterError, match=r"dense_1: no alphabet: .* all its weights are"):
-        quantize(Network([Dense(np.zeros((3, 3)))], (3,)), None, "msq", keep_zeros=True)

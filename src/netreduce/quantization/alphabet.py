@@ -10,7 +10,7 @@ import numpy as np
 
 from netreduce.errors import ParameterError
 
-RADII = ("median", "max", "mse")
+RADII = ("median", "max", "mse", "output")
 MSE_CANDIDATES = 200  # radii tried by radius="mse"
 
 
@@ -33,7 +33,7 @@ class Alphabet:
     def has_zero(self) -> bool:
         return self.top % 2 == 0
 
-    def group(self, number) -> "Alphabet":
+    def group(self, number: int) -> "Alphabet":
         """The alphabet of one group, where the scale has shape (groups, 1, neurons), (1, 1,
         neurons) or ().
         """
@@ -43,7 +43,7 @@ class Alphabet:
             else Alphabet(self.scale[number if len(self.scale) > 1 else 0], self.top)
         )
 
-    def nearest(self, weights) -> np.ndarray:
+    def nearest(self, weights: np.ndarray) -> np.ndarray:
         """Codes (odd or even integers, level = scale · code) of the nearest levels; of two equally
         near ones, the lower.
         """
@@ -53,26 +53,41 @@ class Alphabet:
         )
 
 
-def level_count(bits) -> int:
-    """Number of levels of an alphabet of that many bits: 2^bits, and 3 for 1.58 (log2 3).
+def level_count(bits: float, zero: bool = False) -> int:
+    """Number of levels of an alphabet of that many bits: 2^bits, and 3 for 1.58 (log2 3); with
+    `zero`, one less where that number is even.
 
     Raises
     ------
     ParameterError
         For anything but 1.58 and whole numbers from 2 to 8.
+
+    Examples
+    --------
+    >>> [level_count(bits) for bits in (1.58, 2, 4)]
+    [3, 4, 16]
+    >>> level_count(4, zero=True)
+    15
     """
     if isinstance(bits, Real) and not isinstance(bits, bool):
         if isclose(bits, log2(3), abs_tol=0.006):
             return 3
         if bits in range(2, 9):
-            return 2 ** int(bits)
+            return 2 ** int(bits) - zero
     raise ParameterError(
         f"bits must be 1.58 (ternary) or a whole number from 2 to 8, found {bits!r}"
     )
 
 
 def make_alphabet(
-    kernel, bits, alphabet_scalar=2.0, radius="median", axes=None, keep_zeros=False
+    kernel: np.ndarray,
+    bits: float,
+    alphabet_scalar: float = 2.0,
+    radius: str = "median",
+    axes: tuple[int, ...] | None = None,
+    keep_zeros: bool = False,
+    zero: bool = False,
+    power_of_two: bool = False,
 ) -> Alphabet:
     """The alphabet of a layer.
 
@@ -83,56 +98,69 @@ def make_alphabet(
         See `level_count`.
     alphabet_scalar : float
         Factor of the median; the other radii do not use it.
-    radius : {"median", "max", "mse"}
+    radius : {"median", "max", "mse", "output"}
         r = alphabet_scalar · median |W| (the published alphabet), max |W|, or the r in (0, max |W|]
-        with the least squared rounding error.
+        with the least squared rounding error. "output" is chosen later, by the error of the layer's
+        outputs; here it is max |W|, its upper limit.
     axes : tuple of int, optional
         Axes of the kernel that share an alphabet; by default all of them.
     keep_zeros : bool
         Leave weights that are zero out of account: they are pruned, and need no level.
+    zero : bool
+        2^bits − 1 levels around 0, in place of 2^bits levels without it.
+    power_of_two : bool
+        Round the scale to the nearest power of two.
+
+    Returns
+    -------
+    Alphabet
+        Where a layer or a channel has no weights but zeros, its radius is 1.
 
     Raises
     ------
     ParameterError
-        When the radius is zero: a layer, or a channel, of zeros (or, with the median, one in which
-        half of the weights are zero).
+        When the median is zero where not all weights are.
     """
-    top = level_count(bits) - 1
+    top = level_count(bits, zero) - 1
     magnitudes = np.abs(kernel.astype(np.float64))
     keep = axes is not None
-    if radius == "median" and keep_zeros and magnitudes.any():
-        r = np.ma.filled(
-            np.ma.median(np.ma.masked_equal(magnitudes, 0), axis=axes, keepdims=keep), 0
-        )
-    else:
-        r = (np.median if radius == "median" else np.max)(magnitudes, axis=axes, keepdims=keep)
-    if not (np.asarray(r) > 0).all():
-        advice = (
-            'at least half of its weights are: radius="max" or "mse" can do without the median'
-            if magnitudes.any()
-            else "all its weights are"
-        )
-        raise ParameterError(
-            f"no alphabet: the {'median' if radius == 'median' else 'maximum'} |W| is zero in"
-            f" {_count(r)}; {advice}"
-        )
+    largest = np.max(magnitudes, axis=axes, keepdims=keep)
+    r = largest
     if radius == "median":
+        r = np.median(magnitudes, axis=axes, keepdims=keep)
+        if keep_zeros and magnitudes.any():
+            counted = np.ma.masked_equal(magnitudes, 0)
+            r = np.ma.filled(np.ma.median(counted, axis=axes, keepdims=keep), 0)
+        if (missing := (r == 0) & (largest > 0)).any():
+            where = "the layer" if not keep else f"{missing.sum()} of {missing.size} channels"
+            raise ParameterError(
+                f"no alphabet: the median |W| is zero in {where}; at least half of its weights"
+                ' are: radius="max", "mse" or "output" can do without the median'
+            )
         r = alphabet_scalar * r
     elif radius == "mse":
-        r = _least_squares_radius(kernel, r, top, axes, kernel != 0 if keep_zeros else True)
-    return Alphabet(np.asarray(r) / top, top)
+        r = _least_squares_radius(kernel, largest, top, axes, kernel != 0 if keep_zeros else True)
+    r = np.where(largest > 0, r, 1.0)
+    scale = r / top
+    return Alphabet(2.0 ** np.rint(np.log2(scale)) if power_of_two else scale, top)
 
 
-def _count(r):
-    return "the layer" if np.ndim(r) == 0 else f"{np.count_nonzero(r == 0)} of {r.size} channels"
-
-
-def _least_squares_radius(kernel, largest, top, axes, counted):
-    best, least = largest, np.inf
+def _least_squares_radius(
+    kernel: np.ndarray,
+    largest: np.ndarray,
+    top: int,
+    axes: tuple[int, ...] | None,
+    counted: np.ndarray | bool,
+) -> np.ndarray:
+    largest = np.where(largest > 0, largest, 1.0)
+    best, least = largest, np.full_like(largest, np.inf)
     for fraction in np.arange(1, MSE_CANDIDATES + 1) / MSE_CANDIDATES:
         alphabet = Alphabet(fraction * largest / top, top)
         error = ((alphabet.scale * alphabet.nearest(kernel) - kernel) ** 2).sum(
             axis=axes, keepdims=axes is not None, where=counted
         )
-        best, least = np.where(error < least, fraction * largest, best), np.minimum(error, least)
+        best, least = (
+            np.where(error < least, fraction * largest, best),
+            np.minimum(error, least),
+        )
     return best

@@ -6,26 +6,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from numbers import Real
 from time import perf_counter
+from typing import Any, TypeVar
 
 import numpy as np
 
 from netreduce.errors import ParameterError, UnsupportedLayerError
 from netreduce.network import Network
-from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Quantization
+from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Layer
 
-from .alphabet import Alphabet, level_count, make_alphabet
-from .gram import from_groups, has_one_group, to_groups
-from .msq import msq
+from .gram import has_one_group
+from .layer import layer_alphabet, quantize_layer
 from .propagation import Propagation
-from .settings import METHODS, Setting
+from .settings import Setting
 
+T = TypeVar("T")
 MEMORY = 1 << 24
 QUANTIZABLE = (Dense, Conv2D, DepthwiseConv2D)
 
 
 def quantize(
     network: Network,
-    samples,
+    samples: np.ndarray | Iterable[np.ndarray] | None,
     method: str = "gpfq",
     bits: float = 4,
     alphabet_scalar: float = 2.0,
@@ -40,8 +41,10 @@ def quantize(
     seed: int = 0,
     threshold: float | None = None,
     damping: float | None = None,
+    zero: bool = False,
+    power_of_two: bool = False,
     memory: int = MEMORY,
-    progress: Callable | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Network:
     """Quantize the weights of a network.
 
@@ -67,8 +70,9 @@ def quantize(
     conv : {"channel", "joint"}
         Whether every input channel of a convolution is quantized by itself, as the published
         program does, or all together.
-    radius : {"median", "max", "mse"}
-        See `make_alphabet`.
+    radius : {"median", "max", "mse", "output"}
+        See `make_alphabet`. With "output" the method itself runs with each of 32 radii, and the one
+        with the least error of the layer's outputs on the samples is kept.
     per_channel : bool
         One alphabet per neuron or output channel instead of one per layer.
     quantize_bias : bool
@@ -88,6 +92,10 @@ def quantize(
         Of the sparse modes, as a fraction of r.
     damping : float, optional
         Of "gptq" and "qronos", as a fraction of the mean diagonal entry of X̃ᵀX̃.
+    zero : bool
+        2^bits − 1 levels around 0, the integers of that many bits, in place of 2^bits without 0.
+    power_of_two : bool
+        Scales are powers of two.
     memory : int
         Bytes of layer outputs to hold in memory; beyond it they go to a temporary file. What the
         threads work on comes on top of it: 40 MB a thread for the 784-500-300-10 network, 55 for a
@@ -100,7 +108,8 @@ def quantize(
     Network
         Each quantized layer has `quantization` and `codes`: kernel = scale · codes, rounded to
         float32. Weights of inputs that are zero on all samples have code 0, even where 0 is not a
-        level: `dead_weights` counts them.
+        level (`dead_weights` counts them), and so have those of a layer, or with `per_channel` of a
+        neuron, whose weights are all zero.
 
     Raises
     ------
@@ -126,13 +135,20 @@ def quantize(
         seed,
         threshold,
         damping,
+        zero,
+        power_of_two,
     )
     return _Quantizer(network, samples, memory, progress, keep=False)(setting)
 
 
 def quantize_many(
-    network: Network, samples, settings: Iterable[Mapping], *, memory: int = MEMORY, progress=None
-) -> Iterator:
+    network: Network,
+    samples: np.ndarray | Iterable[np.ndarray] | None,
+    settings: Iterable[Mapping],
+    *,
+    memory: int = MEMORY,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[tuple[Mapping, Network, float]]:
     """Quantize one network under many settings, sharing the analog layer outputs and the first
     layer's Gram matrix.
 
@@ -159,7 +175,7 @@ def quantize_many(
     checked = [Setting(**setting) for setting in settings]
     quantizer = _Quantizer(network, samples, memory, progress, keep=True)
 
-    def results():
+    def results() -> Iterator[tuple[Mapping, Network, float]]:
         for setting, one in zip(settings, checked, strict=True):
             start = perf_counter()
             result = quantizer(one)
@@ -168,13 +184,13 @@ def quantize_many(
     return results()
 
 
-def dead_weights(layer) -> int:
+def dead_weights(layer: Layer) -> int:
     """Number of weights with code 0 in a quantized layer whose alphabet has no level 0: those of
-    dead inputs.
+    dead inputs and of neurons without weights.
 
-    The sparse modes of GPFQ have the level 0 besides; there, this counts the zeros of both kinds.
+    The sparse modes of GPFQ have the level 0 besides; there, this counts the zeros of all kinds.
     """
-    if layer.quantization is None or level_count(layer.quantization.bits) % 2 == 1:
+    if layer.quantization is None or round(2**layer.quantization.bits) % 2 == 1:
         return 0
     return int(np.count_nonzero(layer.codes == 0))
 
@@ -182,10 +198,17 @@ def dead_weights(layer) -> int:
 class _Quantizer:
     """Quantizes a network under one setting after another."""
 
-    def __init__(self, network, samples, memory, progress, keep):
+    def __init__(
+        self,
+        network: Network,
+        samples: np.ndarray | Iterable[np.ndarray] | None,
+        memory: int,
+        progress: Callable[[str, int, int], None] | None,
+        keep: bool,
+    ) -> None:
         self.network, self.samples, self.memory, self.keep = network, samples, memory, keep
         self.progress = progress or (lambda name, done, count: None)
-        self.propagation = None
+        self.propagation: Propagation | None = None
         if not (isinstance(memory, Real) and memory >= 0):
             raise ParameterError(f"memory must be a number of bytes not below 0, found {memory!r}")
         for name, layer in zip(network.names, network.layers, strict=True):
@@ -196,38 +219,38 @@ class _Quantizer:
                         " values"
                     )
 
-    def __call__(self, setting):
-        method = METHODS[setting.method]
+    def __call__(self, setting: Setting) -> Network:
         selected = self._selected(setting.layers)
         alphabets = {
-            index: self._named(index, _alphabet, self.network.layers[index], setting)
+            index: self._named(index, layer_alphabet, self.network.layers[index], setting)
             for index in selected
         }
-        if method.needs:
-            self.propagation = self.propagation or Propagation(
-                self.network, self.samples, self.memory, self.keep
-            )
-            self.propagation.start(
-                selected, "G" in method.needs, method.whole or setting.activation_order
-            )
+        propagation = self._propagation(setting, selected)
         quantized = {}
         for done, index in enumerate(selected):
             self.progress(self.network.names[index], done, len(selected))
             layer = self.network.layers[index]
-            with_bias = setting.quantize_bias and has_one_group(layer, setting.conv)
-            G, H = (
-                self._named(index, self.propagation.gram, index, setting.conv, with_bias)
-                if method.needs
-                else (None, None)
-            )
+            G = H = None
+            if propagation:
+                with_bias = setting.quantize_bias and has_one_group(layer, setting.conv)
+                G, H = self._named(index, propagation.gram, index, setting.conv, with_bias)
             quantized[index] = self._named(
-                index, _quantize_layer, layer, setting, alphabets[index], G, H
+                index, quantize_layer, layer, setting, alphabets[index], G, H
             )
-            if method.needs:
-                self.propagation.exchange(index, quantized[index])
+            if propagation:
+                propagation.exchange(index, quantized[index])
         return self.network.replace(quantized)
 
-    def _selected(self, layers):
+    def _propagation(self, setting: Setting, selected: list[int]) -> Propagation | None:
+        """The samples on their way, at the start of the network; None where none are needed."""
+        if not setting.needs:
+            return None
+        if self.propagation is None:
+            self.propagation = Propagation(self.network, self.samples, self.memory, self.keep)
+        self.propagation.start(selected, "G" in setting.needs, setting.whole)
+        return self.propagation
+
+    def _selected(self, layers: Iterable | None) -> list[int]:
         """Indices of the layers to quantize, in order."""
         names, weighted = (
             self.network.names,
@@ -257,56 +280,9 @@ class _Quantizer:
             raise ParameterError("layers: none given")
         return sorted(selected)
 
-    def _named(self, index, function, *arguments):
+    def _named(self, index: int, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function; its errors get the layer's name."""
         try:
             return function(*arguments)
         except ParameterError as error:
             raise ParameterError(f"{self.network.names[index]}: {error}") from None
-
-
-def _alphabet(layer, setting):
-    axes = (
-        None
-        if not setting.per_channel
-        else (0, 1)
-        if isinstance(layer, DepthwiseConv2D)
-        else tuple(range(layer.kernel.ndim - 1))
-    )
-    return make_alphabet(
-        layer.kernel,
-        setting.bits,
-        setting.alphabet_scalar,
-        setting.radius,
-        axes,
-        setting.keep_zeros,
-    )
-
-
-def _quantize_layer(layer, setting, alphabet, G, H):
-    """The layer with its weights, and where asked its bias, on the alphabet."""
-    conv, bias = setting.conv, layer.bias.astype(np.float64)
-    weights = to_groups(layer.kernel.astype(np.float64), layer, conv)
-    scale = alphabet.scale if alphabet.scale.ndim == 0 else to_groups(alphabet.scale, layer, conv)
-    with_bias = setting.quantize_bias and has_one_group(layer, conv)
-    if with_bias:
-        weights = np.concatenate([weights, bias[None, None]], axis=1)
-    codes = setting.run(weights, G, H, Alphabet(scale, alphabet.top))
-    changes = {
-        "kernel": (
-            (
-                alphabet.scale * from_groups(codes[:, : len(codes[0]) - with_bias], layer, conv)
-            ).astype(layer.kernel.dtype)
-        )
-    }
-    if setting.quantize_bias:
-        bias_alphabet = Alphabet(alphabet.scale.reshape(-1), alphabet.top)
-        bias_codes = (
-            codes[0, -1]
-            if with_bias
-            else msq(bias, bias_alphabet, bias == 0 if setting.keep_zeros else None)
-        )
-        changes["bias"] = (bias_alphabet.scale * bias_codes).astype(layer.bias.dtype)
-    return layer.replace(
-        **changes, quantization=Quantization(alphabet.scale, setting.bits, setting.quantize_bias)
-    )

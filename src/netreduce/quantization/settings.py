@@ -8,7 +8,7 @@ import numpy as np
 
 from netreduce.errors import ParameterError
 
-from .alphabet import RADII, level_count
+from .alphabet import RADII, Alphabet, level_count
 from .gpfq import gpfq, gpfq_hard, gpfq_soft
 from .gptq import gptq
 from .msq import msq
@@ -58,13 +58,15 @@ class Setting:
     seed: int = 0
     threshold: float | None = None
     damping: float | None = None
+    zero: bool = False
+    power_of_two: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ParameterError(
                 f"method must be one of {', '.join(METHODS)}, found {self.method!r}"
             )
-        level_count(self.bits)
+        level_count(self.bits, self.zero)
         if not (
             isinstance(self.alphabet_scalar, Real)
             and np.isfinite(self.alphabet_scalar)
@@ -90,7 +92,24 @@ class Setting:
             ):
                 raise ParameterError(f"{name} must be a number not below 0, found {value!r}")
 
-    def run(self, weights, G, H, alphabet):
+    @property
+    def needs(self) -> str:
+        """Which of G and H the method and the choice of the radius read."""
+        return "GH" if self.radius == "output" else METHODS[self.method].needs
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of G is read, or its lower triangle only."""
+        return METHODS[self.method].whole or self.activation_order or self.radius == "output"
+
+    def run(
+        self,
+        weights: np.ndarray,
+        G: np.ndarray | None,
+        H: np.ndarray | None,
+        alphabet: Alphabet,
+        pruned: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Codes by the method, of weights in groups (see `gram`)."""
         method = METHODS[self.method]
         options = {
@@ -98,23 +117,18 @@ class Setting:
         }
         if "seed" in options:
             options["rng"] = np.random.default_rng(options.pop("seed"))
-        if self.keep_zeros:
-            options["pruned"] = weights == 0
         matrices = [{"G": G, "H": H}[letter] for letter in method.needs]
         if not (self.activation_order and matrices):
-            return method.function(weights, *matrices, alphabet, **options)
+            return method.function(weights, *matrices, alphabet, pruned=pruned, **options)
         order = np.argsort(-np.diagonal(H, axis1=1, axis2=2), axis=1, kind="stable")[:, :, None]
         ordered = [
             np.take_along_axis(np.take_along_axis(matrix, order, 1), order.transpose(0, 2, 1), 2)
             for matrix in matrices
         ]
-        if self.keep_zeros:
-            options["pruned"] = np.take_along_axis(options["pruned"], order, 1)
+        if pruned is not None:
+            pruned = np.take_along_axis(pruned, order, 1)
+        weights = np.take_along_axis(weights, order, 1)
         codes = np.empty(weights.shape)
-        np.put_along_axis(
-            codes,
-            order,
-            method.function(np.take_along_axis(weights, order, 1), *ordered, alphabet, **options),
-            1,
-        )
+        result = method.function(weights, *ordered, alphabet, pruned=pruned, **options)
+        np.put_along_axis(codes, order, result, 1)
         return codes

@@ -12,6 +12,7 @@ q_j) of GPTQ. Only the lower triangles of G and H are read.
 import numba
 import numpy as np
 
+from .alphabet import Alphabet
 from .threads import in_threads
 
 NEAREST, STOCHASTIC, SOFT, HARD = range(4)
@@ -20,16 +21,16 @@ SLAB = 32  # neurons that walk together, so that what the steps of a block add i
 
 
 def walk(
-    weights,
-    G,
-    H,
-    alphabet,
-    dead=None,
-    tolerance=0.0,
-    mode=NEAREST,
-    threshold=0.0,
-    uniform=None,
-    pruned=None,
+    weights: np.ndarray,
+    G: np.ndarray,
+    H: np.ndarray,
+    alphabet: Alphabet,
+    dead: np.ndarray | None = None,
+    tolerance: np.ndarray | None = None,
+    mode: int = NEAREST,
+    threshold: float = 0.0,
+    uniform: np.ndarray | None = None,
+    pruned: np.ndarray | None = None,
 ) -> np.ndarray:
     """Codes of the quantized weights.
 
@@ -41,8 +42,9 @@ def walk(
         Its scale broadcasts to (groups, 1, neurons).
     dead : ndarray of bool, shape (groups, inputs), optional
         Inputs whose weights get code 0.
-    tolerance : float
-        Where the sum over j < t is smaller in magnitude, w_t itself is rounded.
+    tolerance : ndarray, shape (groups, inputs), optional
+        Where the sum over j < t is smaller in magnitude than this times the alphabet's radius, w_t
+        itself is rounded.
     mode : int
         NEAREST; STOCHASTIC: up with the probability that keeps the mean, drawn with `uniform` (as
         weights, in [0, 1)); SOFT, HARD: thresholding before the nearest level, of the alphabet and
@@ -60,13 +62,14 @@ def walk(
     groups, inputs, neurons = weights.shape
     codes, levels = np.zeros((2, *weights.shape))
     dead = np.zeros((groups, inputs), bool) if dead is None else dead
+    tolerance = np.zeros((groups, inputs)) if tolerance is None else tolerance
     scale = np.broadcast_to(alphabet.scale, (groups, 1, neurons))[:, 0]
     uniform = np.zeros((groups, 1, neurons)) if uniform is None else uniform
     keep_zeros = pruned is not None
     pruned = pruned if keep_zeros else np.zeros((groups, 1, neurons), bool)
     rounding = alphabet.top, tolerance, mode, threshold, uniform, keep_zeros, pruned
 
-    def part(first_slab, last_slab):
+    def part(first_slab: int, last_slab: int) -> None:
         first, last = first_slab * SLAB, min(last_slab * SLAB, neurons)
         w, q = weights[:, :, first:last], levels[:, :, first:last]
         for start in range(0, inputs, BLOCK):
@@ -82,7 +85,19 @@ def walk(
 
 
 @numba.njit(nogil=True, cache=True)
-def _walk(weights, G, H, dead, scale, rounding, before, codes, levels, start, left):
+def _walk(
+    weights: np.ndarray,
+    G: np.ndarray,
+    H: np.ndarray,
+    dead: np.ndarray,
+    scale: np.ndarray,
+    rounding: tuple,
+    before: np.ndarray,
+    codes: np.ndarray,
+    levels: np.ndarray,
+    start: int,
+    left: int,
+) -> None:
     """Steps start, start + 1, ... of neurons left, left + 1, ...; `before` holds what their sums
     over j get from the weights before those.
     """
@@ -107,7 +122,7 @@ def _walk(weights, G, H, dead, scale, rounding, before, codes, levels, start, le
                     continue
                 z = (
                     w[step, n]
-                    if abs(total[n]) < tolerance
+                    if abs(total[n]) < tolerance[group, t] * scale[group, first + n] * top
                     else (total[n] + G[group, t, t] * w[step, n]) / H[group, t, t]
                 )
                 draw = uniform[group, t, first + n] if mode == STOCHASTIC else 0.0
@@ -118,7 +133,7 @@ def _walk(weights, G, H, dead, scale, rounding, before, codes, levels, start, le
 
 
 @numba.njit(cache=True)
-def _round(z, top, mode, threshold, draw):
+def _round(z: float, top: int, mode: int, threshold: float, draw: float) -> float:
     if mode == SOFT:
         z = max(z - threshold, 0.0) if z > 0 else min(z + threshold, 0.0)
     elif mode == HARD and abs(z) <= threshold:

@@ -1,0 +1,145 @@
+"""One layer quantized: its alphabet, its codes, and the layer that they make."""
+
+import numpy as np
+
+from netreduce.network.layers import DepthwiseConv2D, Layer, Quantization
+
+from .alphabet import Alphabet, make_alphabet
+from .gram import from_groups, has_one_group, to_groups
+from .msq import msq
+from .settings import Setting
+
+# Radii that radius="output" tries, as fractions of the largest |W|: each is 0.9 times the last.
+OUTPUT_FRACTIONS = 0.9 ** np.arange(32)
+
+
+def quantize_layer(
+    layer: Layer, setting: Setting, alphabet: Alphabet, G: np.ndarray | None, H: np.ndarray | None
+) -> Layer:
+    """The layer with its weights, and where asked its bias, on an alphabet.
+
+    Parameters
+    ----------
+    layer : Dense, Conv2D or DepthwiseConv2D
+    setting : Setting
+    alphabet : Alphabet
+        As `layer_alphabet` gives it; its scale broadcasts to the kernel.
+    G, H : ndarray, shape (groups, inputs, inputs), float64
+        X̃ᵀX and X̃ᵀX̃ of the layer's inputs (see `gram`), None where the setting does not need them.
+    """
+    bias = layer.bias.astype(np.float64)
+    weights = to_groups(layer.kernel.astype(np.float64), layer, setting.conv)
+    pruned = _pruned(layer, setting, alphabet)
+    with_bias = setting.quantize_bias and has_one_group(layer, setting.conv)
+    if with_bias:
+        weights = np.concatenate([weights, bias[None, None]], axis=1)
+        if pruned is not None:
+            unused = (bias == 0) & setting.keep_zeros
+            pruned = np.concatenate([pruned, unused[None, None]], axis=1)
+    if setting.radius == "output":
+        alphabet, codes = _best_on_outputs(layer, setting, alphabet, weights, G, H, pruned)
+    else:
+        codes = setting.run(weights, G, H, _in_groups(alphabet, layer, setting.conv), pruned)
+    kernel_codes = from_groups(codes[:, : codes.shape[1] - with_bias], layer, setting.conv)
+    changes = {"kernel": (alphabet.scale * kernel_codes).astype(layer.kernel.dtype)}
+    if setting.quantize_bias:
+        of_bias = Alphabet(alphabet.scale.reshape(-1), alphabet.top)
+        bias_codes = (
+            codes[0, -1]
+            if with_bias
+            else msq(bias, of_bias, bias == 0 if setting.keep_zeros else None)
+        )
+        changes["bias"] = (of_bias.scale * bias_codes).astype(layer.bias.dtype)
+    bits = setting.bits if not setting.zero else float(np.log2(alphabet.top + 1))
+    return layer.replace(
+        **changes, quantization=Quantization(alphabet.scale, bits, setting.quantize_bias)
+    )
+
+
+def layer_alphabet(layer: Layer, setting: Setting) -> Alphabet:
+    """The alphabet of a layer; with radius="output" the widest one, from which that choice begins.
+
+    Where a neuron has no weights but zeros, only its bias says how large its alphabet must be.
+    """
+    axes = _axes(layer, setting)
+    alphabet = make_alphabet(
+        layer.kernel,
+        setting.bits,
+        setting.alphabet_scalar,
+        setting.radius,
+        axes,
+        setting.keep_zeros,
+        setting.zero,
+        setting.power_of_two,
+    )
+    silent = ~layer.kernel.any(axis=axes, keepdims=axes is not None)
+    if not (setting.quantize_bias and silent.any()):
+        return alphabet
+    sizes = np.abs(layer.bias.astype(np.float64))
+    sizes = sizes.reshape(silent.shape) if axes is not None else sizes.max()
+    return Alphabet(
+        np.where(silent & (sizes > 0), sizes / alphabet.top, alphabet.scale), alphabet.top
+    )
+
+
+def _axes(layer: Layer, setting: Setting) -> tuple[int, ...] | None:
+    """Axes of the kernel that share an alphabet, None for all."""
+    if not setting.per_channel:
+        return None
+    return (0, 1) if isinstance(layer, DepthwiseConv2D) else tuple(range(layer.kernel.ndim - 1))
+
+
+def _pruned(layer: Layer, setting: Setting, alphabet: Alphabet) -> np.ndarray | None:
+    """Which weights, in groups, must get code 0; None where none must."""
+    axes = _axes(layer, setting)
+    silent = ~layer.kernel.any(axis=axes, keepdims=axes is not None)
+    if setting.keep_zeros:
+        return to_groups(layer.kernel == 0, layer, setting.conv)
+    if silent.any() and not alphabet.has_zero:
+        return to_groups(np.broadcast_to(silent, layer.kernel.shape), layer, setting.conv)
+    return None
+
+
+def _in_groups(alphabet: Alphabet, layer: Layer, conv: str) -> Alphabet:
+    if np.ndim(alphabet.scale) == 0:
+        return alphabet
+    return Alphabet(to_groups(alphabet.scale, layer, conv), alphabet.top)
+
+
+def _best_on_outputs(
+    layer: Layer,
+    setting: Setting,
+    widest: Alphabet,
+    weights: np.ndarray,
+    G: np.ndarray,
+    H: np.ndarray,
+    pruned: np.ndarray | None,
+) -> tuple[Alphabet, np.ndarray]:
+    """The alphabet, of those with a fraction of the largest radius, whose codes by the method give
+    the least ‖Xw − X̃q‖² on the samples, and the codes; for every neuron where each has its own.
+
+    ‖Xw − X̃q‖² is a constant − 2 q·(Gw) + q·(Hq).
+    """
+    targets = G @ weights
+    shared = np.ndim(widest.scale) == 0
+    best = np.full(widest.scale.shape, np.inf)
+    scale, codes = widest.scale, np.zeros(weights.shape)
+    for fraction in OUTPUT_FRACTIONS:
+        candidate = widest.scale * fraction
+        if setting.power_of_two:
+            candidate = 2.0 ** np.rint(np.log2(candidate))
+        in_groups = _in_groups(Alphabet(candidate, widest.top), layer, setting.conv)
+        found = setting.run(weights, G, H, in_groups, pruned)
+        levels = in_groups.scale * found
+        errors = (levels * (H @ levels - 2 * targets)).sum(axis=1, keepdims=True)
+        if shared:
+            total = errors.sum()
+        elif in_groups.scale.shape[0] == 1:
+            total = errors.sum(axis=0).reshape(best.shape)
+        else:
+            total = errors.reshape(best.shape)
+        better = total < best
+        best, scale = np.where(better, total, best), np.where(better, candidate, scale)
+        chosen = better if shared else _in_groups(Alphabet(better, 0), layer, setting.conv).scale
+        codes = np.where(chosen, found, codes)
+    return Alphabet(scale, widest.top), codes
