@@ -211,7 +211,6 @@ def test_requirements_are_what_is_imported_and_pinned_exactly():
         "ai-edge-litert",
         "cyclopts",
         "rich",
-        "pyfive",
         "pyarrow",
     }  # the workflow, its reports, TensorFlow and LiteRT on Linux x86-64, the command line
     assert set(direct) == {on_pypi.get(name, name) for name in packages} | around

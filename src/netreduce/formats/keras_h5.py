@@ -5,10 +5,8 @@ Weight files (`save_weights`, those of keras.applications) are read as well, giv
 """
 
 import json
-import mmap
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from netreduce.errors import ModelFileError
@@ -17,9 +15,18 @@ from netreduce.network import Network
 from netreduce.network.architectures import template
 
 from .guard import reading
-from .hdf5 import ArrayReader, check_heaps, is_quantized, write_array, write_quantization
+from .hdf5 import HDF5File, write_array
 from .keras_config import build_network, config_of_network, keras_order, parse_json, parse_model
-from .keras_store import WeightsByClass, WeightsByName, WeightsInOrder, fill, layers_in_keras_order
+from .keras_store import (
+    WeightsByClass,
+    WeightsByName,
+    WeightsInOrder,
+    fill,
+    is_quantized,
+    layers_in_keras_order,
+    read_quantization,
+    write_quantization,
+)
 
 KERAS_VERSION = "2.15.0"  # the form in which files are written
 DATASETS = {"mean": "moving_mean", "variance": "moving_variance"}
@@ -27,19 +34,20 @@ DATASETS = {"mean": "moving_mean", "variance": "moving_variance"}
 
 def read_network(path: Path, architecture=None) -> Network:
     """Read a Keras .h5 file; `architecture` is used for files of weights only."""
-    with reading(path), h5py.File(path, "r") as file:
-        with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            check_heaps(content)
-        reader = ArrayReader(file, path.stat().st_size)
-        config = file.attrs.get("model_config")
+    with reading(path):
+        file = HDF5File(path.read_bytes())
+        config = file.attribute("", "model_config")
         if config is None:
-            return _read_weights(reader, architecture)
+            return _read_weights(file, architecture)
         model = parse_model(parse_json(config, "model_config"))
-        return reader.quantized(build_network(model, WeightsByName(reader, "model_weights")))
+        network = build_network(model, WeightsByName(file, "model_weights"))
+        return read_quantization(file, network)
 
 
 def write_network(network: Network, path: Path) -> None:
     """Write a Keras .h5 file, whole or not at all."""
+    import h5py  # slow to import, and not what files are read with
+
     config = json.dumps(config_of_network(network))
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         weights = file.create_group("model_weights")
@@ -67,15 +75,15 @@ def write_network(network: Network, path: Path) -> None:
         write_quantization(file, network)
 
 
-def _read_weights(reader, architecture):
+def _read_weights(file, architecture):
     if architecture is None:
         raise ModelFileError(
             "the file holds weights but no model_config: an architecture must say what they are"
         )
     network = template(architecture)
-    if "layers" in reader.file:  # save_weights of Keras 3
-        return fill(network, WeightsByClass(reader, layers_in_keras_order(network)))
-    weights = WeightsInOrder(reader)
+    if file.has("layers"):  # save_weights of Keras 3
+        return fill(network, WeightsByClass(file, layers_in_keras_order(network)))
+    weights = WeightsInOrder(file)
     expected = [
         name for name, layer in zip(network.names, network.layers, strict=True) if layer.arrays()
     ]

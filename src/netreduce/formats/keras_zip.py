@@ -7,24 +7,21 @@ import json
 import zipfile
 from pathlib import Path, PurePosixPath
 
-import h5py
-
 from netreduce.errors import ModelFileError
 from netreduce.files import replacing
 from netreduce.network import Network
 
 from .guard import reading
-from .hdf5 import (
-    FREE_BYTES,
-    LARGEST_RATIO,
-    ArrayReader,
-    check_heaps,
+from .hdf5 import FREE_BYTES, LARGEST_RATIO, HDF5File, write_array
+from .keras_config import build_network, config_of_network, keras_order, parse_json, parse_model
+from .keras_store import (
+    WeightsByClass,
+    groups_by_class,
     is_quantized,
-    write_array,
+    layers_in_keras_order,
+    read_quantization,
     write_quantization,
 )
-from .keras_config import build_network, config_of_network, keras_order, parse_json, parse_model
-from .keras_store import WeightsByClass, groups_by_class, layers_in_keras_order
 
 METADATA = {"keras_version": "3.0.0"}
 MODULES = {"Sequential": "keras", "Functional": "keras.src.models.functional"}
@@ -37,12 +34,9 @@ def read_network(path: Path) -> Network:
         config = parse_json(_member(archive, "config.json", path), "config.json")
         weights = _member(archive, "model.weights.h5", path)
         model = parse_model(config)
-        check_heaps(weights)
-        with h5py.File(io.BytesIO(weights), "r") as file:
-            reader = ArrayReader(file, len(weights))
-            return reader.quantized(
-                build_network(model, WeightsByClass(reader, model.keras_layers))
-            )
+        file = HDF5File(weights)
+        network = build_network(model, WeightsByClass(file, model.keras_layers))
+        return read_quantization(file, network)
 
 
 def write_network(network: Network, path: Path) -> None:
@@ -62,7 +56,9 @@ def write_network(network: Network, path: Path) -> None:
             archive.writestr(zipfile.ZipInfo(name, FIXED_DATE), content)
 
 
-def _weights(network):
+def _weights(network: Network) -> bytes:
+    import h5py  # slow to import, and not what files are read with
+
     content = io.BytesIO()
     groups = groups_by_class(layers_in_keras_order(network))
     with h5py.File(content, "w") as file:
