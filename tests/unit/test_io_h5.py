@@ -283,7 +283,7 @@ def test_weight_files_that_do_not_fit(tmp_path):
         (entry("Lambda", "trick", function=["4wEAAA==", None, None]), (4,), r"layer 'trick' \(Lambda\): layers of this class are not supported"),
         (entry("MyLayer", "mine"), (4,), r"layer 'mine' \(MyLayer\): layers of this class"),
         (entry("Sequential", "inner", layers=[]), (4,), r"model 'Sequential' \(Sequential\): models inside models are not supported"),
-        (dense(activation="hard_sigmoid"), (4,), r"layer 'd' \(Dense\): activation 'hard_sigmoid' is not supported"),
+        (dense(activation="hard_shrink"), (4,), r"layer 'd' \(Dense\): activation 'hard_shrink' is not supported"),
         (dense(activation={"class_name": "Mine", "config": {}}), (4,), r"layer 'd' \(Dense\): activation 'Mine \(not a function of Keras\)'"),
         (dense(), (4, 4), r"layer 'd' \(Dense\): inputs of shape \(4, 4\) are not supported, expected one axis"),
         (dense(), (None,), r"layer 'd' \(Dense\): inputs of variable size are not supported, found \[None, None\]"),
