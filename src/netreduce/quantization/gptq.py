@@ -14,6 +14,7 @@ from scipy.linalg import LinAlgError, cholesky
 
 from netreduce.errors import ParameterError
 
+from .alphabet import Alphabet
 from .gpfq import dead_inputs
 from .walk import walk
 
@@ -21,7 +22,13 @@ DAMPING = 0.01  # of the mean diagonal entry of H, as in the paper
 SINGULAR = 1e-13  # least squared pivot of a regular H, as a fraction of the diagonal entry
 
 
-def gptq(weights, H, alphabet, damping=DAMPING, pruned=None):
+def gptq(
+    weights: np.ndarray,
+    H: np.ndarray,
+    alphabet: Alphabet,
+    damping: float = DAMPING,
+    pruned: np.ndarray | None = None,
+) -> np.ndarray:
     """Codes by GPTQ, in the order of the inputs; weights of dead inputs get code 0.
 
     Parameters
@@ -43,7 +50,7 @@ def gptq(weights, H, alphabet, damping=DAMPING, pruned=None):
     return walk(weights, F, F, alphabet, dead_inputs(H), pruned=pruned)
 
 
-def damped(H, damping) -> np.ndarray:
+def damped(H: np.ndarray, damping: float) -> np.ndarray:
     """H (inputs × inputs) with damping · (mean diagonal entry of the live inputs) added to the
     diagonal, and 1 for dead inputs.
     """
@@ -52,7 +59,7 @@ def damped(H, damping) -> np.ndarray:
     return H + np.diag(np.where(dead, 1.0, damping * live.mean() if len(live) else 0.0))
 
 
-def cholesky_upper(H, damping) -> np.ndarray:
+def cholesky_upper(H: np.ndarray, damping: float) -> np.ndarray:
     """The upper triangular R of H = R Rᵀ.
 
     Raises
@@ -62,7 +69,7 @@ def cholesky_upper(H, damping) -> np.ndarray:
     """
     try:
         R = cholesky(H[::-1, ::-1], lower=True)[::-1, ::-1]
-        singular = (np.diagonal(R) ** 2 < SINGULAR * np.diagonal(H)).any()
+        singular = bool((np.diagonal(R) ** 2 < SINGULAR * np.diagonal(H)).any())
     except LinAlgError:
         singular = True
     if singular:
@@ -73,6 +80,6 @@ def cholesky_upper(H, damping) -> np.ndarray:
     return R
 
 
-def feedback(R) -> np.ndarray:
+def feedback(R: np.ndarray) -> np.ndarray:
     """The F of H = Fᵀ D F, lower triangular with a unit diagonal, from H = R Rᵀ."""
     return np.ascontiguousarray((R / np.diagonal(R)).T)

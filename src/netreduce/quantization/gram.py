@@ -6,10 +6,13 @@ for a convolution with all input channels together (conv="joint"); one per input
 conv="channel" and for a depthwise convolution.
 """
 
+from collections.abc import Iterable
+
 import numba
 import numpy as np
 
-from netreduce.network.layers import Dense, DepthwiseConv2D, window_counts
+from netreduce.network.layers import Dense, DepthwiseConv2D, Weighted, window_counts
+from netreduce.network.layers.weighted import Convolution
 
 BLOCK_BYTES = 1 << 24  # float64 rows that are multiplied at a time
 MIN_ROWS = 256  # their least number: adding up products of fewer rows costs more than the products
@@ -18,18 +21,18 @@ PANEL = 128  # columns of G at a time when just its lower triangle is wanted
 LARGE = 8192  # inputs from which on all of H at a time would need another array of 0.5 GB or more
 
 
-def has_one_group(layer, conv) -> bool:
+def has_one_group(layer: Weighted, conv: str) -> bool:
     return isinstance(layer, Dense) or (conv == "joint" and not isinstance(layer, DepthwiseConv2D))
 
 
-def to_groups(array, layer, conv) -> np.ndarray:
+def to_groups(array: np.ndarray, layer: Weighted, conv: str) -> np.ndarray:
     """An array of the kernel's shape (or one broadcasting to it) as (groups, inputs, neurons)."""
     if has_one_group(layer, conv):
         return array.reshape(1, -1, array.shape[-1])
     return array.transpose(2, 0, 1, 3).reshape(array.shape[2], -1, array.shape[3])
 
 
-def from_groups(groups, layer, conv) -> np.ndarray:
+def from_groups(groups: np.ndarray, layer: Weighted, conv: str) -> np.ndarray:
     """Inverse of `to_groups` for the whole kernel."""
     shape = layer.kernel.shape
     if has_one_group(layer, conv):
@@ -37,7 +40,7 @@ def from_groups(groups, layer, conv) -> np.ndarray:
     return groups.reshape(shape[2], *shape[:2], shape[3]).transpose(1, 2, 0, 3)
 
 
-def worth_apart(layer, conv, rows) -> bool:
+def worth_apart(layer: Weighted, conv: str, rows: int) -> bool:
     """Whether chunks of so many rows (samples, or windows of samples) are better multiplied each by
     itself, and the products added up.
     """
@@ -46,7 +49,13 @@ def worth_apart(layer, conv, rows) -> bool:
     )
 
 
-def accumulate(layer, conv, pairs, constant=False, whole=True):
+def accumulate(
+    layer: Weighted,
+    conv: str,
+    pairs: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    constant: bool = False,
+    whole: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
     """Gram matrices of a layer's inputs.
 
     Parameters
@@ -71,6 +80,7 @@ def accumulate(layer, conv, pairs, constant=False, whole=True):
         for quantized, analog in pairs
     )
     if not has_one_group(layer, conv):
+        assert isinstance(layer, Convolution)
         return total(_windows(layer, whole, inputs) for inputs in chunks)
     gram = _Rows(layer, constant, whole)
     for inputs in chunks:
@@ -78,7 +88,7 @@ def accumulate(layer, conv, pairs, constant=False, whole=True):
     return gram.result()
 
 
-def total(parts):
+def total(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Sum of Gram matrices that `accumulate` gave, each a pair (G, H)."""
     parts = iter(parts)
     G, H = next(parts)
@@ -92,21 +102,23 @@ def total(parts):
 class _Rows:
     """One group: the input is a matrix whose rows are samples, or windows of samples."""
 
-    def __init__(self, layer, constant, whole):
+    def __init__(self, layer: Weighted, constant: bool, whole: bool) -> None:
         self.layer, self.inputs, self.size, self.whole = (
             layer,
             layer.kernel[..., 0].size,
             layer.kernel[..., 0].size + constant,
             whole,
         )
-        self.H = self.G = None
-        self.buffers, self.filled = [], 0
+        self.H: np.ndarray | None = None
+        self.G: np.ndarray | None = None
+        self.buffers: list[np.ndarray] = []
+        self.filled = 0
 
-    def add(self, inputs):
+    def add(self, inputs: list[np.ndarray]) -> None:
         """Copies rows, as float64 and with the constant input, to a buffer for each network, and
         multiplies what is full.
         """
-        if not isinstance(self.layer, Dense):
+        if isinstance(self.layer, Convolution):
             inputs = [self.layer.patches(x) for x in inputs]
         rows = inputs[0][0].size // self.inputs  # of one sample
         if not self.buffers:
@@ -127,7 +139,7 @@ class _Rows:
                 target[:] = block
             self.filled += count
 
-    def _multiply(self):
+    def _multiply(self) -> None:
         X, *others = (buffer[: self.filled] for buffer in self.buffers)
         self.H = _add_product(self.H, X, X, self.size if self.size <= LARGE else PANEL)
         for X_analog in others:
@@ -136,18 +148,21 @@ class _Rows:
             )
         self.filled = 0
 
-    def result(self):
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
         self._multiply()
+        assert self.H is not None
         H = self.H[None]
         return (H if self.G is None else self.G[None]), H
 
 
-def _add_product(total, left, right, panel, whole=True):
+def _add_product(
+    total: np.ndarray | None, left: np.ndarray, right: np.ndarray, panel: int, whole: bool = True
+) -> np.ndarray:
     """total + leftᵀ right, so many rows at a time; where not `whole`, its lower triangle and what
     else is in the panels.
     """
     size, first = left.shape[1], total is None
-    total = np.zeros((size, size)) if first else total
+    total = np.zeros((size, size)) if total is None else total
     for start in range(0, size, panel):
         stop = min(start + panel, size)
         part = left[:, start:stop].T, right[:, : size if whole else stop]
@@ -159,14 +174,16 @@ def _add_product(total, left, right, panel, whole=True):
     return total
 
 
-def _windows(layer, whole, inputs):
+def _windows(
+    layer: Convolution, whole: bool, inputs: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """G and H of the windows of one chunk, one group per channel."""
     padded = [layer.padded(x.astype(np.float64)) for x in inputs]
     window, (_, height, width, channels) = layer.kernel.shape[:2], padded[0].shape
     counts = window_counts((height, width), window, layer.strides, "valid", layer.dilation)
     rows = [x.reshape(len(x), height, width * channels) for x in padded]
 
-    def products(right, whole):
+    def products(right: np.ndarray, whole: bool) -> np.ndarray:
         return _products(
             rows[0], right, channels, window, counts, layer.strides, layer.dilation, whole
         ).transpose(2, 0, 1)
@@ -177,7 +194,16 @@ def _windows(layer, whole, inputs):
 
 
 @numba.njit(nogil=True, cache=True)
-def _products(left, right, channels, window, counts, strides, dilation, whole):
+def _products(
+    left: np.ndarray,
+    right: np.ndarray,
+    channels: int,
+    window: tuple[int, int],
+    counts: tuple[int, int],
+    strides: tuple[int, int],
+    dilation: tuple[int, int],
+    whole: bool,
+) -> np.ndarray:
     """Sums over all samples and windows of the products of their entries a and b ≤ a (all b, if
     `whole`), shape (entries, entries, channels).
 

@@ -7,7 +7,7 @@ from math import log2
 import numpy as np
 
 from netreduce.network import Network
-from netreduce.network.layers import Quantization
+from netreduce.network.layers import Quantization, Weighted
 
 LARGEST_CODE = 255  # of alphabets of at most 8 bits
 PRECISION = 2.0**-21  # relative: a level is a product of rounded float32 numbers
@@ -21,7 +21,7 @@ def with_grids(network: Network) -> Network:
     """
     found = {}
     for index, layer in enumerate(network.layers):
-        if getattr(layer, "kernel", None) is not None and layer.quantization is None:
+        if isinstance(layer, Weighted) and layer.quantization is None:
             grid = find_grid(layer.kernel)
             if grid is not None:
                 found[index] = layer.replace(
@@ -67,11 +67,11 @@ def find_grid(kernel: np.ndarray) -> Quantization | None:
         return None
     top = int(codes[-1])
     if (codes % 2 == 0).any() or (has_zero and top == 1):
-        return Quantization(step / 2, log2(2 * top + 1))
-    return Quantization(step, float(top.bit_length()))
+        return Quantization(np.asarray(step / 2), log2(2 * top + 1))
+    return Quantization(np.asarray(step), float(top.bit_length()))
 
 
-def _common_divisor(magnitudes):
+def _common_divisor(magnitudes: np.ndarray) -> float | None:
     """The largest number of which all magnitudes (ascending) are multiples, None where the largest
     is more than LARGEST_CODE times that.
     """
@@ -88,7 +88,7 @@ def _common_divisor(magnitudes):
     return step
 
 
-def _step_that_rounds_to(magnitudes, codes):
+def _step_that_rounds_to(magnitudes: np.ndarray, codes: np.ndarray) -> float:
     """The step, float64, whose multiples round to the magnitudes; where there is none, one that
     comes close.
     """

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from netreduce.network.layers import DepthwiseConv2D, Layer, Quantization
+from netreduce.network.layers import DepthwiseConv2D, Quantization, Weighted
 
 from .alphabet import Alphabet, make_alphabet
 from .gram import from_groups, has_one_group, to_groups
@@ -14,8 +14,12 @@ OUTPUT_FRACTIONS = 0.9 ** np.arange(32)
 
 
 def quantize_layer(
-    layer: Layer, setting: Setting, alphabet: Alphabet, G: np.ndarray | None, H: np.ndarray | None
-) -> Layer:
+    layer: Weighted,
+    setting: Setting,
+    alphabet: Alphabet,
+    G: np.ndarray | None,
+    H: np.ndarray | None,
+) -> Weighted:
     """The layer with its weights, and where asked its bias, on an alphabet.
 
     Parameters
@@ -36,7 +40,7 @@ def quantize_layer(
         if pruned is not None:
             unused = (bias == 0) & setting.keep_zeros
             pruned = np.concatenate([pruned, unused[None, None]], axis=1)
-    if setting.radius == "output":
+    if setting.radius == "output" and G is not None and H is not None:
         alphabet, codes = _best_on_outputs(layer, setting, alphabet, weights, G, H, pruned)
     else:
         codes = setting.run(weights, G, H, _in_groups(alphabet, layer, setting.conv), pruned)
@@ -56,7 +60,7 @@ def quantize_layer(
     )
 
 
-def layer_alphabet(layer: Layer, setting: Setting) -> Alphabet:
+def layer_alphabet(layer: Weighted, setting: Setting) -> Alphabet:
     """The alphabet of a layer; with radius="output" the widest one, from which that choice begins.
 
     Where a neuron has no weights but zeros, only its bias says how large its alphabet must be.
@@ -82,14 +86,14 @@ def layer_alphabet(layer: Layer, setting: Setting) -> Alphabet:
     )
 
 
-def _axes(layer: Layer, setting: Setting) -> tuple[int, ...] | None:
+def _axes(layer: Weighted, setting: Setting) -> tuple[int, ...] | None:
     """Axes of the kernel that share an alphabet, None for all."""
     if not setting.per_channel:
         return None
     return (0, 1) if isinstance(layer, DepthwiseConv2D) else tuple(range(layer.kernel.ndim - 1))
 
 
-def _pruned(layer: Layer, setting: Setting, alphabet: Alphabet) -> np.ndarray | None:
+def _pruned(layer: Weighted, setting: Setting, alphabet: Alphabet) -> np.ndarray | None:
     """Which weights, in groups, must get code 0; None where none must."""
     axes = _axes(layer, setting)
     silent = ~layer.kernel.any(axis=axes, keepdims=axes is not None)
@@ -100,14 +104,14 @@ def _pruned(layer: Layer, setting: Setting, alphabet: Alphabet) -> np.ndarray | 
     return None
 
 
-def _in_groups(alphabet: Alphabet, layer: Layer, conv: str) -> Alphabet:
+def _in_groups(alphabet: Alphabet, layer: Weighted, conv: str) -> Alphabet:
     if np.ndim(alphabet.scale) == 0:
         return alphabet
     return Alphabet(to_groups(alphabet.scale, layer, conv), alphabet.top)
 
 
 def _best_on_outputs(
-    layer: Layer,
+    layer: Weighted,
     setting: Setting,
     widest: Alphabet,
     weights: np.ndarray,

@@ -12,7 +12,7 @@ import numpy as np
 
 from netreduce.errors import ParameterError, UnsupportedLayerError
 from netreduce.network import Network
-from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Layer
+from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Layer, Weighted
 
 from .gram import has_one_group
 from .layer import layer_alphabet, quantize_layer
@@ -190,7 +190,9 @@ def dead_weights(layer: Layer) -> int:
 
     The sparse modes of GPFQ have the level 0 besides; there, this counts the zeros of all kinds.
     """
-    if layer.quantization is None or round(2**layer.quantization.bits) % 2 == 1:
+    if not isinstance(layer, Weighted) or layer.quantization is None:
+        return 0
+    if round(2**layer.quantization.bits) % 2 == 1:
         return 0
     return int(np.count_nonzero(layer.codes == 0))
 
@@ -230,6 +232,7 @@ class _Quantizer:
         for done, index in enumerate(selected):
             self.progress(self.network.names[index], done, len(selected))
             layer = self.network.layers[index]
+            assert isinstance(layer, Weighted)
             G = H = None
             if propagation:
                 with_bias = setting.quantize_bias and has_one_group(layer, setting.conv)

@@ -4,15 +4,22 @@ to the next.
 
 import math
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from netreduce.errors import SampleError
-from netreduce.network import INPUT
+from netreduce.network import INPUT, Network
+from netreduce.network.layers import Layer, Weighted
 
 from .gram import accumulate, total, worth_apart
 from .samples import Budget, Chunks, Samples
 from .threads import in_order
+
+Output = tuple[int, bool]  # a layer, and whether that of the quantized network is meant
+Inputs = tuple[Output, Output | None]  # what a layer reads in the quantized and the analog network
+Matrices = tuple[np.ndarray, np.ndarray]
 
 
 class Propagation:
@@ -33,16 +40,23 @@ class Propagation:
         the next `start`.
     """
 
-    def __init__(self, network, samples, memory, keep):
+    def __init__(
+        self,
+        network: Network,
+        samples: np.ndarray | Iterable[np.ndarray] | None,
+        memory: float,
+        keep: bool,
+    ) -> None:
         self.network, self.keep = network, keep
         self.samples, self.budget = Samples(network, samples), Budget(memory)
-        self.outputs, self.grams = {}, {}
+        self.outputs: dict[Output, Chunks] = {}
+        self.grams: dict[tuple[int, str, bool], Matrices] = {}
         self.cheap = {INPUT}  # recomputed from the samples rather than kept
         for index, layer in enumerate(network.layers):
             if not layer.arrays() and self.cheap.issuperset(network.sources[index]):
                 self.cheap.add(index)
 
-    def start(self, selected, with_analog, whole):
+    def start(self, selected: Sequence[int], with_analog: bool, whole: bool) -> None:
         """Begin with the analog network, to quantize the layers `selected`; whether G is wanted,
         and whether all of it.
         """
@@ -52,17 +66,17 @@ class Propagation:
             with_analog,
             whole,
         )
-        self.touched = set()  # layers whose outputs differ between the two networks
+        self.touched: set[int] = set()  # layers whose outputs differ between the two networks
         self._drop({output for output in self.outputs if output[1]})
 
-    def exchange(self, index, layer):
+    def exchange(self, index: int, layer: Layer) -> None:
         """Put a quantized layer into the quantized network."""
         self.layers[index] = layer
         for i, sources in enumerate(self.network.sources):
             if i == index or not self.touched.isdisjoint(sources):
                 self.touched.add(i)
 
-    def gram(self, index, conv, constant):
+    def gram(self, index: int, conv: str, constant: bool) -> Matrices:
         """G and H of the inputs of layer `index`, as `accumulate` gives them; raises SampleError
         when they are not finite.
         """
@@ -88,6 +102,7 @@ class Propagation:
         }
         old = {output for output in self.outputs.keys() - kept if output[1] or not self.keep}
         layer = self.network.layers[index]
+        assert isinstance(layer, Weighted)
         if known is None:
             apart = worth_apart(
                 layer, conv, self.samples.chunk_size * math.prod(self.network.shapes[index][:-1])
@@ -109,36 +124,53 @@ class Propagation:
         self._drop(old)
         return known
 
-    def _check(self, index, matrices):
+    def _check(self, index: int, matrices: Matrices) -> None:
         if not all(np.isfinite(matrix).all() for matrix in matrices):
             raise SampleError(
                 f"{self.network.names[index]}: its inputs overflow on these samples, in the analog"
                 " or the quantized network"
             )
 
-    def _output(self, layer, quantized):
+    def _output(self, layer: int, quantized: bool) -> Output:
         return layer, quantized and layer in self.touched
 
-    def _passes(self, apart, inputs, new, old, use):
+    def _passes(
+        self,
+        apart: bool,
+        inputs: Inputs,
+        new: set[Output],
+        old: set[Output],
+        use: Callable[[Iterable], Any],
+    ) -> Iterable:
         """What `use` makes of the outputs named in `inputs`: of each chunk by itself, in threads,
         or of all, one after the other.
 
         Keeps the `new` outputs and lets go of the `old` ones.
         """
-        plan = self._plan({*inputs, *new} - {None})
+        plan = self._plan({output for output in (*inputs, *new) if output is not None})
         self.outputs.update((output, Chunks(self.budget)) for output in new)
         chunks = enumerate(
             self.samples if (INPUT, False) in plan else [None] * self.samples.chunk_count
         )
         if apart:
-            return in_order(lambda chunk: use([self._step(plan, *chunk, inputs, new, old)]), chunks)
+            return in_order(
+                lambda chunk: use([self._step(plan, chunk[0], chunk[1], inputs, new, old)]), chunks
+            )
         return [use(self._step(plan, *chunk, inputs, new, old) for chunk in chunks)]
 
-    def _step(self, plan, number, chunk, inputs, new, old):
+    def _step(
+        self,
+        plan: Sequence[Output],
+        number: int,
+        chunk: np.ndarray | None,
+        inputs: Inputs,
+        new: set[Output],
+        old: set[Output],
+    ) -> tuple[np.ndarray | None, ...]:
         """Follows the plan for one chunk of the samples; returns the outputs named in `inputs`."""
-        values = {(INPUT, False): chunk}
+        values: dict[Output, Any] = {(INPUT, False): chunk}
 
-        def value(output):
+        def value(output: Output) -> np.ndarray:
             if output not in values:
                 values[output] = self.outputs[output][number]
             return values[output]
@@ -155,7 +187,7 @@ class Propagation:
             self.outputs[output][number] = values[output]
         return tuple(None if output is None else value(output) for output in inputs)
 
-    def _plan(self, wanted):
+    def _plan(self, wanted: Iterable[Output]) -> list[Output]:
         """Outputs to compute, in order, so as to have the wanted ones."""
         plan, waiting = set(), set(wanted)
         while waiting:
@@ -167,6 +199,6 @@ class Propagation:
                     waiting |= {self._output(s, quantized) for s in self.network.sources[index]}
         return sorted(plan)
 
-    def _drop(self, outputs):
+    def _drop(self, outputs: Iterable[Output]) -> None:
         for output in outputs:
             self.outputs.pop(output).close()

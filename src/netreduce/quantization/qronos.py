@@ -12,6 +12,7 @@ replaced weights (the paper's efficient form).
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from .alphabet import Alphabet
 from .gpfq import dead_inputs
 from .gptq import cholesky_upper, damped, feedback
 from .walk import walk
@@ -19,7 +20,14 @@ from .walk import walk
 DAMPING = 1e-3
 
 
-def qronos(weights, G, H, alphabet, damping=DAMPING, pruned=None):
+def qronos(
+    weights: np.ndarray,
+    G: np.ndarray,
+    H: np.ndarray,
+    alphabet: Alphabet,
+    damping: float = DAMPING,
+    pruned: np.ndarray | None = None,
+) -> np.ndarray:
     """Codes by Qronos, in the order of the inputs; weights of dead inputs get code 0.
 
     Parameters
@@ -55,7 +63,14 @@ def qronos(weights, G, H, alphabet, damping=DAMPING, pruned=None):
     return codes
 
 
-def _group(w, G, H, alphabet, damping, pruned):
+def _group(
+    w: np.ndarray,
+    G: np.ndarray,
+    H: np.ndarray,
+    alphabet: Alphabet,
+    damping: float,
+    pruned: np.ndarray | None,
+) -> np.ndarray:
     H_damped = damped(H, damping)
     target = G @ w + (H_damped - H) @ w  # X̃ᵀX w and the pull of the penalty
     first = alphabet.nearest((target[:1] - H_damped[:1, 1:] @ w[1:]) / H_damped[0, 0])

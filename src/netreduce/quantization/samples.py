@@ -4,12 +4,15 @@ budget, then on disk.
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import BufferedRandom
 
 import numpy as np
 
 from netreduce.errors import SampleError
+from netreduce.network import Network
 
+Place = tuple[int, tuple[int, ...], np.dtype]  # in a file: start, shape and type of an array
 CHUNK_BYTES = 1 << 23  # a chunk's largest layer output is about this big
 
 
@@ -23,7 +26,7 @@ class Samples:
         An iterable is iterated several times.
     """
 
-    def __init__(self, network, samples):
+    def __init__(self, network: Network, samples: np.ndarray | Iterable[np.ndarray] | None) -> None:
         if samples is None:
             raise SampleError(
                 "this method learns from samples: an array, or mini-batches that can be iterated"
@@ -47,14 +50,15 @@ class Samples:
             * network.dtype.itemsize
         )
         self.chunk_size = int(np.clip(CHUNK_BYTES // largest, 1, 2048))
-        self.count = None
+        self.count: int | None = None
 
     @property
     def chunk_count(self) -> int:
         """Number of chunks, known after the first iteration."""
+        assert self.count is not None
         return -(-self.count // self.chunk_size)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.ndarray]:
         count = 0
         for chunk in (
             self._array_chunks() if hasattr(self.samples, "__array__") else self._gathered_chunks()
@@ -70,7 +74,7 @@ class Samples:
             )
         self.count = count
 
-    def _array_chunks(self):
+    def _array_chunks(self) -> Iterator[np.ndarray]:
         array = self.samples if isinstance(self.samples, np.ndarray) else np.asarray(self.samples)
         if array.ndim == 0:
             self.network.check_samples(array)
@@ -78,8 +82,9 @@ class Samples:
             chunk = array[start : start + self.chunk_size]
             yield self.network.check_samples(chunk) if self.count is None else chunk
 
-    def _gathered_chunks(self):
-        waiting, size = [], 0
+    def _gathered_chunks(self) -> Iterator[np.ndarray]:
+        waiting: list[np.ndarray] = []
+        size = 0
         for batch in self.samples:
             if not hasattr(batch, "__array__"):
                 raise SampleError(
@@ -101,7 +106,7 @@ class Samples:
 class Budget:
     """Bytes of layer outputs that may still be held in memory."""
 
-    def __init__(self, left):
+    def __init__(self, left: float) -> None:
         self.left, self.lock = left, threading.Lock()
 
 
@@ -112,42 +117,46 @@ class Chunks:
     Several threads may use it, each for chunks of its own.
     """
 
-    def __init__(self, budget):
-        self.budget, self.places, self.file, self.lock = budget, {}, None, threading.Lock()
+    def __init__(self, budget: Budget) -> None:
+        self.budget, self.lock = budget, threading.Lock()
+        self.places: dict[int, np.ndarray | Place] = {}
+        self.file: BufferedRandom | None = None
 
-    def __setitem__(self, number, chunk):
+    def __setitem__(self, number: int, chunk: np.ndarray) -> None:
         with self.budget.lock:
             fits = chunk.nbytes <= self.budget.left
             if fits:
                 self.budget.left -= chunk.nbytes
         self.places[number] = chunk if fits else self._write(np.ascontiguousarray(chunk))
 
-    def __getitem__(self, number) -> np.ndarray:
+    def __getitem__(self, number: int) -> np.ndarray:
         place = self.places[number]
         return place if isinstance(place, np.ndarray) else self._read(*place)
 
-    def __delitem__(self, number):
+    def __delitem__(self, number: int) -> None:
         place = self.places.pop(number)
         if isinstance(place, np.ndarray):
             with self.budget.lock:
                 self.budget.left += place.nbytes
 
-    def close(self):
+    def close(self) -> None:
         for number in list(self.places):
             del self[number]
         if self.file is not None:
             self.file.close()
 
-    def _write(self, chunk):
+    def _write(self, chunk: np.ndarray) -> Place:
         with self.lock:
             if self.file is None:
-                self.file = tempfile.TemporaryFile()  # noqa: SIM115 - open until `close`
+                # open until `close`
+                self.file = tempfile.TemporaryFile()  # noqa: SIM115
             start = self.file.seek(0, 2)
             self.file.write(chunk.data)
         return start, chunk.shape, chunk.dtype
 
-    def _read(self, start, shape, dtype):
+    def _read(self, start: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         chunk = np.empty(shape, dtype)
+        assert self.file is not None
         with self.lock:
             self.file.seek(start)
             self.file.readinto(chunk.reshape(-1).data.cast("B"))

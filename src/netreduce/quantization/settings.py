@@ -1,6 +1,6 @@
 """What can be asked of `quantize`: the methods and their arguments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -53,7 +53,7 @@ class Setting:
     per_channel: bool = False
     quantize_bias: bool = False
     keep_zeros: bool = False
-    layers: tuple | None = None
+    layers: Iterable | None = None
     activation_order: bool = False
     seed: int = 0
     threshold: float | None = None
@@ -118,7 +118,7 @@ class Setting:
         if "seed" in options:
             options["rng"] = np.random.default_rng(options.pop("seed"))
         matrices = [{"G": G, "H": H}[letter] for letter in method.needs]
-        if not (self.activation_order and matrices):
+        if not (self.activation_order and matrices and H is not None):
             return method.function(weights, *matrices, alphabet, pruned=pruned, **options)
         order = np.argsort(-np.diagonal(H, axis1=1, axis2=2), axis=1, kind="stable")[:, :, None]
         ordered = [
