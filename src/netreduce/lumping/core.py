@@ -17,9 +17,9 @@ from .bound import (
     gains,
     input_box,
     logits,
+    normalized_error,
     output_error,
     rounding_errors,
-    softmax_error,
     unit_roundoff,
 )
 from .draft import Draft
@@ -91,7 +91,7 @@ def lump(
     ParameterError
         An argument outside its range; parameters that are NaN or infinite.
     UnsupportedLayerError
-        A layer of unknown type.
+        A layer that netreduce does not have.
     SampleError
         Samples that are missing, superfluous or of the wrong shape.
     VerificationError
@@ -160,7 +160,8 @@ class Attempt:
         first, roundoff = min(self.draft.changed), unit_roundoff(self.draft.original)
         sides = logits(self.base), logits(self.draft.network)
         return sum(
-            output_error(side, rounding_errors(side, self.box, first, roundoff)) for side in sides
+            output_error(side, rounding_errors(side, self.box, first, roundoff), self.box)
+            for side in sides
         )
 
     @cached_property
@@ -170,7 +171,7 @@ class Attempt:
         """
         if not self.draft.steps:
             return np.zeros(self.draft.original.shapes[-1])
-        return output_error(logits(self.base), self.draft.local) + self.logits_rounding
+        return output_error(logits(self.base), self.draft.local, self.box) + self.logits_rounding
 
     @cached_property
     def bound(self) -> np.ndarray:
@@ -181,7 +182,7 @@ class Attempt:
         original = self.draft.original
         if not self.draft.steps or logits(original) is original:
             return error
-        return softmax_error(error, unit_roundoff(original))
+        return normalized_error(original.layers[-1], error, unit_roundoff(original))
 
     def lumping(self, settings) -> Lumping:
         draft = self.draft

@@ -6,22 +6,37 @@ import numpy as np
 
 from netreduce.network import INPUT
 from netreduce.network.layers import (
+    Activation,
     Add,
     BatchNormalization,
     Concatenate,
-    Conv2D,
     Dense,
-    DepthwiseConv2D,
     Flatten,
+    Multiply,
+    Normalization,
+    Permute,
+    Rescaling,
+    Reshape,
+    Subtract,
+    Weighted,
 )
 
-from .bound import Box, fan_in, linear, lipschitz, propagate, unit_roundoff
+from .bound import Box, fan_in, linear, own_error, propagate, unit_roundoff
 from .draft import Draft, Step, channels_read
 from .regions import EPSILON, ULPS, Description, describe
 from .transport import take_out
 
 PROJECTIONS = 4  # the first sorts the channels, the others spare comparisons
-NEVER_NEGATIVE = ("relu", "relu6", "sigmoid", "softplus", "softmax")
+NEVER_NEGATIVE = (
+    "relu",
+    "relu6",
+    "sigmoid",
+    "hard_sigmoid",
+    "hard_sigmoid_keras2",
+    "softplus",
+    "exponential",
+    "softmax",
+)
 
 
 def sweep(draft: Draft) -> None:
@@ -269,24 +284,27 @@ def _rounding_of_sums(draft, index, box):
     layer = draft.network.layers[index]
     weights, biases = draft.sizes[index]
     precision = ULPS * draft.epsilon[index] + fan_in(draft.original.layers[index]) * EPSILON
-    return lipschitz(layer) * precision * (linear(layer, weights, box.magnitude) + biases)
+    before = precision * (linear(layer, weights, box.magnitude) + biases)
+    return own_error(draft.network, index, before)
 
 
 def _never_negative(layer, signs, shape):
     """Which features (channels) of a layer's output are never negative, given its inputs'."""
     sign = signs[0]
     match layer:
-        case Dense() | Conv2D() | DepthwiseConv2D():
+        case Weighted() | Rescaling() | Normalization() | Subtract() | Reshape() | Permute():
             out = np.zeros(shape[-1], bool)
         case BatchNormalization():
             slope, shift = layer.affine()
             out = (shift >= 0) & ((slope == 0) | (slope > 0) & sign)
         case Flatten():
             out = np.tile(sign, shape[0] // len(sign))
-        case Add():
-            out = np.logical_and.reduce(signs)
+        case Add() | Multiply():
+            out = np.logical_and.reduce(np.broadcast_arrays(*signs))
         case Concatenate():
             out = np.concatenate(signs)
+        case Activation(name="log_softmax"):
+            out = np.zeros(shape[-1], bool)
         case _:
             out = sign
     name = getattr(layer, "activation", None) or getattr(layer, "name", None)

@@ -22,18 +22,47 @@ from netreduce.network.layers import (
     BatchNormalization,
     Concatenate,
     Conv2D,
+    Conv2DTranspose,
+    Cropping2D,
     Dense,
     DepthwiseConv2D,
     Dropout,
     Flatten,
     GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    Layer,
     MaxPooling2D,
+    Multiply,
+    Normalization,
+    Permute,
+    PReLU,
+    Rescaling,
+    Reshape,
+    Subtract,
+    UpSampling2D,
+    ZeroPadding2D,
 )
 
-WEIGHT_LAYERS = (Dense, Conv2D)
 POOLING = (MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D)
 CHANNELWISE = (BatchNormalization, *POOLING, Flatten, Dropout, Activation, DepthwiseConv2D)
-KNOWN = (*WEIGHT_LAYERS, *CHANNELWISE, Add, Concatenate)
+# those that end a region; bounds know what they do to errors
+OTHERS = (
+    Add,
+    Concatenate,
+    Conv2DTranspose,
+    Cropping2D,
+    GlobalMaxPooling2D,
+    Multiply,
+    Normalization,
+    Permute,
+    PReLU,
+    Rescaling,
+    Reshape,
+    Subtract,
+    UpSampling2D,
+    ZeroPadding2D,
+)
+KNOWN = (Dense, Conv2D, *CHANNELWISE, *OTHERS)
 
 EPSILON = np.finfo(np.float64).eps
 # numbers that differ by so many units in the last place, of what was summed to get them, count as
@@ -66,12 +95,12 @@ class Region:
 
 def find_regions(network) -> dict[int, Region]:
     """The regions by producer: layers whose every path leads through channel-wise layers to
-    weights, never to Add, Concatenate or the output.
+    weights, never to the output or to another layer, such as Add.
 
     Raises
     ------
     UnsupportedLayerError
-        For a layer of unknown type: names it.
+        For a layer that netreduce does not have: names it.
     """
     for name, layer in zip(network.names, network.layers, strict=True):
         if not isinstance(layer, KNOWN):
@@ -79,11 +108,23 @@ def find_regions(network) -> dict[int, Region]:
                 f"{name}: lumping does not know what a {type(layer).__name__} computes"
             )
     regions = (
-        _region(network, i)
-        for i, layer in enumerate(network.layers)
-        if isinstance(layer, WEIGHT_LAYERS)
+        _region(network, i) for i, layer in enumerate(network.layers) if mixes_all_channels(layer)
     )
     return {region.producer: region for region in regions if region}
+
+
+def mixes_all_channels(layer: Layer) -> bool:
+    """Whether every output of a layer is a weighted sum of all input channels."""
+    return isinstance(layer, Dense) or (isinstance(layer, Conv2D) and layer.groups == 1)
+
+
+def _is_channelwise(layer):
+    """Whether a layer treats all channels alike, and all positions, so that an affine function of a
+    channel stays one.
+    """
+    if isinstance(layer, AveragePooling2D) and layer.count_padding:
+        return layer.padding == "valid" or not any(layer.padding)
+    return isinstance(layer, CHANNELWISE)
 
 
 def _region(network, producer):
@@ -91,12 +132,13 @@ def _region(network, producer):
     while tensors:
         tensor = tensors.pop()
         readers = network.readers(tensor)
-        if not readers or not activation_of(network.layers[tensor])[0].elementwise:
+        function = activation_of(network.layers[tensor])[0]
+        if not readers or not function.elementwise or np.isinf(function.lipschitz):
             return None
         for reader in readers:
-            if isinstance(network.layers[reader], WEIGHT_LAYERS):
+            if mixes_all_channels(network.layers[reader]):
                 consumers.append(reader)
-            elif isinstance(network.layers[reader], CHANNELWISE):
+            elif _is_channelwise(network.layers[reader]):
                 nodes.append(reader)
                 tensors.append(reader)
                 multiplier = (
@@ -419,7 +461,11 @@ def _follow_depthwise(layer, state, shape, epsilon):
 def _activated(layer, state):
     """What an activation does to the constants."""
     call = activation_of(layer)[1]
-    dead = state.never_positive if _name(layer) == "relu" else np.zeros_like(state.never_positive)
+    dead = (
+        state.never_positive
+        if activation_name(layer) == "relu"
+        else np.zeros_like(state.never_positive)
+    )
     return replace(
         state,
         constant=state.constant | dead,
@@ -458,5 +504,6 @@ def _stacked(array):
     return np.moveaxis(array, 1, 2)
 
 
-def _name(layer):
+def activation_name(layer) -> str:
+    """Name of the layer's activation."""
     return layer.name if isinstance(layer, Activation) else getattr(layer, "activation", "linear")

@@ -9,7 +9,7 @@ import numpy as np
 from netreduce.folding.batch_norm import pads
 from netreduce.network.layers import Activation, BatchNormalization, DepthwiseConv2D
 
-from .bound import linear, linear_in_magnitude, lipschitz
+from .bound import linear, linear_in_magnitude, lipschitz, own_error
 from .draft import Draft, Heirs, Step, reading_weights
 from .regions import activation_of
 
@@ -47,9 +47,8 @@ def take_out(draft: Draft, region, step: Step, description=None, reach=None) -> 
             weights = reading_weights(
                 np.abs(layer.kernel), draft.network.layers[region.producer].outputs, multiplier
             )[:, step.neurons]
-            draft.add_error(
-                consumer, lipschitz(layer) * (error[..., None] * weights).sum(axis=(0, 1, 2))
-            )
+            dropped_error = (error[..., None] * weights).sum(axis=(0, 1, 2))
+            draft.add_error(consumer, own_error(draft.network, consumer, dropped_error))
     draft.take_out(region, step, shares)
 
 
@@ -143,7 +142,8 @@ def mixture_error(network, region, step, consumer, mixture, reach) -> np.ndarray
     )
     error = np.zeros(center.shape)
     error[:, step.neurons] = np.abs(off) + spread
-    return lipschitz(layer) * linear_in_magnitude(layer, error.reshape(1, *box.low.shape))[0]
+    before = linear_in_magnitude(layer, error.reshape(1, *box.low.shape))[0]
+    return own_error(network, consumer, before)
 
 
 def ray_errors(network, region, description, gone, into, ratio, box) -> np.ndarray:
