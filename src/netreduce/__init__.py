@@ -55,6 +55,7 @@ _PUBLIC = {
     ),
     "Network": "network",
     "load": "formats",
+    "from_torch": "formats.torch_export",
     "save": "formats",
     "quantize": "quantization",
     "quantize_many": "quantization",
