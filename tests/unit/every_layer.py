@@ -42,7 +42,7 @@ def _normal(*shape):
 
 def _norm(channels):
     random = np.random.default_rng(channels)
-    signs = random.choice([-1, 1], channels)
+    signs = np.resize([1, -1], channels)
     return BatchNormalization(
         (signs * random.uniform(0.5, 2, channels)).astype(np.float32),
         *(random.uniform(0.5, 2, channels).astype(np.float32) for _ in range(3)),

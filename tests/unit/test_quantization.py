@@ -458,8 +458,8 @@ def test_layers_without_weights():
     with pytest.raises(
         UnsupportedLayerError,
         match=(
-            r"batch_normalization_1 \(layer 1\) has no weights to quantize: leave it out, and it"
-            r" stays as it is"
+            r"batch_normalization_1 \(layer 1\) is not a Dense, Conv2D or DepthwiseConv2D layer,"
+            r" and those alone are quantized: leave it out, and it stays as it is"
         ),
     ):
         quantize(network, inputs(network), layers=[0, 1])

@@ -14,7 +14,7 @@ from netreduce.pruning.weights import count_kept
 
 
 def lowrank(network: Network, fraction: float) -> Network:
-    """Factorize every Dense and Conv2D layer that becomes smaller by it.
+    """Factorize every Dense layer, and every Conv2D without groups, that becomes smaller by it.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def lowrank(network: Network, fraction: float) -> Network:
         if getattr(layer, "quantization", None) is not None:
             raise UnsupportedLayerError(f"{name} is quantized: factorize before quantizing")
         parts = [layer]
-        if isinstance(layer, Dense | Conv2D):
+        if isinstance(layer, Dense) or (isinstance(layer, Conv2D) and layer.groups == 1):
             inputs, outputs = layer.kernel.size // layer.outputs, layer.outputs
             rank = count_kept(fraction, min(inputs, outputs))
             if rank * (inputs + outputs) < inputs * outputs:

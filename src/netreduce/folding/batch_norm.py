@@ -9,27 +9,48 @@ from netreduce.network.layers import (
     AveragePooling2D,
     BatchNormalization,
     Conv2D,
-    Dense,
+    Conv2DTranspose,
+    Cropping2D,
     DepthwiseConv2D,
     Dropout,
     Flatten,
     GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
     Layer,
     MaxPooling2D,
+    Permute,
+    Reshape,
     Shape,
+    UpSampling2D,
+    Weighted,
+    ZeroPadding2D,
 )
 
-WEIGHTED = (Dense, Conv2D, DepthwiseConv2D)
+# what an affine function of every channel passes, whatever the numbers
+TRANSPARENT = (
+    Dropout,
+    Flatten,
+    Reshape,
+    Permute,
+    Cropping2D,
+    UpSampling2D,
+    AveragePooling2D,
+    GlobalAveragePooling2D,
+)
+Readers = dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 def fold_batch_norm(network: Network) -> Network:
     """The same function with fewer batch normalizations.
 
     Behind a linear layer that nothing else reads, a batch normalization becomes part of it.
-    Otherwise it goes forward into the weights that read it, past Dropout, Flatten and average
-    pooling, and past max pooling where its slopes are not negative. It stays where a reader is
-    another kind of layer, or a convolution that pads: the zeros at the border are added after the
-    shift. Quantized kernels keep their codes (up to sign) and get a scale per channel.
+    Otherwise it goes forward into the weights that read it, past layers that move, repeat or
+    average values (Dropout, Flatten, Reshape, cropping, upsampling, average pooling), and past max
+    pooling where its slopes are not negative. It stays where a reader is another kind of layer,
+    where a Reshape or Permute mixes its channels with positions, and, unless it shifts nothing,
+    where zeros are added at the border: before a convolution or a pooling that counts its padding,
+    a ZeroPadding2D, or a transposed convolution, to the border of which fewer pixels contribute.
+    Quantized kernels keep their codes (up to sign) and get a scale per channel.
 
     Parameters
     ----------
@@ -39,6 +60,14 @@ def fold_batch_norm(network: Network) -> Network:
     -------
     Network
         Computes the same up to rounding.
+
+    Examples
+    --------
+    >>> from netreduce import BatchNormalization, Dense
+    >>> norm = BatchNormalization([2.0], [1.0], [0.0], [1.0], epsilon=0)
+    >>> folded = fold_batch_norm(Network([Dense([[3.0]]), norm], (1,)))
+    >>> [type(layer).__name__ for layer in folded.layers], folded.layers[0].kernel
+    (['Dense'], array([[6.]]))
     """
     index = 0
     while index < len(network.layers):
@@ -52,13 +81,16 @@ def fold_batch_norm(network: Network) -> Network:
 
 
 def pads(layer: Layer, shape: Shape) -> bool:
-    """Whether a weight layer adds zeros around an input of that shape."""
-    return isinstance(layer, Conv2D | DepthwiseConv2D) and any(
-        map(any, layer.padding_widths(shape))
+    """Whether a layer adds zeros around an input of that shape, and lets them count."""
+    if isinstance(layer, ZeroPadding2D):
+        return any(layer.padding)
+    counts = isinstance(layer, Conv2D | DepthwiseConv2D) or (
+        isinstance(layer, AveragePooling2D) and layer.count_padding
     )
+    return counts and any(map(any, layer.padding_widths(shape)))
 
 
-def _folded(network, index):
+def _folded(network: Network, index: int) -> Network | None:
     """The network without the batch normalization at that index, or None where it has to stay."""
     (source,) = network.sources[index]
     last = index == len(network.layers) - 1
@@ -67,7 +99,7 @@ def _folded(network, index):
     slope, shift = network.layers[index].affine()
     layer = None if source == INPUT else network.layers[source]
     if (
-        isinstance(layer, WEIGHTED)
+        isinstance(layer, Weighted)
         and layer.activation == "linear"
         and network.readers(source) == (index,)
     ):
@@ -83,53 +115,60 @@ def _folded(network, index):
     )
 
 
-def _readers(network, index, slope, shift):
+def _readers(network: Network, index: int, slope: np.ndarray, shift: np.ndarray) -> Readers:
     """Slope and shift of each input of the weight layers that read the tensor, or nothing where
     they cannot take them up.
     """
-    found = {}
+    found: Readers = {}
     for reader in network.readers(index):
-        layer = network.layers[reader]
-        if isinstance(layer, WEIGHTED):
-            if shift.any() and pads(layer, network.shapes[index]):
-                return {}
-            found[reader] = slope, shift
-        elif isinstance(layer, Dropout | Flatten | AveragePooling2D | GlobalAveragePooling2D) or (
-            isinstance(layer, MaxPooling2D) and (slope >= 0).all()
-        ):
-            repeats = network.shapes[reader][-1] // len(slope)
-            behind = (
-                {}
-                if reader == len(network.layers) - 1
-                else _readers(network, reader, np.tile(slope, repeats), np.tile(shift, repeats))
-            )
-            if not behind:
-                return {}
-            found |= behind
-        else:
+        layer, shape = network.layers[reader], network.shapes[index]
+        if shift.any() and (isinstance(layer, Conv2DTranspose) or pads(layer, shape)):
             return {}
+        if isinstance(layer, Weighted):
+            found[reader] = slope, shift
+            continue
+        repeats, rest = divmod(network.shapes[reader][-1], len(slope))
+        passes = isinstance(layer, (*TRANSPARENT, ZeroPadding2D)) or (
+            isinstance(layer, MaxPooling2D | GlobalMaxPooling2D) and (slope >= 0).all()
+        )
+        moved = isinstance(layer, Permute) and layer.order[-1] != len(layer.order)
+        if not passes or moved or rest or reader == len(network.layers) - 1:
+            return {}
+        behind = _readers(network, reader, np.tile(slope, repeats), np.tile(shift, repeats))
+        if not behind:
+            return {}
+        found |= behind
     return found
 
 
-def _scaled_outputs(layer, slope, shift):
-    factor = slope.reshape(layer.kernel.shape[2:]) if isinstance(layer, DepthwiseConv2D) else slope
+def _scaled_outputs(layer: Weighted, slope: np.ndarray, shift: np.ndarray) -> Weighted:
+    match layer:
+        case DepthwiseConv2D():
+            factor = slope.reshape(layer.kernel.shape[2:])
+        case Conv2DTranspose():
+            factor = slope[:, None]
+        case _:
+            factor = slope
     return _scaled(layer, factor, slope * layer.bias + shift)
 
 
-def _scaled_inputs(layer, slope, shift):
+def _scaled_inputs(layer: Weighted, slope: np.ndarray, shift: np.ndarray) -> Weighted:
+    if isinstance(layer, Conv2DTranspose):
+        return _scaled(layer, slope, layer.bias.astype(np.float64))
     kernel = layer.kernel.astype(np.float64)
+    if isinstance(layer, Conv2D):
+        slope, shift = layer.reading(slope), layer.reading(shift)
+    else:
+        slope, shift = slope[:, None], shift[:, None]
+    contributions = shift * kernel
     if isinstance(layer, DepthwiseConv2D):
-        return _scaled(
-            layer, slope[:, None], layer.bias + (shift[:, None] * kernel).sum(axis=(0, 1)).ravel()
-        )
-    return _scaled(
-        layer,
-        slope[:, None],
-        layer.bias + (shift[:, None] * kernel).sum(axis=tuple(range(kernel.ndim - 1))),
-    )
+        added = contributions.sum(axis=(0, 1)).ravel()
+    else:
+        added = contributions.sum(axis=tuple(range(kernel.ndim - 1)))
+    return _scaled(layer, slope, layer.bias + added)
 
 
-def _scaled(layer, factor, bias):
+def _scaled(layer: Weighted, factor: np.ndarray, bias: np.ndarray) -> Weighted:
     """The layer with its kernel times a factor that broadcasts against it, and another bias."""
     quantization = layer.quantization
     if quantization is None:
@@ -145,11 +184,11 @@ def _scaled(layer, factor, bias):
     )
 
 
-def _without(network, index):
+def _without(network: Network, index: int) -> Network:
     """The network without a layer: its readers read what it read."""
     (source,) = network.sources[index]
 
-    def moved(i):
+    def moved(i: int) -> int:
         i = source if i == index else i
         return i - 1 if i > index else i
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from netreduce.network import Network
-from netreduce.network.layers import BatchNormalization, Layer
+from netreduce.network import INPUT, Network
+from netreduce.network.layers import Conv2DTranspose, Layer, Shape, Weighted
 
 from .packing import pack
 
@@ -95,18 +95,26 @@ def cost(network: Network) -> Cost:
 
 def layer_costs(network: Network) -> tuple[LayerCost, ...]:
     """The same counts for every layer that has parameters."""
-    layers = zip(network.names, network.layers, network.shapes, strict=True)
-    return tuple(_layer_cost(name, layer, shape) for name, layer, shape in layers if layer.arrays())
+    shapes = {INPUT: network.input_shape, **dict(enumerate(network.shapes))}
+    return tuple(
+        _layer_cost(name, layer, shapes[source], shapes[index])
+        for index, (name, layer, (source, *_)) in enumerate(
+            zip(network.names, network.layers, network.sources, strict=True)
+        )
+        if layer.arrays()
+    )
 
 
-def _layer_cost(name, layer: Layer, shape) -> LayerCost:
+def _layer_cost(name: str, layer: Layer, read: Shape, made: Shape) -> LayerCost:
+    """What a layer costs, given the shapes of its input and its output."""
     arrays = layer.arrays().values()
     kernel = layer.arrays().get("kernel", np.empty(0))
-    positions = math.prod(shape[:-1])
-    if isinstance(layer, BatchNormalization):
-        macs = nonzero_macs = math.prod(shape)
-    else:
+    if isinstance(layer, Weighted):
+        # how often each weight is used: of a transposed convolution, once for every input pixel
+        positions = math.prod((read if isinstance(layer, Conv2DTranspose) else made)[:-1])
         macs, nonzero_macs = positions * kernel.size, positions * np.count_nonzero(kernel)
+    else:
+        macs = nonzero_macs = math.prod(made)
     codes = getattr(layer, "codes", None)
     levels = None if codes is None else len(np.unique(codes))
     return LayerCost(

@@ -103,7 +103,9 @@ def unpack(data: bytes) -> Network:
 
 def _pack_layer(name, layer, coding):
     """Header entry and streams of one layer; a quantization is taken apart into its fields."""
-    values = {field.name: getattr(layer, field.name) for field in fields(layer)}
+    values = {
+        field.name: getattr(layer, field.name) for field in fields(layer) if _is_said(layer, field)
+    }
     quantization = values.pop("quantization", None)
     codes = {}
     if quantization is not None:
@@ -136,6 +138,11 @@ def _pack_layer(name, layer, coding):
     return entry, streams
 
 
+def _is_said(layer, field):
+    """Whether a field goes into the file: those by keyword only, where they are not as usual."""
+    return not field.kw_only or getattr(layer, field.name) != field.default
+
+
 def _unpack_layer(entry, payload):
     kind, values, on_grid = getattr(layer_types, entry["type"]), {}, []
     for field, value in entry.items():
@@ -145,7 +152,7 @@ def _unpack_layer(entry, payload):
                 on_grid.append(field)
         elif field != "type":
             values[field] = value
-    if "scale" in values:
+    if "quantized_bias" in values:
         values["quantization"] = Quantization(
             **{field.name: values.pop(field.name) for field in fields(Quantization)}
         )

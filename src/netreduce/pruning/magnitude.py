@@ -4,8 +4,9 @@ import numpy as np
 
 from netreduce.errors import ParameterError
 from netreduce.network import Network
+from netreduce.network.layers import Weighted
 
-from .weights import WEIGHTED, count_kept
+from .weights import count_kept
 
 
 def magnitude(network: Network, fraction: float, scope: str = "global") -> Network:
@@ -24,7 +25,7 @@ def magnitude(network: Network, fraction: float, scope: str = "global") -> Netwo
     Network
     """
     kernels = {
-        i: layer.kernel for i, layer in enumerate(network.layers) if isinstance(layer, WEIGHTED)
+        i: layer.kernel for i, layer in enumerate(network.layers) if isinstance(layer, Weighted)
     }
     if scope == "layer":
         kept = {i: _largest(kernel.ravel(), fraction) for i, kernel in kernels.items()}

@@ -12,9 +12,10 @@ from netreduce.errors import SampleError
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D
 
-from .weights import WEIGHTED, check_fraction
+from .weights import check_fraction
 
 BATCH = 256
+PRUNED = (Dense, Conv2D, DepthwiseConv2D)
 
 
 def nnrelief(network: Network, samples: np.ndarray, fraction: float) -> Network:
@@ -24,7 +25,8 @@ def nnrelief(network: Network, samples: np.ndarray, fraction: float) -> Network:
     The importance of connection i → j is s_ij = mean |w_ij x_i| / Σ_i mean |w_ij x_i|, means over
     the samples; the bias is one more connection, with x = 1. In convolutions a connection is the
     kernel slice from an input channel to an output channel, and its signal the sum over the slice,
-    averaged over all positions. Signals are those of the network before pruning. A neuron whose
+    averaged over all positions. Transposed convolutions stay as they are. Signals are those of the
+    network before pruning. A neuron whose
     output is zero on all samples loses all of its connections.
 
     Parameters
@@ -50,7 +52,7 @@ def nnrelief(network: Network, samples: np.ndarray, fraction: float) -> Network:
     for index, (inputs, fires) in _signals(network, network.check_samples(samples)).items():
         layer = network.layers[index]
         signals = np.vstack(
-            [_connections(layer, np.abs(layer.kernel) * inputs[..., None]), np.abs(layer.bias)]
+            [_connections(layer, np.abs(layer.kernel) * _read(layer, inputs)), np.abs(layer.bias)]
         )
         kept = _carriers(signals, fraction) & (fires if network.readers(index) else True)
         changes[index] = layer.replace(
@@ -61,8 +63,8 @@ def nnrelief(network: Network, samples: np.ndarray, fraction: float) -> Network:
 
 
 def _signals(network, samples) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """For every layer with weights: mean |x| of what each weight reads, as the kernel without its
-    last axis, and which neurons ever fire.
+    """For every layer that is pruned: mean |x| of what its weights read, shape (kernel rows, kernel
+    columns, input channels) or (inputs,), and which neurons ever fire.
     """
     sums, fires, positions = {}, {}, {}
     for start in range(0, len(samples), BATCH):
@@ -88,12 +90,17 @@ def _passes(network, batch) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     values = {INPUT: batch}
     for index, output in enumerate(network.activations(batch)):
         sources = network.sources[index]
-        if isinstance(network.layers[index], WEIGHTED):
+        if isinstance(network.layers[index], PRUNED):
             yield index, values[sources[0]], output
         values[index] = output
         for source in sources:
             if last_reader[source] == index:
-                del values[source]
+                values.pop(source, None)  # a layer may read one tensor twice
+
+
+def _read(layer, inputs):
+    """Inputs in a shape that broadcasts to the kernel."""
+    return layer.reading(inputs) if isinstance(layer, Conv2D) else inputs[..., None]
 
 
 def _connections(layer, signals):

@@ -13,18 +13,37 @@ from netreduce.network.layers import (
     AveragePooling2D,
     BatchNormalization,
     Conv2D,
+    Conv2DTranspose,
+    Cropping2D,
     Dense,
     DepthwiseConv2D,
     Dropout,
     Flatten,
     GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
     Layer,
     MaxPooling2D,
+    Normalization,
+    PReLU,
+    Rescaling,
+    UpSampling2D,
+    Weighted,
+    ZeroPadding2D,
 )
 
 from .weights import count_kept
 
-CHANNELWISE = (Activation, Dropout, MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D)
+CHANNELWISE = (
+    Activation,
+    Dropout,
+    MaxPooling2D,
+    AveragePooling2D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    ZeroPadding2D,
+    Cropping2D,
+    UpSampling2D,
+)
 
 
 def structured(network: Network, fraction: float) -> Network:
@@ -32,7 +51,8 @@ def structured(network: Network, fraction: float) -> Network:
     norm.
 
     The others are gone, and what reads the layer is narrowed to match. Layers whose channels meet
-    those of another layer (addition, concatenation) and the output stay whole.
+    those of another layer (addition, product, concatenation), mix with the positions (Reshape,
+    Permute) or are read by groups stay whole, and so do convolutions with groups and the output.
 
     Parameters
     ----------
@@ -46,16 +66,23 @@ def structured(network: Network, fraction: float) -> Network:
     """
     for index in range(len(network.layers)):
         layer = network.layers[index]
-        if not isinstance(layer, Dense | Conv2D) or layer.activation == "softmax":
+        if not _is_whole(layer) or not layer.function.elementwise:
             continue
-        norms = np.abs(layer.kernel).sum(axis=tuple(range(layer.kernel.ndim - 1)), dtype=np.float64)
+        outputs = 2 if isinstance(layer, Conv2DTranspose) else layer.kernel.ndim - 1
+        others = tuple(axis for axis in range(layer.kernel.ndim) if axis != outputs)
+        norms = np.abs(layer.kernel).sum(axis=others, dtype=np.float64)
         kept = np.sort(np.argsort(-norms, kind="stable")[: count_kept(fraction, layer.outputs)])
         changes = _narrow_readers(network, index, kept)
         if changes is not None:
-            network = network.replace(
-                {**changes, index: _take(layer, layer.kernel.ndim - 1, kept, kept)}
-            )
+            network = network.replace({**changes, index: _take(layer, outputs, kept, kept)})
     return network
+
+
+def _is_whole(layer: Layer) -> bool:
+    """Whether every output of a layer with weights reads all input channels."""
+    return isinstance(layer, Dense | Conv2DTranspose) or (
+        isinstance(layer, Conv2D) and layer.groups == 1
+    )
 
 
 def _narrow_readers(network, index, kept) -> dict[int, Layer] | None:
@@ -66,11 +93,9 @@ def _narrow_readers(network, index, kept) -> dict[int, Layer] | None:
     changes = {}
     for reader in readers:
         layer, passed = network.layers[reader], kept
-        if isinstance(layer, Dense):
-            changes[reader] = _take(layer, 0, kept)
-            continue
-        if isinstance(layer, Conv2D):
-            changes[reader] = _take(layer, 2, kept)
+        if _is_whole(layer):
+            inputs = {Dense: 0, Conv2D: 2, Conv2DTranspose: 3}[type(layer)]
+            changes[reader] = _take(layer, inputs, kept)
             continue
         if isinstance(layer, DepthwiseConv2D):
             multiplier = layer.kernel.shape[3]
@@ -80,12 +105,19 @@ def _narrow_readers(network, index, kept) -> dict[int, Layer] | None:
             changes[reader] = layer.replace(
                 **{name: array[kept] for name, array in layer.arrays().items()}
             )
+        elif isinstance(layer, PReLU | Rescaling | Normalization):
+            changes[reader] = layer.replace(
+                **{
+                    name: array[..., kept] if array.ndim and array.shape[-1] > 1 else array
+                    for name, array in layer.arrays().items()
+                }
+            )
         elif isinstance(layer, Flatten):
             *image, channels = network.shapes[index]
             passed = (np.arange(math.prod(image))[:, None] * channels + kept).ravel()
         elif not isinstance(layer, CHANNELWISE):
             return None
-        if "softmax" in (getattr(layer, "activation", None), getattr(layer, "name", None)):
+        if isinstance(layer, Weighted | Activation) and not layer.function.elementwise:
             return None
         further = _narrow_readers(network, reader, passed)
         if further is None:

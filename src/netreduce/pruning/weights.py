@@ -4,17 +4,15 @@ from collections.abc import Iterator
 
 from netreduce.errors import ParameterError
 from netreduce.network import Network
-from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Layer
-
-WEIGHTED = (Dense, Conv2D, DepthwiseConv2D)
+from netreduce.network.layers import Weighted
 
 
-def weighted_layers(network: Network) -> Iterator[tuple[str, Layer]]:
+def weighted_layers(network: Network) -> Iterator[tuple[str, Weighted]]:
     """Names and layers that have a kernel."""
     return (
         (name, layer)
         for name, layer in zip(network.names, network.layers, strict=True)
-        if isinstance(layer, WEIGHTED)
+        if isinstance(layer, Weighted)
     )
 
 

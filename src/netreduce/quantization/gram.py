@@ -2,8 +2,8 @@
 float64.
 
 The weights of a layer form groups that are quantized independently: one group for a Dense layer and
-for a convolution with all input channels together (conv="joint"); one per input channel for
-conv="channel" and for a depthwise convolution.
+for a convolution with all input channels together (conv="joint"), or as many as the convolution has
+groups; one per input channel for conv="channel" and for a depthwise convolution.
 """
 
 from collections.abc import Iterable
@@ -11,8 +11,13 @@ from collections.abc import Iterable
 import numba
 import numpy as np
 
-from netreduce.network.layers import Dense, DepthwiseConv2D, Weighted, window_counts
-from netreduce.network.layers.weighted import Convolution
+from netreduce.network.layers import (
+    Conv2D,
+    Convolution,
+    DepthwiseConv2D,
+    Weighted,
+    window_counts,
+)
 
 BLOCK_BYTES = 1 << 24  # float64 rows that are multiplied at a time
 MIN_ROWS = 256  # their least number: adding up products of fewer rows costs more than the products
@@ -22,14 +27,31 @@ LARGE = 8192  # inputs from which on all of H at a time would need another array
 
 
 def has_one_group(layer: Weighted, conv: str) -> bool:
-    return isinstance(layer, Dense) or (conv == "joint" and not isinstance(layer, DepthwiseConv2D))
+    """Whether every weight of a neuron is quantized with those of all others in view."""
+    return not _by_channel(layer, conv) and _group_count(layer) == 1
+
+
+def _by_channel(layer: Weighted, conv: str) -> bool:
+    return isinstance(layer, DepthwiseConv2D) or (isinstance(layer, Conv2D) and conv == "channel")
+
+
+def _group_count(layer: Weighted) -> int:
+    return layer.groups if isinstance(layer, Conv2D) else 1
 
 
 def to_groups(array: np.ndarray, layer: Weighted, conv: str) -> np.ndarray:
     """An array of the kernel's shape (or one broadcasting to it) as (groups, inputs, neurons)."""
     if has_one_group(layer, conv):
         return array.reshape(1, -1, array.shape[-1])
-    return array.transpose(2, 0, 1, 3).reshape(array.shape[2], -1, array.shape[3])
+    count = _group_count(layer)
+    if count == 1:
+        return array.transpose(2, 0, 1, 3).reshape(array.shape[2], -1, array.shape[3])
+    if _by_channel(layer, conv):
+        array = np.broadcast_to(array, (*array.shape[:2], *layer.kernel.shape[2:]))
+        parts = array.reshape(*array.shape[:3], count, -1).transpose(3, 2, 0, 1, 4)
+        return parts.reshape(count * array.shape[2], -1, parts.shape[-1])
+    parts = array.reshape(*array.shape[:3], count, -1).transpose(3, 0, 1, 2, 4)
+    return parts.reshape(count, -1, parts.shape[-1])
 
 
 def from_groups(groups: np.ndarray, layer: Weighted, conv: str) -> np.ndarray:
@@ -37,6 +59,13 @@ def from_groups(groups: np.ndarray, layer: Weighted, conv: str) -> np.ndarray:
     shape = layer.kernel.shape
     if has_one_group(layer, conv):
         return groups.reshape(shape)
+    count = _group_count(layer)
+    if count > 1:
+        if _by_channel(layer, conv):
+            parts = groups.reshape(count, shape[2], *shape[:2], -1).transpose(2, 3, 1, 0, 4)
+        else:
+            parts = groups.reshape(count, *shape[:3], -1).transpose(1, 2, 3, 0, 4)
+        return parts.reshape(shape)
     return groups.reshape(shape[2], *shape[:2], shape[3]).transpose(1, 2, 0, 3)
 
 
@@ -44,9 +73,7 @@ def worth_apart(layer: Weighted, conv: str, rows: int) -> bool:
     """Whether chunks of so many rows (samples, or windows of samples) are better multiplied each by
     itself, and the products added up.
     """
-    return not has_one_group(layer, conv) or (
-        rows >= MIN_ROWS and layer.kernel[..., 0].size <= MANY
-    )
+    return _by_channel(layer, conv) or (rows >= MIN_ROWS and layer.kernel[..., 0].size <= MANY)
 
 
 def accumulate(
@@ -79,13 +106,19 @@ def accumulate(
         [quantized] if analog is None or analog is quantized else [quantized, analog]
         for quantized, analog in pairs
     )
-    if not has_one_group(layer, conv):
+    if _by_channel(layer, conv):
         assert isinstance(layer, Convolution)
         return total(_windows(layer, whole, inputs) for inputs in chunks)
-    gram = _Rows(layer, constant, whole)
+    parts = [part for part, _ in layer.parts()] if isinstance(layer, Conv2D) else [slice(None)]
+    grams = [_Rows(layer, constant, whole, part) for part in parts]
     for inputs in chunks:
-        gram.add(inputs)
-    return gram.result()
+        for gram in grams:
+            gram.add(inputs)
+    results = [gram.result() for gram in grams]
+    if len(results) == 1:
+        return results[0]
+    H = np.concatenate([h for _, h in results])
+    return (H if results[0][0] is results[0][1] else np.concatenate([g for g, _ in results])), H
 
 
 def total(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -100,9 +133,12 @@ def total(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, n
 
 
 class _Rows:
-    """One group: the input is a matrix whose rows are samples, or windows of samples."""
+    """One group: the input is a matrix whose rows are samples, or windows of samples in some of the
+    channels.
+    """
 
-    def __init__(self, layer: Weighted, constant: bool, whole: bool) -> None:
+    def __init__(self, layer: Weighted, constant: bool, whole: bool, channels: slice) -> None:
+        self.channels = channels
         self.layer, self.inputs, self.size, self.whole = (
             layer,
             layer.kernel[..., 0].size,
@@ -119,7 +155,7 @@ class _Rows:
         multiplies what is full.
         """
         if isinstance(self.layer, Convolution):
-            inputs = [self.layer.patches(x) for x in inputs]
+            inputs = [self.layer.patches(x)[..., self.channels] for x in inputs]
         rows = inputs[0][0].size // self.inputs  # of one sample
         if not self.buffers:
             capacity = max(MIN_ROWS, BLOCK_BYTES // (8 * self.size), rows)

@@ -49,8 +49,8 @@ def quantize(
     """Quantize the weights of a network.
 
     Dense, Conv2D and DepthwiseConv2D layers are quantized one after the other, each on the outputs
-    of the already quantized layers before it; all other layers (batch normalization, pooling, ...)
-    stay as they are.
+    of the already quantized layers before it; all other layers (batch normalization, pooling,
+    transposed convolution, ...) stay as they are.
 
     Parameters
     ----------
@@ -275,8 +275,8 @@ class _Quantizer:
                 )
             if index not in weighted:
                 raise UnsupportedLayerError(
-                    f"{names[index]} (layer {index}) has no weights to quantize: leave it out, and"
-                    " it stays as it is"
+                    f"{names[index]} (layer {index}) is not a Dense, Conv2D or DepthwiseConv2D layer,"
+                    " and those alone are quantized: leave it out, and it stays as it is"
                 )
             selected.add(index)
         if not selected:

@@ -20,9 +20,10 @@ from .pooling import (
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
     MaxPooling2D,
+    Pooling2D,
 )
 from .shaping import Cropping2D, Flatten, Permute, Reshape, UpSampling2D, ZeroPadding2D
-from .weighted import Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D, Weighted
+from .weighted import Conv2D, Conv2DTranspose, Convolution, Dense, DepthwiseConv2D, Weighted
 from .windows import Padding, Widths, pad, padding_widths, window_counts, windows
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Concatenate",
     "Conv2D",
     "Conv2DTranspose",
+    "Convolution",
     "Cropping2D",
     "Dense",
     "DepthwiseConv2D",
@@ -47,6 +49,7 @@ __all__ = [
     "PReLU",
     "Padding",
     "Permute",
+    "Pooling2D",
     "Quantization",
     "Rescaling",
     "Reshape",

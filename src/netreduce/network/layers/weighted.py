@@ -219,6 +219,15 @@ class Conv2D(Convolution):
                     block[:, outputs] = part @ matrix + self.bias[outputs]
         return out
 
+    def reading(self, values: np.ndarray) -> np.ndarray:
+        """Numbers per input channel as the weights read them: shape (..., input channels) becomes
+        (..., input channels / groups, output channels), or 1 in place of the latter without groups.
+        """
+        if self.groups == 1:
+            return values[..., None]
+        parts = values.reshape(*values.shape[:-1], self.groups, -1)
+        return np.repeat(np.swapaxes(parts, -1, -2), self.outputs // self.groups, axis=-1)
+
     def parts(self) -> Iterator[tuple[slice, slice]]:
         """The input channels and the output channels of each group."""
         inputs, outputs = self.kernel.shape[2], self.outputs // self.groups
