@@ -7,6 +7,7 @@ import time
 import zipfile
 from collections import OrderedDict
 
+import every_layer
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,7 @@ from netreduce.formats import load, save
 from netreduce.formats.pytorch import read_state_dict
 from netreduce.formats.tensors import to_tensors
 from netreduce.formats.text import read_tensors, write_tensors
-from netreduce.formats.torch_module import from_torch, to_torch
+from netreduce.formats.torch_module import to_torch, with_parameters_of
 from netreduce.network import Network
 from netreduce.network.architectures import build
 from netreduce.network.layers import (
@@ -59,9 +60,21 @@ def test_the_module_computes_the_same(name):
     )
 
 
+@pytest.mark.parametrize("name", every_layer.NETWORKS)
+def test_every_layer_in_pytorch(name):
+    original = every_layer.NETWORKS[name]
+    x = every_layer.samples(original)
+    module = to_torch(original)
+    found = torch_outputs(module, x)
+    expected = original.predict(x)
+    found = found if found.ndim < 4 else found.transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert_same(original, with_parameters_of(module, original))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_modules_go_back(name):
-    assert_same(network(name), from_torch(to_torch(network(name)), NETWORKS[name]()))
+    assert_same(network(name), with_parameters_of(to_torch(network(name)), NETWORKS[name]()))
 
 
 def test_the_state_dict_has_the_names_of_the_layers():
@@ -163,7 +176,7 @@ def test_orders_that_pytorch_cannot_add_are_refused():
     kernel = np.ones((12, 12), np.float32)
     mixed = Network([Flatten(), Dense(kernel), Add()], (2, 2, 3), [(-1,), (0,), (0, 1)])
     with pytest.raises(
-        UnsupportedLayerError, match="add_1 adds features that PyTorch has in different orders"
+        UnsupportedLayerError, match="add_1 combines features that PyTorch has in different orders"
     ):
         to_torch(mixed)
 

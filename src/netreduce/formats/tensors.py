@@ -18,16 +18,24 @@ from netreduce.network.layers import (
     BatchNormalization,
     Concatenate,
     Conv2D,
+    Conv2DTranspose,
     Dense,
     DepthwiseConv2D,
     Dropout,
     Flatten,
+    Layer,
+    Multiply,
+    Normalization,
+    PReLU,
+    Rescaling,
+    Subtract,
 )
 
 from .matching import Needed, match
 
 Architecture = Network | dict | str | None
 NORM_ROLES = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
+FIXED = (Rescaling, Normalization)  # no modules of PyTorch: other state_dicts lack their numbers
 COUNTER = "num_batches_tracked"  # means nothing at inference
 
 
@@ -35,11 +43,13 @@ def to_tensors(network: Network) -> dict[str, np.ndarray]:
     """The parameters of a network by state_dict name (dense_1.weight, conv2d_1.bias,
     batch_normalization_1.running_mean, …).
     """
-    orders = _feature_orders(network)
+    orders = feature_orders(network)
     return {
         f"{name}.{role}": np.ascontiguousarray(array)
-        for name, layer, (order, *_) in zip(network.names, network.layers, orders, strict=True)
-        for role, array in _roles(layer, order).items()
+        for name, layer, (source, *_) in zip(
+            network.names, network.layers, network.sources, strict=True
+        )
+        for role, array in _roles(layer, orders[source]).items()
     }
 
 
@@ -74,11 +84,13 @@ def from_tensors(
         Tensors that do not fit: names them, the shape found and the shape expected.
     """
     labels = {name: f"tensor {name!r}" for name in tensors} | dict(labels or {})
-    orders = _feature_orders(template)
+    orders = feature_orders(template)
     found = _matched(tensors, template, flat, ordered)
     layers = {}
     for index, (name, layer) in enumerate(zip(template.names, template.layers, strict=True)):
-        order = orders[index][0]
+        if isinstance(layer, FIXED) and not any(key.startswith(f"{name}.") for key in found):
+            continue
+        order = orders[template.sources[index][0]]
         arrays = {}
         for role, expected in _roles(layer, order).items():
             key = found.get(f"{name}.{role}")
@@ -113,7 +125,7 @@ def network_of(
     return from_tensors(tensors, network, flat, ordered, labels)
 
 
-def _roles(layer, order):
+def _roles(layer: Layer, order: np.ndarray | None) -> dict[str, np.ndarray]:
     """The layer's parameters by their role in PyTorch, as views where possible; `order` is that of
     its input features.
     """
@@ -121,7 +133,7 @@ def _roles(layer, order):
         case Dense():
             kernel = layer.kernel if order is None else layer.kernel[order]
             return {"weight": kernel.T, "bias": layer.bias}
-        case Conv2D():
+        case Conv2D() | Conv2DTranspose():
             return {"weight": layer.kernel.transpose(3, 2, 0, 1), "bias": layer.bias}
         case DepthwiseConv2D():
             rows, columns = layer.kernel.shape[:2]
@@ -130,19 +142,31 @@ def _roles(layer, order):
                 "bias": layer.bias,
             }
         case BatchNormalization():
-            arrays = layer.arrays()
             return {
-                role: arrays[field] if order is None else arrays[field][order]
-                for role, field in NORM_ROLES.items()
+                role: _channels_first(array, order)
+                for role, array in zip(NORM_ROLES, layer.arrays().values(), strict=True)
             }
+        case PReLU():
+            return {"weight": _channels_first(layer.alpha, order)}
+        case Rescaling() | Normalization():
+            return {name: _channels_first(array, order) for name, array in layer.arrays().items()}
     return {}
 
 
-def _with_roles(layer, arrays, order):
+def _with_roles(layer: Layer, arrays: Mapping[str, np.ndarray], order: np.ndarray | None) -> Layer:
     match layer:
         case BatchNormalization():
             return layer.replace(
                 **{field: _unordered(arrays[role], order) for role, field in NORM_ROLES.items()}
+            )
+        case PReLU():
+            return layer.replace(alpha=_channels_last(arrays["weight"], layer.alpha.shape, order))
+        case Rescaling() | Normalization():
+            return layer.replace(
+                **{
+                    name: _channels_last(array, getattr(layer, name).shape, order)
+                    for name, array in arrays.items()
+                }
             )
         case Dense():
             kernel = _unordered(arrays["weight"].T, order)
@@ -153,7 +177,22 @@ def _with_roles(layer, arrays, order):
     )
 
 
-def _unordered(array, order):
+def _channels_first(array: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    """Numbers that broadcast against the input of a layer, as they stand in PyTorch."""
+    if array.ndim == 3:
+        return array.transpose(2, 0, 1)
+    return np.atleast_1d(array) if order is None or array.size == 1 else array[order]
+
+
+def _channels_last(
+    array: np.ndarray, shape: tuple[int, ...], order: np.ndarray | None
+) -> np.ndarray:
+    if array.ndim == 3:
+        return np.ascontiguousarray(array.transpose(1, 2, 0))
+    return (array if array.size == 1 else _unordered(array, order)).reshape(shape)
+
+
+def _unordered(array: np.ndarray, order: np.ndarray | None) -> np.ndarray:
     if order is None:
         return array
     result = np.empty_like(array)
@@ -161,32 +200,38 @@ def _unordered(array, order):
     return result
 
 
-def _feature_orders(network):
-    """For every layer, the order of its inputs' features in PyTorch: at place i stands feature
-    order[i] of ours; None where they agree.
+def feature_orders(network: Network) -> dict[int, np.ndarray | None]:
+    """For every layer, INPUT included, the order of its outputs' features in PyTorch: at place i
+    stands feature order[i] of ours; None where they agree.
+
+    Raises
+    ------
+    UnsupportedLayerError
+        A layer combines features that stand in different orders.
     """
-    orders = {INPUT: None}
+    orders: dict[int, np.ndarray | None] = {INPUT: None}
     shapes = {INPUT: network.input_shape, **dict(enumerate(network.shapes))}
-    result = []
     for index, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=True)):
         inputs = [orders[source] for source in sources]
-        result.append(inputs)
         match layer:
             case Flatten() if len(shapes[sources[0]]) == 3:
                 shape = shapes[sources[0]]
                 orders[index] = np.arange(np.prod(shape)).reshape(shape).transpose(2, 0, 1).ravel()
                 if shape[2] == 1 or shape[:2] == (1, 1):
                     orders[index] = None
-            case Flatten() | BatchNormalization() | Activation() | Dropout():
+            case Flatten() | Dropout() | Activation() | PReLU():
                 orders[index] = inputs[0]
-            case Add():
+            case BatchNormalization() | Rescaling() | Normalization():
+                orders[index] = inputs[0]
+            case Add() | Subtract() | Multiply():
                 if any(
                     not np.array_equal(order, inputs[0])
                     for order in inputs
                     if order is not inputs[0]
                 ):
                     raise UnsupportedLayerError(
-                        f"{network.names[index]} adds features that PyTorch has in different orders"
+                        f"{network.names[index]} combines features that PyTorch has in different"
+                        " orders"
                     )
                 orders[index] = inputs[0]
             case Concatenate() if any(order is not None for order in inputs):
@@ -203,7 +248,7 @@ def _feature_orders(network):
                 )
             case _:
                 orders[index] = None
-    return result
+    return orders
 
 
 def _matched(
@@ -227,6 +272,12 @@ def _matched(
     names = [name for name in tensors if not name.endswith(COUNTER)]
     if set(names) == expected:
         return {name: name for name in names}
+    fixed = {
+        name
+        for name, layer in zip(template.names, template.layers, strict=True)
+        if isinstance(layer, FIXED)
+    }
+    needed = [layer for layer in needed if layer.name not in fixed]
     modules: dict[str, dict[str, object]] = {}
     for name in names:
         module, _, role = name.rpartition(".")

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from netreduce.errors import ParameterError, SampleError
-from netreduce.formats.torch_module import from_torch, to_torch
+from netreduce.formats.torch_module import to_torch, with_parameters_of
 from netreduce.network import Network
 from netreduce.network.layers import Activation
 
@@ -75,7 +75,7 @@ def retrain(
             cross_entropy(model(x[batch]), y[batch]).backward()
             optimizer.step()
             schedule.step()
-    return from_torch(model, network)
+    return with_parameters_of(model, network)
 
 
 def _logits(layer):

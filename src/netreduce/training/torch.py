@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from netreduce.formats.torch_module import from_torch, to_torch
+from netreduce.formats.torch_module import to_torch, with_parameters_of
 from netreduce.network import Network
 from netreduce.training import check_training, learning_rates
 
@@ -130,7 +130,7 @@ def train(
             progress.set_postfix(
                 epoch=epoch, loss=f"{loss:.4f}", validation=f"{validation_accuracy:.4f}"
             )
-    return from_torch(model.cpu(), network), history
+    return with_parameters_of(model.cpu(), network), history
 
 
 def _tensors(images, labels, device):
