@@ -57,6 +57,7 @@ _PUBLIC = {
     "load": "formats",
     "from_torch": "formats.torch_export",
     "save": "formats",
+    "export": "formats.export",
     "quantize": "quantization",
     "quantize_many": "quantization",
     "lump": "lumping",

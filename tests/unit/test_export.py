@@ -1,61 +1,200 @@
 """Export to ONNX and LiteRT, run by their runtimes; and latency."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from every_layer import NETWORKS, samples
 
 from netreduce.errors import ModelFileError, ParameterError, SampleError
-from netreduce.formats.export import export, to_onnx
+from netreduce.formats.export import export
+from netreduce.formats.onnx_reader import read_network
+from netreduce.formats.onnx_writer import to_onnx
 from netreduce.measures import latency
 from netreduce.network import Network
 from netreduce.network.layers import (
-    Activation,
     Add,
-    AveragePooling2D,
-    BatchNormalization,
     Concatenate,
     Conv2D,
+    Conv2DTranspose,
     Dense,
     DepthwiseConv2D,
-    Dropout,
-    Flatten,
     GlobalAveragePooling2D,
-    MaxPooling2D,
+    Layer,
     Quantization,
+    Weighted,
 )
 
+LEVELS = [
+    getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{name}")
+    for name in ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_LAYOUT", "ENABLE_ALL")
+]
+KINDS = {
+    "dense": (Dense, (24, 0)),
+    "convolution": (Conv2D, (3, 3, 4, 0)),
+    "depthwise": (DepthwiseConv2D, (3, 3, 4, 0)),
+    "transposed": (Conv2DTranspose, (2, 2, 0, 4)),
+}
+onnxruntime.set_default_logger_severity(3)
 
-def normal(*shape, seed=0):
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return (0.5 * np.random.default_rng([seed, *shape]).normal(size=shape)).astype(np.float32)
 
 
-def norm(channels):
-    return BatchNormalization(
-        *np.random.default_rng(0).random((4, channels)).astype(np.float32), epsilon=1e-3
+def run_onnx(
+    model: onnx.ModelProto,
+    x: np.ndarray,
+    level: onnxruntime.GraphOptimizationLevel = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+) -> np.ndarray:
+    """Outputs under ONNX Runtime's default options, but for the level of optimization."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"input": x})[0]
+
+
+def close(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-5) -> None:
+    assert found.shape == expected.shape
+    scale = max(np.abs(expected).max(), 1e-3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_goes_out_and_comes_in_again(name: str, tmp_path) -> None:
+    network = NETWORKS[name]
+    x = samples(network, 3)
+    export(network, tmp_path / "net.onnx")
+    expected = network.predict(x)
+    close(run_onnx(onnx.load(tmp_path / "net.onnx"), x), expected)
+    close(run_onnx(onnx.load(tmp_path / "net.onnx"), x[:1]), expected[:1])
+    again = read_network(tmp_path / "net.onnx")
+    assert again.input_shape == network.input_shape
+    close(again.predict(x), expected)
+
+
+@pytest.mark.parametrize("name", ["squeeze and excite", "transposed", "bilinear", "fused gelu"])
+def test_layers_are_the_same_at_every_level_of_optimization(name: str) -> None:
+    network = NETWORKS[name]
+    x = samples(network, 3)
+    for level in LEVELS:
+        close(run_onnx(to_onnx(network), x, level), network.predict(x))
+
+
+def quantized(kind: str, bits: float, outputs: int, scale: str, zeros: str = "") -> Weighted:
+    """A layer on a grid with that many levels; zeros in whole inputs or anywhere."""
+    layer, shape = KINDS[kind]
+    shape = tuple(length or outputs for length in shape)
+    random = np.random.default_rng(round(10 * bits))
+    levels = round(2**bits)
+    codes = 2 * random.integers(0, levels, shape) - (levels - 1)
+    if zeros == "inputs":
+        codes[1] = 0
+    if zeros == "anywhere":
+        codes[random.random(shape) < 0.2] = 0
+    steps = np.array(0.013)
+    if scale == "per output":
+        axis = 2 if kind == "transposed" else 3
+        steps = np.linspace(0.01, 0.05, outputs).reshape([-1, 1][: 4 - axis])
+    return layer(
+        (steps * codes).astype(np.float32),
+        None if kind == "depthwise" else normal(outputs),
+        quantization=Quantization(steps, bits),
     )
 
 
-def convolutional():
-    layers = [
-        Conv2D(normal(3, 3, 3, 8), normal(8), "relu", (2, 1), "same"),
-        norm(8),
-        MaxPooling2D((3, 3), (2, 2), "same"),
-        DepthwiseConv2D(
-            normal(3, 3, 8, 2), normal(16), "leaky_relu", padding="same", dilation=(1, 2)
-        ),
-        AveragePooling2D((2, 2), padding="same"),
-        Conv2D(normal(2, 3, 16, 6), normal(6), "elu"),
-        Dropout(),
-        Activation("leaky_relu", 0.1),
-        Flatten(),
-        Dense(normal(12, 5), normal(5), "tanh"),
-        norm(5),
-        Dense(normal(5, 4), normal(4), "softmax"),
+@pytest.mark.parametrize("bits", [np.log2(3), 2, 3, 4, 5, 7, 8])
+@pytest.mark.parametrize("scale", ["one", "per output"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_quantized_layers_are_exact_under_default_options(
+    kind: str, scale: str, bits: float, tmp_path
+) -> None:
+    shape = (24,) if kind == "dense" else (5, 6, 4)
+    x = 4 * normal(3, *shape)
+    for outputs in (1, 3, 20):
+        for zeros in ("", "inputs", "anywhere"):
+            layer = quantized(kind, bits, outputs, scale, zeros)
+            for activation in ("linear", "relu"):
+                network = Network([layer.replace(activation=activation)], shape)
+                expected = network.predict(x)
+                for level in LEVELS[::2]:
+                    close(run_onnx(to_onnx(network), x, level), expected, 1e-6)
+    export(network, tmp_path / "net.onnx")
+    again, grid = read_network(tmp_path / "net.onnx").layers[0], layer.quantization
+    assert isinstance(again, Weighted)
+    assert again.quantization is not None
+    assert again.quantization.bits == bits
+    steps = [np.broadcast_to(q.scale, layer.kernel.shape) for q in (again.quantization, grid)]
+    np.testing.assert_allclose(*steps, rtol=1e-6)
+    np.testing.assert_array_equal(again.codes, layer.codes)
+
+
+def test_networks_of_quantized_layers_at_every_level_of_optimization() -> None:
+    layers: list[Layer] = [
+        quantized("convolution", 4, 4, "per output").replace(activation="relu", padding="same"),
+        quantized("depthwise", 2, 1, "one"),
+        quantized("transposed", 8, 3, "one", "inputs").replace(activation="silu"),
     ]
-    return Network(layers, (13, 15, 3))
+    network = Network(layers, (5, 6, 4))
+    x = normal(2, 5, 6, 4)
+    for level in LEVELS:
+        close(run_onnx(to_onnx(network), x, level), network.predict(x), 1e-6)
 
 
-def residual():
+def test_a_scale_for_every_input() -> None:
+    steps = np.linspace(0.01, 0.05, 24)[:, None]
+    codes = np.random.default_rng(0).integers(-7, 8, (24, 3))
+    kernel = (steps * codes).astype(np.float32)
+    network = Network([Dense(kernel, quantization=Quantization(steps, 4))], (24,))
+    x = normal(5, 24)
+    close(run_onnx(to_onnx(network), x), network.predict(x), 1e-6)
+
+
+@pytest.mark.parametrize(("bits", "stored"), [(np.log2(3), 2), (2, 2), (3, 4), (4, 4), (8, 8)])
+@pytest.mark.parametrize("zeros", ["", "inputs"])
+def test_codes_are_packed_as_tightly_as_the_format_has_integers(
+    bits: float, stored: int, zeros: str
+) -> None:
+    random, levels = np.random.default_rng(0), round(2**bits)
+    codes = 2 * random.integers(0, levels, (300, 200)) - (levels - 1)
+    if zeros:
+        codes[::3] = 0  # inputs that are always 0, as at the border of images of digits
+    layer = Dense((0.1 * codes).astype(np.float32), quantization=Quantization(0.1, bits))
+    size = len(to_onnx(Network([layer], (300,))).SerializeToString())
+    assert size < 300 * 200 * stored / 8 + 2500
+
+
+def test_codes_beyond_16_bits_are_exported_as_numbers() -> None:
+    codes = np.array([[0], [1], [1 << 17]])
+    layer = Dense((0.5 * codes).astype(np.float32), quantization=Quantization(0.5, 17))
+    network = Network([layer], (3,))
+    expected = [[0], [0.5], [1 << 16]]
+    np.testing.assert_array_equal(run_onnx(to_onnx(network), np.eye(3, dtype=np.float32)), expected)
+
+
+def test_export_writes_the_same_file_again(tmp_path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        export(NETWORKS["squeeze and excite"], tmp_path / name)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    assert session.get_inputs()[0].shape == ["batch", 7, 6, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("net.pb", "'.pb'"), ("net", "'a file without suffix'")]
+)
+def test_export_to_another_format(tmp_path, name, found) -> None:
+    with pytest.raises(ModelFileError, match=f"cannot export to {found}; known: .onnx, .tflite"):
+        export(NETWORKS["squeeze and excite"], tmp_path / name)
+
+
+def test_litert_computes_the_same(tmp_path) -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    interpreters = pytest.importorskip(
+        "ai_edge_litert.interpreter", reason="LiteRT is not installed"
+    )
     layers = [
         Conv2D(normal(3, 3, 3, 4), normal(4), padding="same"),
         Conv2D(normal(3, 3, 4, 4), normal(4), "relu", padding="same"),
@@ -64,98 +203,7 @@ def residual():
         GlobalAveragePooling2D(),
         Dense(normal(8, 3), normal(3)),
     ]
-    return Network(layers, (9, 8, 3), [(-1,), (0,), (0, 1), (2, 0), (3,), (4,)])
-
-
-def quantized(scale):
-    codes = 2 * np.random.default_rng(0).integers(0, 16, (3, 3, 4, 4)) - 15
-    conv = Conv2D(
-        (scale * codes).astype(np.float32), normal(4), "relu", quantization=Quantization(scale, 4)
-    )
-    codes = codes.reshape(9, 16)[:, :4]
-    depthwise = DepthwiseConv2D(0.1 * codes.reshape(3, 3, 4, 1), quantization=Quantization(0.1, 4))
-    dense = Dense(
-        (0.05 * codes[:4, :3]).astype(np.float32), normal(3), quantization=Quantization(0.05, 4)
-    )
-    return Network([conv, depthwise, Flatten(), dense], (5, 5, 4))
-
-
-def run_onnx(model, x):
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {"input": x})[0]
-
-
-NETWORKS = {
-    "convolutional": convolutional(),
-    "residual": residual(),
-    "one scale": quantized(0.02),
-    "a scale for every output": quantized(np.arange(1, 5) / 50),
-    "a scale for every input": quantized(np.arange(1, 5)[:, None] / 50),
-    "images out": Network([Conv2D(normal(3, 3, 3, 4), normal(4), "sigmoid")], (6, 5, 3)),
-    **{
-        f"{name} of vectors": Network([Dense(normal(4, 3)), Activation(name)], (4,))
-        for name in ("relu6", "silu", "gelu", "softplus", "softmax")
-    },
-    **{
-        f"{name} of images": Network([Activation(name)], (3, 3, 2))
-        for name in ("relu", "gelu", "softmax")
-    },
-}
-
-
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-@pytest.mark.parametrize("batch", [1, 3])
-def test_onnx_runtime_computes_the_same(network, batch):
-    x = 4 * normal(batch, *network.input_shape)
-    np.testing.assert_allclose(
-        run_onnx(to_onnx(network), x), network.predict(x), rtol=1e-4, atol=1e-5
-    )
-
-
-def test_quantized_kernels_are_exported_as_codes_of_one_byte():
-    codes = np.random.default_rng(0).integers(-7, 8, (100, 100))
-    analog = Dense((0.1 * codes).astype(np.float32))
-    sizes = [
-        len(to_onnx(Network([layer], (100,))).SerializeToString())
-        for layer in (analog, analog.replace(quantization=Quantization(0.1, 4)))
-    ]
-    assert sizes[0] > 40_000 > 12_000 > sizes[1]
-
-
-def test_codes_of_more_than_a_byte_are_exported_as_numbers():
-    layer = Dense(
-        (0.5 * np.array([[200], [-255]])).astype(np.float32), quantization=Quantization(0.5, 8)
-    )
-    network = Network([layer], (2,))
-    np.testing.assert_array_equal(
-        run_onnx(to_onnx(network), np.eye(2, dtype=np.float32)), [[100], [-127.5]]
-    )
-
-
-def test_export_writes_the_same_file_again(tmp_path):
-    for name in ("a.onnx", "b.onnx"):
-        export(residual(), tmp_path / name)
-    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
-    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
-    assert session.get_inputs()[0].shape == ["batch", 9, 8, 3]
-
-
-@pytest.mark.parametrize(
-    ("name", "found"), [("net.pb", "'.pb'"), ("net", "'a file without suffix'")]
-)
-def test_export_to_another_format(tmp_path, name, found):
-    with pytest.raises(ModelFileError, match=f"cannot export to {found}; known: .onnx, .tflite"):
-        export(residual(), tmp_path / name)
-
-
-def test_litert_computes_the_same(tmp_path):
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-    interpreters = pytest.importorskip(
-        "ai_edge_litert.interpreter", reason="LiteRT is not installed"
-    )
-    network = residual()
+    network = Network(layers, (9, 8, 3), [(-1,), (0,), (0, 1), (2, 0), (3,), (4,)])
     export(network, tmp_path / "net.tflite")
     interpreter = interpreters.Interpreter(str(tmp_path / "net.tflite"))
     interpreter.allocate_tensors()
@@ -166,7 +214,7 @@ def test_litert_computes_the_same(tmp_path):
     np.testing.assert_allclose(outputs, network.predict(x), rtol=1e-4, atol=1e-5)
 
 
-def test_latency_of_every_network_runtime_and_batch(monkeypatch):
+def test_latency_of_every_network_runtime_and_batch(monkeypatch) -> None:
     monkeypatch.setattr(latency, "find_spec", lambda name: None)  # LiteRT's converter takes seconds
     networks = {
         "wide": Network([Dense(normal(50, 40)), Dense(normal(40, 3))], (50,)),
@@ -183,7 +231,7 @@ def test_latency_of_every_network_runtime_and_batch(monkeypatch):
     assert all(0 < row.fastest <= row.low <= row.seconds <= row.high for row in rows)
 
 
-def test_latency_with_too_few_samples_or_no_rounds():
+def test_latency_with_too_few_samples_or_no_rounds() -> None:
     network = {"net": Network([Dense(normal(5, 3))], (5,))}
     with pytest.raises(
         SampleError, match="latency at batch size 256 needs as many samples, found 8"

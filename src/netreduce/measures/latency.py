@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 
 from netreduce.errors import ParameterError, SampleError
-from netreduce.formats.export import to_onnx
+from netreduce.formats.onnx_writer import to_onnx
 from netreduce.network import Network
 
 BATCH_SIZES = (1, 256)
@@ -118,7 +118,6 @@ def _numpy(network, batches):
 def _onnxruntime(network, batches):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(
         to_onnx(network).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
