@@ -100,7 +100,9 @@ def test_refusals_name_the_node_or_what_the_file_has(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     node = helper.make_node("Einsum", ["x"], ["y"], name="odd", equation="ij->ij")
     onnx.save(model([node], {"x": ["n", 2]}, {"y": ["n", 2]}), path)
-    with pytest.raises(UnsupportedLayerError, match=r"net.onnx: node 'odd' \(Einsum\) is not supp"):
+    with pytest.raises(
+        UnsupportedLayerError, match=r"net.onnx: node 'odd' \(Einsum\): Einsum of an"
+    ):
         read_network(path)
     node = helper.make_node("Add", ["x", "z"], ["y"])
     onnx.save(model([node], {"x": ["n", 2], "z": ["n", 2]}, {"y": ["n", 2]}), path)
