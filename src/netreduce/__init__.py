@@ -54,6 +54,7 @@ _PUBLIC = {
         "network.layers",
     ),
     "Network": "network",
+    "from_keras": "formats.keras_model",
     "load": "formats",
     "from_torch": "formats.torch_export",
     "save": "formats",

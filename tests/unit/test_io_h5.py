@@ -24,9 +24,10 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 PUBLISHED = SHARED / "published"
 
 
-def write_h5(path, model, weights):
+def write_h5(path, model, weights, **attributes):
     """A .h5 file by hand: `weights` holds a list of arrays per layer."""
     with h5py.File(path, "w") as file:
+        file.attrs.update(attributes)
         file.attrs["model_config"] = (
             model if isinstance(model, str | bytes | int) else json.dumps(model)
         )
@@ -106,7 +107,12 @@ def test_keras_1(tmp_path):
         "dense_1": [np.ones((9, 3), np.float32)],
     }
     found = load(
-        write_h5(tmp_path / "old.h5", {"class_name": "Sequential", "config": layers}, weights)
+        write_h5(
+            tmp_path / "old.h5",
+            {"class_name": "Sequential", "config": layers},
+            weights,
+            backend="tensorflow",
+        )
     )
     assert found.names == ("conv2d_1", "max_pooling2d_1", "flatten_1", "dense_1", "dropout_1")
     assert (found.layers[0].strides, found.layers[0].padding, found.layers[0].activation) == (
@@ -141,7 +147,17 @@ def test_batch_normalization_without_scale_or_center(tmp_path):
     [
         (entry("ReLU", "a"), Activation("relu")),
         (entry("ReLU", "a", max_value=6.0), Activation("relu6")),
-        (entry("ReLU", "a", negative_slope=[0.1][0]), Activation("leaky_relu", 0.1)),
+        (entry("ReLU", "a", negative_slope=0.1), Activation("leaky_relu", 0.1)),
+        (
+            entry("ReLU", "a", max_value=1, threshold=0.5),
+            Activation("relu", max_value=1, threshold=0.5),
+        ),
+        (entry("ThresholdedReLU", "a", theta=2.0), Activation("relu", threshold=2.0)),
+        (entry("ELU", "a", alpha=0.5), Activation("elu", alpha=0.5)),
+        (
+            entry("LeakyReLU", "a", alpha={"type": "ndarray", "value": 0.25}),
+            Activation("leaky_relu", 0.25),
+        ),
         (entry("LeakyReLU", "a", alpha=0.3), Activation("leaky_relu", 0.3)),
         (entry("LeakyReLU", "a", negative_slope=0.2), Activation("leaky_relu", 0.2)),
         (entry("LeakyReLU", "a"), Activation("leaky_relu", 0.3)),
@@ -151,7 +167,11 @@ def test_batch_normalization_without_scale_or_center(tmp_path):
             entry(
                 "Activation",
                 "a",
-                activation={"module": "builtins", "class_name": "function", "config": "tanh"},
+                activation={
+                    "module": "keras.activations",
+                    "class_name": "function",
+                    "config": "tanh",
+                },
             ),
             Activation("tanh"),
         ),
@@ -159,7 +179,7 @@ def test_batch_normalization_without_scale_or_center(tmp_path):
 )
 def test_activation_layers(tmp_path, described, expected):
     found = load(write_h5(tmp_path / "network.h5", sequential(described), {})).layers[0]
-    assert (found.name, found.negative_slope) == (expected.name, expected.negative_slope)
+    assert vars(found) == vars(expected)
 
 
 def test_functional_models_may_list_their_layers_in_any_order(tmp_path):
@@ -282,20 +302,13 @@ def test_weight_files_that_do_not_fit(tmp_path):
     [
         (entry("Lambda", "trick", function=["4wEAAA==", None, None]), (4,), r"layer 'trick' \(Lambda\): layers of this class are not supported"),
         (entry("MyLayer", "mine"), (4,), r"layer 'mine' \(MyLayer\): layers of this class"),
-        (entry("Sequential", "inner", layers=[]), (4,), r"model 'Sequential' \(Sequential\): models inside models are not supported"),
         (dense(activation="hard_shrink"), (4,), r"layer 'd' \(Dense\): activation 'hard_shrink' is not supported"),
         (dense(activation={"class_name": "Mine", "config": {}}), (4,), r"layer 'd' \(Dense\): activation 'Mine \(not a function of Keras\)'"),
-        (dense(), (4, 4), r"layer 'd' \(Dense\): inputs of shape \(4, 4\) are not supported, expected one axis"),
         (dense(), (None,), r"layer 'd' \(Dense\): inputs of variable size are not supported, found \[None, None\]"),
-        (entry("Conv2D", "c", filters=3, kernel_size=[2, 2], data_format="channels_first"), (4, 4, 2), r"data_format='channels_first'"),
-        (entry("Conv2D", "c", filters=2, kernel_size=[2, 2], groups=2), (4, 4, 2), r"layer 'c' \(Conv2D\): groups=2 is not supported, expected 1"),
         (entry("Conv2D", "c", filters=3, kernel_size=[2, 2], padding="causal"), (4, 4, 2), r"layer 'c' \(Conv2D\): padding='causal' is not"),
         (entry("BatchNormalization", "b", axis=1), (4, 4, 2), r"layer 'b' \(BatchNormalization\): axis=1 is not supported, expected the last"),
         (entry("BatchNormalization", "b", renorm=True), (4,), r"layer 'b' \(BatchNormalization\): renorm=True is not supported"),
-        (entry("ReLU", "r", max_value=1), (4,), r"layer 'r' \(ReLU\): max_value=1 with negative_slope=0.0 is not supported"),
-        (entry("ReLU", "r", threshold=1), (4,), r"layer 'r' \(ReLU\): threshold=1 is not supported"),
         (entry("Softmax", "s", axis=1), (4, 4, 2), r"layer 's' \(Softmax\): axis=1 is not supported"),
-        (entry("GlobalAveragePooling2D", "g", keepdims=True), (4, 4, 2), r"layer 'g' \(GlobalAveragePooling2D\): keepdims=True is not supported"),
     ],
 )  # fmt: skip
 def test_unsupported_layers_are_named(tmp_path, described, shape, message):
@@ -371,7 +384,7 @@ def in_sequence(edit):
         (sequential(entry("MaxPooling2D", "m", pool_size=9), shape=(4, 4, 2)), Malformed, r"layer 'm' \(MaxPooling2D\): a window of 9"),
         (sequential(entry("Dropout", "x", rate="much")), Malformed, r"layer 'x' \(Dropout\): rate must be a finite number, found 'much'"),
         ({"class_name": "MyModel", "config": {}}, Unsupported, r"model of class 'MyModel' is not supported"),
-        ({"class_name": "Sequential", "config": 3}, Malformed, r"not a valid network file \(AttributeError"),
+        ({"class_name": "Sequential", "config": 3}, Malformed, r"config of the model must be an object, found int"),
         ({}, Unsupported, r"model of class None is not supported"),
         ("{", Malformed, r"model_config is not valid JSON"),
         ("[" * 100_000, Malformed, r"model_config is not valid JSON"),
@@ -642,7 +655,10 @@ def archive(path, compression=zipfile.ZIP_STORED, **changes):
             r"the archive must hold model.weights.h5 once, found metadata.json, config.json",
         ),
         ({"config": b"{"}, r"config.json is not valid JSON"),
-        ({"config": b'{"class_name": "Sequential", "config": null}'}, r"not a valid network file"),
+        (
+            {"config": b'{"class_name": "Sequential", "config": null}'},
+            r"config of the model must be an",
+        ),
         ({"weights": b"rubbish"}, r"not an HDF5 file: its signature is missing"),
     ],
 )

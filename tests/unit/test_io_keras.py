@@ -150,17 +150,52 @@ def test_networks_go_through_keras_unchanged(tmp_path, suffix):
     assert_same(original, load(tmp_path / f"again{suffix}"))
 
 
+@keras.saving.register_keras_serializable("mylab")
+def swish(x):
+    return x * 2
+
+
+def swish2(x):
+    return x * 2
+
+
+@keras.saving.register_keras_serializable("mylab")
+class Dense(L.Dense):
+    def call(self, x):
+        return super().call(x) * 2
+
+
+class Dense2(L.Dense):
+    pass
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_keras_can_do_and_we_cannot_is_refused(tmp_path, suffix):
     inputs = keras.Input((4,))
     shared = L.Dense(4, name="twice")
     inner = keras.Sequential([keras.Input((4,)), L.Dense(4)], name="inner")
+    again = inner(inner(inputs))
     outputs = {
         r"'trick' \(Lambda\): layers of this class are not supported": L.Lambda(
             lambda x: x * 2, name="trick"
         )(inputs),
         r"'twice' \(Dense\): the layer is shared: called 2 times": shared(shared(inputs)),
-        r"'inner' \(Sequential\): models inside models are not supported": inner(inputs),
+        r"'inner' \(Sequential\): the layer is shared: called 2 times": again,
+        r"'training' \(Dropout\): called with .*training.*, which is not supported": L.Dropout(
+            0.5, name="training"
+        )(inputs, training=True),
+        r"'swish_1' \(Activation\): activation 'mylab>swish' is a function of the user's own": (
+            L.Activation(swish, name="swish_1")(inputs)
+        ),
+        r"'plain' \(Dense\): activation 'swish2' is a function of the user's own": L.Dense(
+            2, activation=swish2, name="plain"
+        )(inputs),
+        r"'registered' \(mylab>Dense|Dense\): a class of the user's own .*mylab>Dense": Dense(
+            2, name="registered"
+        )(inputs),
+        r"'unregistered' \(Dense2\): a class of the user's own|layers of this class are not": (
+            Dense2(2, name="unregistered")(inputs)
+        ),
         r"models with 2 outputs are not supported": [L.Dense(2)(inputs), L.Dense(3)(inputs)],
         r"'bits' \(UnitNormalization\): layers of this class are not supported": (
             L.UnitNormalization(name="bits")(inputs)

@@ -1,30 +1,22 @@
-"""Networks as Keras configurations: Sequential and Functional models, the form of Keras 1, 2 and 3
-in, that of Keras 2 out.
+"""Keras configurations: Sequential and Functional models, as Keras 1, 2 and 3 write them, models
+inside models included.
 """
+
+from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from netreduce.errors import ModelFileError, NetreduceError, UnsupportedLayerError
-from netreduce.network import INPUT, Network
+from netreduce.errors import ModelFileError, UnsupportedLayerError
+from netreduce.network import INPUT
 
-from .keras_layers import READERS, KerasLayer, WeightReader, keras_class, keras_settings
+from .keras_layers import UNKNOWN, KerasLayer, Origin
 
-INPUT_NAME = "input_1"
-MERGING = ("Add", "Concatenate")
-
-
-def parse_json(text: str | bytes, what: str):
-    """JSON as an object; raises ModelFileError."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError, TypeError) as error:
-        raise ModelFileError(f"{what} is not valid JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise ModelFileError(f"{what} must be a JSON object, found {type(value).__name__}")
-    return value
+MODELS = ("Sequential", "Functional", "Model")
+STATED = "stated input shape"
 
 
 @dataclass(frozen=True)
@@ -33,55 +25,94 @@ class KerasModel:
     name is the input.
     """
 
-    layers: list[KerasLayer]
+    layers: tuple[KerasLayer, ...]
     input_shape: tuple[int, ...]
-
-    @property
-    def sources(self) -> list[tuple[int, ...]]:
-        """Indices of the layers that each layer reads, INPUT for the model's input."""
-        indices = {layer.name: i for i, layer in enumerate(self.layers)}
-        return [
-            tuple(indices.get(source, INPUT) for source in layer.sources) for layer in self.layers
-        ]
 
     @property
     def keras_layers(self) -> list[KerasLayer]:
         """The layers in the order that Keras gives them."""
-        return [self.layers[i] for i in keras_order(self.sources)]
+        return layers_in_order(self.layers)
 
 
-def parse_model(model: dict) -> KerasModel:
-    """Layers and graph of a Sequential or Functional model from its `class_name` and `config`."""
-    kind, config = model.get("class_name"), model.get("config")
-    if kind == "Sequential":
-        return _sequential(config)
-    if kind in ("Functional", "Model"):
-        return _functional(config)
-    raise UnsupportedLayerError(
-        f"model of class {kind!r} is not supported, expected Sequential or Functional"
+def layers_in_order(layers: Sequence[KerasLayer]) -> list[KerasLayer]:
+    """The layers of a model in the order that Keras gives them."""
+    return [layers[i] for i in keras_order(_sources(layers))]
+
+
+def parse_json(text: object, what: str) -> dict:
+    """JSON as an object; raises ModelFileError."""
+    try:
+        value = json.loads(text)  # type: ignore[arg-type]
+    except (ValueError, RecursionError, TypeError) as error:
+        raise ModelFileError(f"{what} is not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{what} must be a JSON object, found {type(value).__name__}")
+    return value
+
+
+def origin(version: object, backend: object) -> Origin:
+    """What wrote a file, from its keras_version and backend, which may be missing."""
+    version, backend = (
+        value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for value in (version, backend)
+    )
+    numbers = re.match(r"(\d{1,4})\.(\d{1,4})", version) if isinstance(version, str) else None
+    return Origin(
+        (int(numbers[1]), int(numbers[2])) if numbers else None,
+        backend if isinstance(backend, str) else None,
     )
 
 
-def build_network(model: KerasModel, weights: WeightReader) -> Network:
-    """The network of a parsed model; `weights` is asked once for every layer that has some."""
-    layers, shapes = [], {INPUT: model.input_shape}
-    for index, (entry, sources) in enumerate(zip(model.layers, model.sources, strict=True)):
-        if entry.kind not in READERS:
-            raise entry.unsupported(
-                f"layers of this class are not supported; known: {', '.join(READERS)}"
-            )
-        inputs = [shapes[source] for source in sources]
-        if len(inputs) > 1 and entry.kind not in MERGING:
-            raise entry.error(f"reads {len(inputs)} layers, expected one")
-        try:
-            layer = READERS[entry.kind](entry, inputs[0], weights)
-            shapes[index] = layer.output_shape(*inputs)
-        except (ModelFileError, UnsupportedLayerError):
-            raise
-        except (NetreduceError, TypeError) as error:
-            raise entry.error(error) from None
-        layers.append(layer)
-    return Network(layers, model.input_shape, model.sources)
+def parse_model(model: dict, written_by: Origin = UNKNOWN) -> KerasModel:
+    """Layers and graph of a Sequential or Functional model from its `class_name` and `config`."""
+    kind, config = model.get("class_name"), model.get("config")
+    if kind not in MODELS:
+        raise UnsupportedLayerError(
+            f"model of class {kind!r} is not supported, expected Sequential or Functional"
+        )
+    KerasLayer(str(kind), str(kind)).check_own(model)
+    if written_by.version is None and "module" in model and "keras_version" not in model:
+        written_by = written_by._replace(version=(3, 0))  # the form of Keras 3
+    layers, first, shape = _model(_Place("", written_by), kind, _plain(config))
+    if not layers and kind == "Sequential":
+        raise ModelFileError("the model has no layers")
+    names = [layer.name for layer in _leaves(layers)]
+    _check_unique(names)
+    return KerasModel(layers, _input_shape(first, shape))
+
+
+def _leaves(layers: Sequence[KerasLayer]) -> list[KerasLayer]:
+    return [
+        leaf for layer in layers for leaf in (_leaves(layer.layers) if layer.layers else [layer])
+    ]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a model lies: the names of those around it, and what wrote the file."""
+
+    prefix: str
+    origin: Origin
+
+
+def _model(
+    place: _Place, kind: str, config: object
+) -> tuple[tuple[KerasLayer, ...], KerasLayer, object]:
+    """Layers of a model, its first one, and the input shape as it is stated there."""
+    return (_sequential if kind == "Sequential" else _functional)(place, config)
+
+
+def _plain(value: object) -> object:
+    """Arrays that are written as objects, as the numbers or lists that they are."""
+    if isinstance(value, dict):
+        if value.get("type") == "ndarray" and "value" in value:
+            return value["value"]
+        if value.get("class_name") == "__numpy__" and isinstance(value.get("config"), dict):
+            return value["config"].get("value")
+        return {key: _plain(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_plain(child) for child in value]
+    return value
 
 
 def keras_order(sources: Sequence[tuple[int, ...]]) -> list[int]:
@@ -105,65 +136,76 @@ def keras_order(sources: Sequence[tuple[int, ...]]) -> list[int]:
     return sorted(met, key=lambda index: (-distance[index], met[index]))
 
 
-def _sequential(config):
+def _sources(layers: Sequence[KerasLayer]) -> list[tuple[int, ...]]:
+    """Indices of the layers that each layer reads, INPUT for the model's input."""
+    indices = {layer.name: i for i, layer in enumerate(layers)}
+    return [tuple(indices.get(source, INPUT) for source in layer.sources) for layer in layers]
+
+
+def _sequential(place: _Place, config: object) -> tuple[tuple[KerasLayer, ...], KerasLayer, object]:
     # a list in Keras 1 and early 2
-    entries = config if isinstance(config, list) else config.get("layers")
-    layers = [_entry(entry) for entry in _list(entries, "layers of the model")]
+    entries = config if isinstance(config, list) else _object(config).get("layers")
+    layers = [_entry(place, entry) for entry in _list(entries, "layers of the model")]
     if not layers:
         raise ModelFileError("the model has no layers")
-    shape = layers[0].get("batch_shape", "batch_input_shape")
+    first = layers[0]
+    shape = first.get("batch_shape", "batch_input_shape")
     if shape is None and isinstance(config, dict):
         shape = config.get("build_input_shape")
-    input_shape = _input_shape(layers[0], shape)
-    if layers[0].kind == "InputLayer":
+    if shape is None and first.kind in MODELS:
+        shape = first.settings.get(STATED)
+    if first.kind == "InputLayer":
         layers = layers[1:]
     names = ["", *(layer.name for layer in layers)]
     _check_unique(names)
-    return KerasModel(
-        [
-            KerasLayer(layer.name, layer.kind, layer.settings, (names[i],))
-            for i, layer in enumerate(layers)
-        ],
-        input_shape,
-    )
+    chained = [replace(layer, sources=(names[i],)) for i, layer in enumerate(layers)]
+    return tuple(chained), first, shape
 
 
-def _functional(config):
+def _functional(place: _Place, config: object) -> tuple[tuple[KerasLayer, ...], KerasLayer, object]:
+    config = _object(config)
     entries = _list(config.get("layers"), "layers of the model")
-    outputs = _endpoints(config.get("output_layers"), "output")
-    inputs = _endpoints(config.get("input_layers"), "input")
+    outputs, inputs = (
+        place.prefix + _endpoints(config.get(f"{what}_layers"), what)
+        for what in ("output", "input")
+    )
+    parsed = [_entry(place, raw) for raw in entries]
+    models = {entry.name for entry in parsed if entry.kind in MODELS}
     layers = []
-    for raw in entries:
-        entry = _entry(raw)
+    for raw, entry in zip(entries, parsed, strict=True):
         nodes = _list(raw.get("inbound_nodes"), f"inbound_nodes of layer {entry.name!r}")
         if len(nodes) > 1:
             raise entry.unsupported(
                 f"the layer is shared: called {len(nodes)} times, expected once"
             )
-        sources = tuple(source for node in nodes for source in _node_sources(entry, node))
-        layers.append(KerasLayer(entry.name, entry.kind, entry.settings, sources))
+        sources = tuple(
+            place.prefix + source
+            for node in nodes
+            for source in _node_sources(entry, node, models, place.prefix)
+        )
+        layers.append(replace(entry, sources=sources))
     _check_unique([layer.name for layer in layers])
     by_name = {layer.name: layer for layer in layers}
     if inputs not in by_name or by_name[inputs].kind != "InputLayer":
         raise ModelFileError(f"the input layer {inputs!r} is not among the layers")
     if sum(layer.kind == "InputLayer" for layer in layers) > 1:
         raise UnsupportedLayerError("models with several inputs are not supported, expected one")
-    model = KerasModel(
-        [layer for layer in _topological(layers, by_name) if layer.name != inputs],
-        _input_shape(by_name[inputs], by_name[inputs].get("batch_shape", "batch_input_shape")),
-    )
+    ordered = [layer for layer in _topological(layers, by_name) if layer.name != inputs]
     if (
-        not model.layers
-        or model.layers[-1].name != outputs
-        or len(keras_order(model.sources)) < len(model.layers)
+        not ordered
+        or ordered[-1].name != outputs
+        or len(keras_order(_sources(ordered))) < len(ordered)
     ):
         raise UnsupportedLayerError(
             f"the model has layers that do not lead to its output {outputs!r}"
         )
-    return model
+    first = by_name[inputs]
+    return tuple(ordered), first, first.get("batch_shape", "batch_input_shape")
 
 
-def _topological(layers, by_name):
+def _topological(
+    layers: Sequence[KerasLayer], by_name: Mapping[str, KerasLayer]
+) -> list[KerasLayer]:
     """The layers so that each comes after those it reads, else in the order of the file."""
     for layer in layers:
         for source in layer.sources:
@@ -173,7 +215,7 @@ def _topological(layers, by_name):
             raise layer.error("reads no layer")
     position = {layer.name: i for i, layer in enumerate(layers)}
     waiting = {layer.name: len(set(layer.sources)) for layer in layers}
-    readers = {layer.name: [] for layer in layers}
+    readers: dict[str, list[str]] = {layer.name: [] for layer in layers}
     for layer in layers:
         for source in set(layer.sources):
             readers[source].append(layer.name)
@@ -195,7 +237,7 @@ def _topological(layers, by_name):
     return ordered
 
 
-def _entry(raw):
+def _entry(place: _Place, raw: object) -> KerasLayer:
     if (
         not isinstance(raw, dict)
         or not isinstance(raw.get("class_name"), str)
@@ -203,24 +245,40 @@ def _entry(raw):
     ):
         raise ModelFileError(f"a layer must have a class_name and a config, found {str(raw)[:100]}")
     kind, settings = raw["class_name"], raw["config"]
-    if isinstance(settings, list) or "layers" in settings:
-        raise UnsupportedLayerError(
-            f"model {raw.get('name', kind)!r} ({kind}): models inside models are not supported"
-        )
-    name = raw.get("name", settings.get("name"))
+    name = raw.get("name", settings.get("name") if isinstance(settings, dict) else kind.lower())
     if not isinstance(name, str):
         raise ModelFileError(f"a layer of class {kind} has no name")
-    return KerasLayer(name, kind, settings)
+    entry = KerasLayer(
+        place.prefix + name,
+        kind,
+        settings if isinstance(settings, dict) else {},
+        origin=place.origin,
+        is_operation=".ops" in str(raw.get("module")),
+    )
+    entry.check_own(raw)
+    if kind not in MODELS:
+        if "layers" in entry.settings or isinstance(settings, list):
+            raise entry.unsupported("models of this class inside models are not supported")
+        return entry
+    layers, _, shape = _model(_Place(f"{entry.name}/", place.origin), kind, settings)
+    trainable = entry.settings.get("trainable", True)
+    return replace(entry, layers=layers, settings={STATED: shape, "trainable": trainable})
 
 
-def _node_sources(entry, node):
+def _node_sources(
+    entry: KerasLayer, node: object, models: Collection[str], prefix: str
+) -> list[str]:
     """Names of the layers that one call reads: [[name, 0, 0, {}], …] in Keras 1 and 2, tensors
     inside args in Keras 3.
     """
     if isinstance(node, dict):
-        if _histories(node.get("kwargs")):
+        args, kwargs = node.get("args"), node.get("kwargs")
+        if _histories(kwargs):
             raise entry.unsupported("tensors passed by keyword are not supported")
-        references = _histories(node.get("args"))
+        if any(arg is not None and not _histories(arg) for arg in _list(args, "args of a call")):
+            raise entry.unsupported(f"called with more than tensors, {str(args)[:100]}")
+        references = _histories(args)
+        _check_call(entry, kwargs)
     else:
         references = node
     sources = []
@@ -231,16 +289,25 @@ def _node_sources(entry, node):
             or not isinstance(reference[0], str)
         ):
             raise entry.error(f"inbound node {str(reference)[:100]} is not [layer, node, tensor]")
-        if reference[1:3] != [0, 0]:
+        calls = (0, 1) if prefix + reference[0] in models else (0,)  # call 0 of a model is its own
+        if reference[1] not in calls or reference[2] != 0:
             raise entry.unsupported(
                 f"reads call {reference[1]}, output {reference[2]} of layer {reference[0]!r},"
                 " expected 0, 0"
             )
+        _check_call(entry, reference[3] if len(reference) > 3 else None)
         sources.append(reference[0])
     return sources
 
 
-def _histories(value):
+def _check_call(entry: KerasLayer, keywords: object) -> None:
+    """Refuse calls that compute something else, such as what training=True does."""
+    given = keywords if isinstance(keywords, dict) else {}
+    if any(value not in (None, False) for value in given.values()):
+        raise entry.unsupported(f"called with {str(given)[:100]}, which is not supported")
+
+
+def _histories(value: object) -> list:
     if isinstance(value, dict):
         if value.get("class_name") == "__keras_tensor__":
             return [value["config"]["keras_history"]]
@@ -250,7 +317,7 @@ def _histories(value):
     return []
 
 
-def _endpoints(value, what):
+def _endpoints(value: object, what: str) -> str:
     """The one layer name in input_layers or output_layers: [name, 0, 0] or [[name, 0, 0]]."""
     value = _list(value, f"{what}_layers of the model")
     if value and not isinstance(value[0], str):
@@ -264,13 +331,19 @@ def _endpoints(value, what):
     return value[0]
 
 
-def _list(value, what):
+def _list(value: object, what: str) -> list:
     if not isinstance(value, list):
         raise ModelFileError(f"{what} must be a list, found {type(value).__name__}")
     return value
 
 
-def _check_unique(names):
+def _object(value: object) -> dict:
+    if not isinstance(value, dict):
+        raise ModelFileError(f"config of the model must be an object, found {type(value).__name__}")
+    return value
+
+
+def _check_unique(names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         raise ModelFileError(
             "two layers have the same name"
@@ -278,7 +351,7 @@ def _check_unique(names):
         )
 
 
-def _input_shape(layer, batch_shape):
+def _input_shape(layer: KerasLayer, batch_shape: object) -> tuple[int, ...]:
     if isinstance(batch_shape, list) and len(batch_shape) == 1 and isinstance(batch_shape[0], list):
         batch_shape = batch_shape[0]
     if not isinstance(batch_shape, list) or len(batch_shape) < 2:
@@ -286,54 +359,3 @@ def _input_shape(layer, batch_shape):
     if None in batch_shape[1:]:
         raise layer.unsupported(f"inputs of variable size are not supported, found {batch_shape}")
     return tuple(layer.positive("input shape", n) for n in batch_shape[1:])
-
-
-def config_of_network(network: Network) -> dict:
-    """`class_name` and `config` of the Keras model: Sequential where the network is a sequence,
-    else Functional.
-    """
-    dtype = str(network.dtype)
-    input_layer = {
-        "class_name": "InputLayer",
-        "config": {
-            "batch_input_shape": [None, *network.input_shape],
-            "dtype": dtype,
-            "sparse": False,
-            "ragged": False,
-            "name": INPUT_NAME,
-        },
-    }
-    entries = [
-        input_layer,
-        *(
-            _written(name, layer, dtype)
-            for name, layer in zip(network.names, network.layers, strict=True)
-        ),
-    ]
-    if network.is_sequence:
-        return {"class_name": "Sequential", "config": {"name": "sequential", "layers": entries}}
-    lost = sorted(set(range(len(network.layers))) - set(keras_order(network.sources)))
-    if lost:
-        raise UnsupportedLayerError(
-            f"layer {network.names[lost[0]]} does not lead to the output and cannot be written"
-        )
-    names = [*network.names, INPUT_NAME]  # INPUT is −1
-    for entry, sources in zip(entries, [(), *network.sources], strict=True):
-        entry["name"] = entry["config"]["name"]
-        entry["inbound_nodes"] = (
-            [[[names[source], 0, 0, {}] for source in sources]] if sources else []
-        )
-    config = {
-        "name": "functional",
-        "layers": entries,
-        "input_layers": [INPUT_NAME, 0, 0],
-        "output_layers": [network.names[-1], 0, 0],
-    }
-    return {"class_name": "Functional", "config": config}
-
-
-def _written(name, layer, dtype):
-    return {
-        "class_name": keras_class(layer),
-        "config": {"name": name, "trainable": True, "dtype": dtype, **keras_settings(layer)},
-    }

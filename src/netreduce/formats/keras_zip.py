@@ -13,17 +13,18 @@ from netreduce.network import Network
 
 from .guard import reading
 from .hdf5 import FREE_BYTES, LARGEST_RATIO, HDF5File, write_array
-from .keras_config import build_network, config_of_network, keras_order, parse_json, parse_model
+from .keras_build import build_network
+from .keras_config import keras_order, origin, parse_json, parse_model
 from .keras_store import (
     WeightsByClass,
     groups_by_class,
-    is_quantized,
     layers_in_keras_order,
     read_quantization,
     write_quantization,
 )
+from .keras_write import config_of_network, written_layers
 
-METADATA = {"keras_version": "3.0.0"}
+METADATA_NAME, METADATA = "metadata.json", {"keras_version": "3.0.0"}
 MODULES = {"Sequential": "keras", "Functional": "keras.src.models.functional"}
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -33,7 +34,7 @@ def read_network(path: Path) -> Network:
     with reading(path), zipfile.ZipFile(path) as archive:
         config = parse_json(_member(archive, "config.json", path), "config.json")
         weights = _member(archive, "model.weights.h5", path)
-        model = parse_model(config)
+        model = parse_model(config, origin(_version(archive, path), None))
         file = HDF5File(weights)
         network = build_network(model, WeightsByClass(file, model.keras_layers))
         return read_quantization(file, network)
@@ -43,7 +44,7 @@ def write_network(network: Network, path: Path) -> None:
     """Write a .keras file, whole or not at all."""
     config = config_of_network(network)
     members = {
-        "metadata.json": json.dumps(METADATA).encode(),
+        METADATA_NAME: json.dumps(METADATA).encode(),
         "config.json": (
             json.dumps(
                 {"module": MODULES[config["class_name"]], **config, "registered_name": None}
@@ -60,19 +61,27 @@ def _weights(network: Network) -> bytes:
     import h5py  # slow to import, and not what files are read with
 
     content = io.BytesIO()
+    written = written_layers(network)
     groups = groups_by_class(layers_in_keras_order(network))
     with h5py.File(content, "w") as file:
         file.create_group("vars")
-        for index in keras_order(network.sources):
-            layer = network.layers[index]
-            variables = file.create_group(f"{groups[network.names[index]]}/vars")
-            for i, array in enumerate(layer.arrays().values()):
-                write_array(variables, str(i), array, is_quantized(layer))
+        for index in keras_order([layer.sources for layer in written]):
+            layer = written[index]
+            variables = file.create_group(f"{groups[layer.name]}/vars")
+            for i, array in enumerate(layer.arrays.values()):
+                write_array(variables, str(i), array, layer.few_values)
         write_quantization(file, network)
     return content.getvalue()
 
 
-def _member(archive, name, path):
+def _version(archive: zipfile.ZipFile, path: Path) -> object:
+    """The version of Keras that wrote the file, where it says so."""
+    if METADATA_NAME not in archive.namelist():
+        return None
+    return parse_json(_member(archive, METADATA_NAME, path), METADATA_NAME).get("keras_version")
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
     """Content of one member; nothing is ever unpacked to disk."""
     for member in archive.namelist():
         if (

@@ -1,0 +1,228 @@
+"""Every kind of layer with its options: what Keras writes is loaded and computes the same, and what
+is written then Keras loads and computes the same.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+import netreduce as nr
+from netreduce.errors import ModelFileError, UnsupportedLayerError
+from netreduce.formats import load, save
+
+IMAGE, LINE, VECTOR = (8, 7, 4), (9, 4), (6,)
+
+
+def gate(x):
+    """Squeeze and excite."""
+    squeezed = L.GlobalAveragePooling2D(keepdims=True)(x)
+    return L.Multiply()([x, L.Dense(4, activation="sigmoid")(squeezed)])
+
+
+def residual(x):
+    inner = keras.Sequential(
+        [keras.Input(IMAGE), L.Conv2D(4, 3, padding="same"), L.BatchNormalization()], name="inner"
+    )
+    return L.Add()([inner(x), x])
+
+
+def nested_functional(x):
+    given = keras.Input(IMAGE)
+    frozen = L.Conv2D(4, 1, name="frozen", trainable=False)(given)
+    y = L.BatchNormalization(name="norm")(L.SeparableConv2D(4, 3, name="separable")(frozen))
+    y = keras.Sequential([L.ReLU(), L.Conv2D(3, 2), L.BatchNormalization(trainable=False)])(y)
+    return L.Flatten()(keras.Model(given, y, name="body")(x))
+
+
+ZOO = {
+    "conv groups": (IMAGE, lambda: L.Conv2D(6, 3, groups=2, padding="same", strides=2)),
+    "conv dilated": (IMAGE, lambda: L.Conv2D(3, 2, dilation_rate=(2, 1), use_bias=False)),
+    "conv leaky": (IMAGE, lambda: L.Conv2D(3, 2, activation=L.LeakyReLU(negative_slope=0.1))),
+    "depthwise": (IMAGE, lambda: L.DepthwiseConv2D(3, 2, "same", 2, activation="relu6")),
+    "separable": (IMAGE, lambda: L.SeparableConv2D(5, 3, 2, "same", depth_multiplier=2)),
+    "separable dilated": (IMAGE, lambda: L.SeparableConv2D(5, 3, dilation_rate=2, use_bias=False)),
+    "transposed": (IMAGE, lambda: L.Conv2DTranspose(3, 3, strides=2)),
+    "transposed same": (IMAGE, lambda: L.Conv2DTranspose(3, (2, 5), strides=2, padding="same")),
+    "transposed short": (IMAGE, lambda: L.Conv2DTranspose(3, 2, strides=3, activation="elu")),
+    "transposed more": (
+        IMAGE,
+        lambda: L.Conv2DTranspose(3, 3, strides=2, padding="same", output_padding=1),
+    ),
+    "zero padding": (IMAGE, lambda: L.ZeroPadding2D(((1, 0), (2, 3)))),
+    "padded conv": (IMAGE, lambda: [L.ZeroPadding2D(1), L.Conv2D(3, 3, strides=2)]),
+    "padded pooling": (IMAGE, lambda: [L.ZeroPadding2D(1), L.MaxPooling2D(3, 2)]),
+    "cropping": (IMAGE, lambda: L.Cropping2D(((1, 0), (2, 1)))),
+    "up": (IMAGE, lambda: L.UpSampling2D((2, 3))),
+    "up bilinear": (IMAGE, lambda: L.UpSampling2D(2, interpolation="bilinear")),
+    "max pooling": (IMAGE, lambda: L.MaxPooling2D((3, 2), strides=2, padding="same")),
+    "average pooling": (IMAGE, lambda: L.AveragePooling2D(3, strides=2, padding="same")),
+    "global max": (IMAGE, lambda: L.GlobalMaxPooling2D()),
+    "global max kept": (IMAGE, lambda: L.GlobalMaxPooling2D(keepdims=True)),
+    "global average": (IMAGE, lambda: L.GlobalAveragePooling2D()),
+    "reshape": (IMAGE, lambda: [L.Reshape((-1, 8)), L.Reshape((4, 7, 8))]),
+    "permute": (IMAGE, lambda: [L.Permute((3, 1, 2)), L.Flatten(), L.Dense(3)]),
+    "prelu": (IMAGE, lambda: L.PReLU("glorot_uniform")),
+    "prelu shared": (IMAGE, lambda: L.PReLU("glorot_uniform", shared_axes=[1, 2])),
+    "prelu vector": (VECTOR, lambda: L.PReLU("uniform")),
+    "dense on images": (IMAGE, lambda: L.Dense(3, activation="softmax")),
+    "rescaling": (IMAGE, lambda: L.Rescaling(1 / 127.5, offset=-1)),
+    "rescaling channels": (IMAGE, lambda: L.Rescaling([1.0, 2.0, 0.5, 3.0], [0.0, 1.0, 2.0, 3.0])),
+    "normalization": (
+        IMAGE,
+        lambda: L.Normalization(mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 2.0, 3.0, 0.0]),
+    ),
+    "normalization of all": (IMAGE, lambda: L.Normalization(None, mean=0.3, variance=2.0)),
+    "normalization inverted": (VECTOR, lambda: L.Normalization(None, 0.3, 2.0, invert=True)),
+    "normalization adapted": (VECTOR, lambda: adapted(L.Normalization(), VECTOR)),
+    "normalization of an axis": (IMAGE, lambda: adapted(L.Normalization(axis=(1, 3)), IMAGE)),
+    "relu": (VECTOR, lambda: L.ReLU(0.5, 0.1, 0.25)),
+    "relu threshold": (VECTOR, lambda: L.ReLU(threshold=0.3)),
+    "elu": (VECTOR, lambda: L.ELU(0.7)),
+    "softmax": (IMAGE, lambda: L.Softmax()),
+    **{
+        f"activation {name}": (VECTOR, lambda name=name: L.Activation(name))
+        for name in (
+            *("selu", "softplus", "softsign", "sigmoid", "hard_sigmoid", "tanh", "exponential"),
+            *("silu", "hard_silu", "gelu", "mish", "log_softmax", "leaky_relu", "relu6", "swish"),
+        )
+    },
+    "dense activation": (VECTOR, lambda: L.Dense(4, activation="hard_silu")),
+    "dense relu": (VECTOR, lambda: L.Dense(4, activation=L.ReLU(max_value=0.5))),
+    "does nothing": (
+        IMAGE,
+        lambda: [
+            L.RandomFlip(),
+            L.RandomRotation(0.1),
+            L.RandomZoom(0.1),
+            L.RandomTranslation(0.1, 0.1),
+            L.RandomContrast(0.1),
+            L.SpatialDropout2D(0.1),
+            L.GaussianNoise(0.1),
+            L.GaussianDropout(0.1),
+            L.AlphaDropout(0.1),
+            L.ActivityRegularization(0.1),
+            L.Conv2D(2, 2),
+            L.Dropout(0.1),
+        ],
+    ),
+    "only noise": (VECTOR, lambda: L.GaussianNoise(0.1)),
+    "conv1d": (LINE, lambda: L.Conv1D(5, 3, strides=2, padding="same", activation="relu")),
+    "conv1d causal": (LINE, lambda: [L.Conv1D(5, 3, dilation_rate=2, padding="causal"), L.Flatten()]),
+    "conv1d groups": (LINE, lambda: L.Conv1D(6, 3, groups=2)),
+    "separable1d": (LINE, lambda: L.SeparableConv1D(5, 3, depth_multiplier=2, strides=2)),
+    "depthwise1d": (LINE, lambda: L.DepthwiseConv1D(3, strides=2, padding="same")),
+    "transposed1d": (LINE, lambda: L.Conv1DTranspose(3, 3, strides=2, padding="same")),
+    "line": (
+        LINE,
+        lambda: [
+            L.ZeroPadding1D((1, 2)),
+            L.Conv1D(5, 3),
+            L.BatchNormalization(),
+            L.PReLU("uniform", shared_axes=[1]),
+            L.MaxPooling1D(2, strides=1, padding="same"),
+            L.AveragePooling1D(2),
+            L.UpSampling1D(3),
+            L.Cropping1D((1, 1)),
+            L.SpatialDropout1D(0.2),
+            L.Dense(4, activation="tanh"),
+            L.GlobalMaxPooling1D(),
+            L.Dense(2),
+        ],
+    ),
+    "line kept": (LINE, lambda: [L.GlobalAveragePooling1D(keepdims=True), L.Conv1D(2, 1)]),
+    "subtract": (VECTOR, lambda: lambda x: L.Subtract()([L.Dense(3)(x), L.Dense(3)(x)])),
+    "average": (VECTOR, lambda: lambda x: L.Average()([L.Dense(3)(x) for _ in range(3)])),
+    "operators": (VECTOR, lambda: lambda x: L.Dense(3)(x) * L.Dense(3)(x) + L.Dense(3)(x)),
+    "gate": (IMAGE, lambda: gate),
+    "gate of a vector": (
+        IMAGE,
+        lambda: lambda x: L.Multiply()([x, L.Dense(4)(L.Flatten()(x))]),
+    ),
+    "concatenated lines": (
+        LINE,
+        lambda: lambda x: L.Concatenate()([L.Conv1D(2, 3, padding="same")(x), x]),
+    ),
+    "nested sequential": (IMAGE, lambda: residual),
+    "nested functional": (IMAGE, lambda: nested_functional),
+    "nested first": (
+        IMAGE,
+        lambda: [
+            keras.Sequential([keras.Input(IMAGE), L.Conv2D(3, 3), L.BatchNormalization()]),
+            L.Conv2D(2, 2),
+            keras.Sequential([L.Flatten(), L.Dense(3)]),
+        ],
+    ),
+}
+# Options that Keras itself computes on other devices only: described here, computed by hand below.
+
+
+def adapted(layer, shape):
+    layer.adapt(np.random.default_rng(1).normal(2, 3, (50, *shape)))
+    return layer
+
+
+def live(name):
+    """A model of the zoo with weights and statistics as training would leave them."""
+    keras.utils.set_random_seed(0)
+    shape, make = ZOO[name]
+    made = make()
+    if isinstance(made, list) or isinstance(made, keras.Layer):
+        model = keras.Sequential(
+            [keras.Input(shape), *(made if isinstance(made, list) else [made])]
+        )
+    else:
+        inputs = keras.Input(shape)
+        model = keras.Model(inputs, made(inputs))
+    random = np.random.default_rng(0)
+    for layer in leaves(model):
+        if not isinstance(layer, L.Normalization):
+            layer.set_weights([random.uniform(0.2, 1, w.shape) for w in layer.get_weights()])
+    return model
+
+
+def leaves(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaves(layer)
+        else:
+            yield layer
+
+
+def samples(shape):
+    return np.random.default_rng(5).normal(size=(3, *shape)).astype("f4")
+
+
+def assert_agree(model, network, tolerance=1e-5):
+    x = samples(network.input_shape)
+    expected = np.asarray(model(x, training=False))
+    found = network.predict(x)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=tolerance * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_kind_of_layer(tmp_path, name):
+    model = live(name)
+    for suffix in (".keras", ".h5"):
+        model.save(tmp_path / f"model{suffix}")
+        assert_agree(model, load(tmp_path / f"model{suffix}"))
+    (tmp_path / "model.json").write_text(model.to_json())
+    model.save_weights(tmp_path / "model.weights.h5")
+    assert_agree(
+        model, load(tmp_path / "model.weights.h5", architecture=tmp_path / "model.json")
+    )
+    network = nr.from_keras(model)
+    assert_agree(model, network)
+    for suffix in (".keras", ".h5"):
+        save(network, tmp_path / f"ours{suffix}")
+        assert_agree(keras.models.load_model(tmp_path / f"ours{suffix}", compile=False), network)
+        again = load(tmp_path / f"ours{suffix}")
+        np.testing.assert_array_equal(
+            again.predict(samples(network.input_shape)),
+            network.predict(samples(network.input_shape)),
+        )
