@@ -12,7 +12,6 @@ import pytest
 from keras import layers as L
 
 import netreduce as nr
-from netreduce.errors import ModelFileError, UnsupportedLayerError
 from netreduce.formats import load, save
 
 IMAGE, LINE, VECTOR = (8, 7, 4), (9, 4), (6,)
@@ -112,7 +111,10 @@ ZOO = {
     ),
     "only noise": (VECTOR, lambda: L.GaussianNoise(0.1)),
     "conv1d": (LINE, lambda: L.Conv1D(5, 3, strides=2, padding="same", activation="relu")),
-    "conv1d causal": (LINE, lambda: [L.Conv1D(5, 3, dilation_rate=2, padding="causal"), L.Flatten()]),
+    "conv1d causal": (
+        LINE,
+        lambda: [L.Conv1D(5, 3, dilation_rate=2, padding="causal"), L.Flatten()],
+    ),
     "conv1d groups": (LINE, lambda: L.Conv1D(6, 3, groups=2)),
     "separable1d": (LINE, lambda: L.SeparableConv1D(5, 3, depth_multiplier=2, strides=2)),
     "depthwise1d": (LINE, lambda: L.DepthwiseConv1D(3, strides=2, padding="same")),
@@ -158,7 +160,6 @@ ZOO = {
         ],
     ),
 }
-# Options that Keras itself computes on other devices only: described here, computed by hand below.
 
 
 def adapted(layer, shape):
@@ -171,7 +172,7 @@ def live(name):
     keras.utils.set_random_seed(0)
     shape, make = ZOO[name]
     made = make()
-    if isinstance(made, list) or isinstance(made, keras.Layer):
+    if isinstance(made, (list, keras.Layer)):
         model = keras.Sequential(
             [keras.Input(shape), *(made if isinstance(made, list) else [made])]
         )
@@ -213,9 +214,7 @@ def test_a_kind_of_layer(tmp_path, name):
         assert_agree(model, load(tmp_path / f"model{suffix}"))
     (tmp_path / "model.json").write_text(model.to_json())
     model.save_weights(tmp_path / "model.weights.h5")
-    assert_agree(
-        model, load(tmp_path / "model.weights.h5", architecture=tmp_path / "model.json")
-    )
+    assert_agree(model, load(tmp_path / "model.weights.h5", architecture=tmp_path / "model.json"))
     network = nr.from_keras(model)
     assert_agree(model, network)
     for suffix in (".keras", ".h5"):

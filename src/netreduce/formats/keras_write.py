@@ -80,16 +80,17 @@ def written_layers(network: Network) -> list[Written]:
             raise UnsupportedLayerError(f"layer {name!r}: {error}") from None
         reads = tuple(place[source] for source in sources)
         for part_name, part in parts:
+            shape = inputs[0]
             entry = Written(
                 name + part_name,
                 keras_class(part),
-                _settings(part, inputs[0]),
-                _arrays(part, inputs[0]),
+                _settings(part, shape),
+                _arrays(part, shape),
                 reads,
                 getattr(part, "quantization", None) is not None,
             )
             found.append(entry)
-            reads = (len(found) - 1,)
+            reads, inputs = (len(found) - 1,), [part.output_shape(*inputs)]
         place[index] = len(found) - 1
     return found
 
@@ -191,6 +192,12 @@ def _parts(
             return _pooling_parts(layer, shape, before[0])
         case Conv2DTranspose():
             return _transposed_parts(layer, shape)
+        case Normalization() if sum(n > 1 for n in _normalized(layer, shape)) > 1:
+            mean, variance = (
+                np.broadcast_to(array, shape).ravel() for array in (layer.mean, layer.variance)
+            )
+            flat = Normalization(mean, variance)
+            return [("_flat", Flatten()), ("", flat), ("_shape", Reshape(shape))]
     return [("", layer)]
 
 
@@ -319,16 +326,22 @@ def _activation_settings(layer: Activation, shape: Shape) -> dict:
     return {"activation": NAMES.get(layer.name, layer.name)}
 
 
-def _normalization_settings(layer: Normalization, shape: Shape) -> dict:
+def _normalized(layer: Normalization, shape: Shape) -> Shape:
+    """The shape of its arrays together, with as many axes as the input."""
     spread = np.broadcast_shapes(layer.mean.shape, layer.variance.shape)
-    spread = (1,) * (len(shape) - len(spread)) + spread
+    return (1,) * (len(shape) - len(spread)) + spread
+
+
+def _normalization_settings(layer: Normalization, shape: Shape) -> dict:
+    """Along one axis, or along none: of a list of axes Keras forgets when it reads Keras 2."""
+    spread = _normalized(layer, shape)
     stored = [n for n in spread if n > 1]
     mean, variance = (
         np.broadcast_to(array, spread).reshape(stored).tolist()
         for array in (layer.mean, layer.variance)
     )
     axes = [axis for axis, n in enumerate(spread, start=1) if n > 1]
-    return {"axis": axes or None, "mean": mean, "variance": variance}
+    return {"axis": axes[0] if axes else None, "mean": mean, "variance": variance}
 
 
 def _prelu_settings(layer: PReLU, shape: Shape) -> dict:
