@@ -1,5 +1,4 @@
-"""Feed the readers damaged and hostile files: python tests/fuzz/fuzz.py {h5,keras,pth,txt,config}
---count 100000
+"""Feed the readers damaged and hostile files: python tests/fuzz/fuzz.py h5 --count 100000
 
 Every input follows from the reader, the seed and its number: `--first N --count 1` repeats one. A
 reader may read an input or refuse it with the library's own errors; anything else is a finding:
@@ -28,6 +27,8 @@ sys.path.insert(0, str(ROOT / "src"))
 
 import netreduce as nr  # noqa: E402
 from netreduce.chains.steps import parse_chain  # noqa: E402
+from netreduce.formats.tensors import to_tensors  # noqa: E402
+from netreduce.formats.torch_module import to_torch  # noqa: E402
 from netreduce.network.architectures import build  # noqa: E402
 from netreduce.network.layers import Quantization  # noqa: E402
 
@@ -123,6 +124,14 @@ def seeds(kind):
     )
     if kind == "config":
         return [(ROOT / name).read_bytes() for name in ("config.yaml", "config/quick.yaml")]
+    if kind == "safetensors":
+        from safetensors.numpy import save
+
+        tensors = to_tensors(mlp)
+        halves = {name: array.astype("f2") for name, array in tensors.items()}
+        return [save(tensors), save(halves)]
+    if kind == "pt2":
+        return [exported(network) for network in (mlp, convolutional, attention(rng))]
     networks = [mlp] if kind in ("pth", "txt") else [mlp, convolutional, quantized]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"seed.{kind}"
@@ -131,6 +140,39 @@ def seeds(kind):
             nr.save(network, path)
             contents.append(path.read_bytes())
     return contents
+
+
+def attention(rng):
+    """Channels weighed by a gate, added to a branch; the image made larger and smaller."""
+    normal = lambda *shape: rng.normal(size=shape).astype("f4")  # noqa: E731
+    layers = [
+        nr.Conv2D(normal(3, 3, 2, 4), padding=(1, 1, 1, 1), strides=2, activation="relu"),
+        nr.GlobalAveragePooling2D(),
+        nr.Dense(normal(4, 4), activation="sigmoid"),
+        nr.Multiply(),
+        nr.Concatenate(),
+        nr.Conv2DTranspose(normal(2, 2, 2, 8), strides=2),
+        nr.UpSampling2D(2),
+        nr.AveragePooling2D(3, 2, padding=(1, 1, 1, 1)),
+        nr.ZeroPadding2D((1, 0, 0, 1)),
+        nr.Permute((2, 1, 3)),
+        nr.Flatten(),
+        nr.Dense(normal(338, 2), activation="softmax"),
+    ]
+    sources = [(-1,), (0,), (1,), (0, 2), (3, 0), *((i,) for i in range(4, 11))]
+    return nr.Network(layers, (12, 12, 2), sources)
+
+
+def exported(network):
+    """A network as a program of PyTorch's."""
+    import torch
+
+    shape = network.input_shape
+    example = torch.zeros(2, *(shape[-1:] + shape[:-1] if len(shape) == 3 else shape))
+    content = io.BytesIO()
+    with torch.no_grad():
+        torch.export.save(torch.export.export(to_torch(network).eval(), (example,)), content)
+    return content.getvalue()
 
 
 def mutate_bytes(content, rng, others):
@@ -318,6 +360,21 @@ def torch_member(name, part, rng):
     )
 
 
+def program_member(name, part, rng):
+    if name.endswith(".json") and rng.random() < 0.8:
+        return json.dumps(mutate_json(json.loads(part), rng)).encode()
+    return mutate_bytes(part, rng, [part])
+
+
+def mutate_safetensors(content, rng, others):
+    """Bytes, or the header."""
+    if rng.random() < 0.4:
+        return mutate_bytes(content, rng, others)
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(mutate_json(json.loads(content[8 : 8 + length]), rng)).encode()
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
+
+
 def mutate_text(content, rng, others):
     tokens = [
         *(b"0.5", b"-1e-3", b"0", b"1e38"),
@@ -401,6 +458,8 @@ READERS = {
         lambda content, rng, others: mutate_zip(content, rng, others, torch_member),
         lambda path: nr.load(path, MLP),
     ),
+    "safetensors": (mutate_safetensors, lambda path: nr.load(path, MLP)),
+    "pt2": (lambda content, rng, others: mutate_zip(content, rng, others, program_member), nr.load),
     "txt": (mutate_text, lambda path: nr.load(path, MLP)),
     "config": (mutate_config, read_config),
 }

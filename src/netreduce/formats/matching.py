@@ -81,6 +81,12 @@ def match(
     return readings[0] if readings else None
 
 
+def natural_order(name: str) -> list[str | int]:
+    """A key that sorts names by the numbers in them: a2 before a10."""
+    parts = re.split(NUMBER, name)
+    return [part for pair in zip(parts, [*_numbers(name), 0], strict=True) for part in pair]
+
+
 def _bias_first(modules: Iterable[Mapping[str, object]]) -> bool:
     """Whether biases come before weights, as in no module of PyTorch: somebody sorted the names."""
     orders = [list(roles) for roles in modules]

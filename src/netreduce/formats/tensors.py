@@ -31,7 +31,7 @@ from netreduce.network.layers import (
     Subtract,
 )
 
-from .matching import Needed, match
+from .matching import Needed, match, natural_order
 
 Architecture = Network | dict | str | None
 NORM_ROLES = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
@@ -121,8 +121,19 @@ def network_of(
     """
     if architecture is None:
         raise ModelFileError(f"{what} holds tensors only: an architecture must say what they are")
-    network = template(architecture, [array.size for array in tensors.values()])
+    network = template(architecture, _telling_sizes(tensors, ordered))
     return from_tensors(tensors, network, flat, ordered, labels)
+
+
+def _telling_sizes(tensors: Mapping[str, np.ndarray], ordered: bool) -> list[int]:
+    """Numbers of values that tell inputs and classes: those of the first matrix, and the rows of
+    the last one; those of all tensors where none is a matrix.
+    """
+    names = list(tensors) if ordered else sorted(tensors, key=natural_order)
+    matrices = [tensors[name] for name in names if tensors[name].ndim == 2]
+    if matrices:
+        return [matrices[0].size, len(matrices[-1])]
+    return [tensors[name].size for name in names]
 
 
 def _roles(layer: Layer, order: np.ndarray | None) -> dict[str, np.ndarray]:
