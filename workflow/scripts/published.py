@@ -69,6 +69,7 @@ def main():
                 "neurons_merged": len(lumping.merges),
                 "largest_output_difference": float(difference.max()),
                 "bound": float(lumping.bound.max()),
+                "rounding": float(lumping.rounding.max()),
             },
             "alphabets": {
                 name: alphabet(layer)

@@ -7,15 +7,23 @@ stars around their representatives, so errors do not chain.
 """
 
 import heapq
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .draft import Step
+from netreduce.network import Network
+from netreduce.network.layers import Layer
+
+from .boxes import Box
+from .draft import Draft, Step
 from .exact import exact_step
-from .regions import EPSILON
-from .transport import transport
+from .regions import EPSILON, Region
+from .signatures import Description, Ray
+from .transport import Reach, transport
 
 PAIR_NUMBERS = 1 << 22  # of the weights of pairs that are looked at together
+Assess = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Merge = tuple[int, int, float, float]  # the channel, the one it joins, ratio, cost
 
 
 class Approximate:
@@ -38,48 +46,37 @@ class Approximate:
         Of the merges made.
     """
 
-    def __init__(self, gains, tolerance, limit=np.inf, most=np.inf):
+    def __init__(
+        self,
+        gains: Mapping[int, np.ndarray],
+        tolerance: float,
+        limit: float = np.inf,
+        most: float = np.inf,
+    ):
         self.gains, self.tolerance, self.limit, self.most = gains, tolerance, limit, most
-        self.costs = []
+        self.costs: list[float] = []
 
-    def __call__(self, draft, region, description, reach) -> Step:
+    def __call__(
+        self, draft: Draft, region: Region, description: Description, reach: Reach
+    ) -> Step:
         step = exact_step(draft, region, description, reach)
         heads = np.zeros(len(description.pivot), bool)
         heads[step.into[step.into >= 0]] = True
         open_ = ~description.constant
         open_[step.neurons] = False
         live = np.flatnonzero(open_)
-
-        def assess(gone, into):
-            ratio = _ratios(
-                draft.network.layers[region.producer],
-                description,
-                gone,
-                into,
-                reach(draft.network.sources[region.producer][0]),
-            )
-            return ratio, _costs(
-                draft.network,
-                region,
-                description,
-                Step(region.producer, gone, into, ratio, _multiples(gone)),
-                reach,
-                self.gains,
-            )
-
+        before = len(self.costs)
         merges = cluster(
             similarity(description.rays, live),
             heads[live],
             1 - self.tolerance,
-            self._within_budget(),
-            lambda j, i: assess(live[j], live[i]),
+            lambda cost, made: cost <= self.limit and before + made < self.most,
+            lambda j, i: self._assess(draft.network, region, description, reach, live[j], live[i]),
         )
         self.costs += [cost for *_, cost in merges]
-        gone, into, ratio = (
-            (np.array([merge[k] for merge in merges]) for k in range(3))
-            if merges
-            else (np.empty(0, int),) * 3
-        )
+        gone = np.array([merge[0] for merge in merges], int)
+        into = np.array([merge[1] for merge in merges], int)
+        ratio = np.array([merge[2] for merge in merges], float)
         return Step(
             region.producer,
             np.r_[step.neurons, live[gone]],
@@ -88,11 +85,29 @@ class Approximate:
             np.r_[step.kinds, _multiples(gone)],
         )
 
-    def _within_budget(self):
-        return lambda cost, made: cost <= self.limit and len(self.costs) + made < self.most
+    def _assess(
+        self,
+        network: Network,
+        region: Region,
+        description: Description,
+        reach: Reach,
+        gone: np.ndarray,
+        into: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ratios and costs of channels joining others."""
+        layer, box = network.layers[region.producer], reach(network.sources[region.producer][0])
+        ratio = _ratios(layer, description, gone, into, box)
+        step = Step(region.producer, gone, into, ratio, _multiples(gone))
+        return ratio, _costs(network, region, description, step, reach, self.gains)
 
 
-def cluster(similarities, heads, least, allowed, assess):
+def cluster(
+    similarities: np.ndarray,
+    heads: np.ndarray,
+    least: float,
+    allowed: Callable[[float, int], bool],
+    assess: Assess,
+) -> list[Merge]:
     """Merge each channel into its most similar one that stays, in the order of cost.
 
     Parameters
@@ -114,7 +129,8 @@ def cluster(similarities, heads, least, allowed, assess):
     n = len(similarities)
     similarities = np.where(similarities >= max(least - 8 * EPSILON * n, EPSILON), similarities, -1)
     np.fill_diagonal(similarities, -1)
-    heads, merges = heads.copy(), []
+    heads = heads.copy()
+    merges: list[Merge] = []
     nearest = similarities.argmax(axis=1) if n else np.empty(0, int)
     starts = np.flatnonzero((similarities[np.arange(n), nearest] > 0) & ~heads)
     ratios, costs = assess(starts, nearest[starts]) if len(starts) else ((), ())
@@ -140,7 +156,7 @@ def cluster(similarities, heads, least, allowed, assess):
     return merges
 
 
-def similarity(rays, channels) -> np.ndarray:
+def similarity(rays: Sequence[Ray], channels: np.ndarray) -> np.ndarray:
     """Cosines between the rays of channels, the least one where there are several; of identical
     rays 2⟨v, w⟩ / (‖v‖² + ‖w‖²).
     """
@@ -163,7 +179,9 @@ def similarity(rays, channels) -> np.ndarray:
     return least
 
 
-def _ratios(layer, description, gone, into, box):
+def _ratios(
+    layer: Layer, description: Description, gone: np.ndarray, into: np.ndarray, box: Box
+) -> np.ndarray:
     """The c > 0 that minimises the largest |z_j − c z_i| over the box (in the mean of the positions
     of a convolution): a weighted median.
     """
@@ -187,7 +205,9 @@ def _ratios(layer, description, gone, into, box):
     return np.concatenate(ratios)
 
 
-def _terms(description, channels, center, radius):
+def _terms(
+    description: Description, channels: np.ndarray, center: np.ndarray, radius: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The terms of which the largest value over the box is the sum of magnitudes, and the plain
     rows.
     """
@@ -201,7 +221,10 @@ def _terms(description, channels, center, radius):
     )
 
 
-def _weighted_medians(mine, theirs):
+def _weighted_medians(
+    mine: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Where the median is not positive, the projection of one row onto the other."""
     (a, row), (b, other) = mine, theirs
     quotients = np.divide(a, b, out=np.zeros_like(a), where=b != 0)
     order = quotients.argsort(axis=0)
@@ -214,7 +237,14 @@ def _weighted_medians(mine, theirs):
     return np.where(medians > 0, medians, projections)
 
 
-def _costs(network, region, description, step, reach, gains):
+def _costs(
+    network: Network,
+    region: Region,
+    description: Description,
+    step: Step,
+    reach: Reach,
+    gains: Mapping[int, np.ndarray],
+) -> np.ndarray:
     """What each merge of a step can move any output."""
     channels = network.layers[region.producer].outputs
     _, errors, dropped = transport(network, region, step, description, reach)
@@ -227,8 +257,8 @@ def _costs(network, region, description, step, reach, gains):
         # the gain is that of an error at all positions
         error = error.max(axis=(0, 1)) if error.ndim == 4 else error
         costs += (gain * error).sum(axis=(0, 2))
-    return costs
+    return np.where(np.isnan(costs), np.inf, costs)
 
 
-def _multiples(channels):
+def _multiples(channels: np.ndarray) -> np.ndarray:
     return np.full(len(channels), "multiple")

@@ -1,6 +1,6 @@
 """The driver: exact, up to a tolerance, down to a number of neurons, or up to a bound."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
@@ -9,21 +9,14 @@ import numpy as np
 
 from netreduce.errors import ParameterError, SampleError, VerificationError
 from netreduce.network import Network
+from netreduce.network.layers import Weighted
 
 from .activations import Activations
 from .approximate import Approximate
-from .bound import (
-    Box,
-    gains,
-    input_box,
-    logits,
-    normalized_error,
-    output_error,
-    rounding_errors,
-    unit_roundoff,
-)
+from .bound import Propagation, gains, logits
+from .boxes import Arithmetic, Box, behind_activation, input_box, linear, own_error
 from .draft import Draft
-from .exact import exact_step, merge, sweep
+from .exact import Choose, exact_step, merge, sweep
 from .record import Lumping, merges_of
 
 MATCHES = ("weights", "activations")
@@ -32,14 +25,14 @@ VERIFY_INPUTS = 64  # random ones, and as many corners
 
 def lump(
     network: Network,
-    tolerance=0.0,
-    input_range=None,
+    tolerance: float = 0.0,
+    input_range: object = None,
     *,
-    keep=None,
-    max_bound=None,
-    samples=None,
-    match="weights",
-    verify=False,
+    keep: int | None = None,
+    max_bound: float | None = None,
+    samples: np.ndarray | None = None,
+    match: str = "weights",
+    verify: bool = False,
 ) -> Lumping:
     """Merge neurons (of convolutions: channels) that compute multiples of one another, or nearly
     so.
@@ -48,9 +41,11 @@ def lump(
     and biases are positive multiples up to the rounding of the parameters (8 units in the last
     place of what was summed; the codes of quantized layers, exactly), identical where the
     activation is not positively homogeneous. Dead and constant neurons go into the next biases;
-    neurons that nobody reads go. Batch normalization, pooling, Flatten, Dropout and depthwise
-    convolution between a layer and its readers are seen through; the output, and layers beside an
-    Add or Concatenate, stay whole.
+    neurons that nobody reads go. The neuron that stays is the largest of those that can stand for
+    the others without adding to the rounding. Batch normalization, pooling, Flatten, Dropout and
+    depthwise convolution between a layer and its readers are seen through; the output, and layers
+    beside any other layer (Add, Concatenate), stay whole. So do neurons whose merged weights the
+    network's type cannot hold.
 
     With a tolerance, a bound or a number of neurons, nearly proportional neurons merge as well, the
     cheapest first: cheap is what moves the outputs least, at worst over the input range. A layer
@@ -65,13 +60,14 @@ def lump(
         exact, or without this limit where keep or max_bound is given.
     input_range : (low, high), optional
         Smallest and largest inputs, numbers or arrays of the network's input_shape, over which the
-        bound holds; by default [0, 1].
+        bound holds; by default [0, 1]. Arrays can leave out what never happens: pixels that are
+        always zero.
     keep : int, optional
         Stop when so many neurons are left in all layers that may be lumped together. Exact merges
         are always made.
     max_bound : float, optional
-        Merge as long as no output can move by more than this; nothing at all merges where rounding
-        alone would exceed it.
+        Merge as long as no output can move by more than this in real arithmetic; nothing at all
+        merges where exact merges, whose parameters are rounded, would exceed it.
     samples : ndarray, shape (samples, *input_shape), optional
         For match="activations".
     match : {"weights", "activations"}
@@ -79,19 +75,19 @@ def lump(
         samples, and all that stay take over by least squares.
     verify : bool
         Evaluate both networks on random inputs and on corners of the input range and raise where
-        they differ by more than the bound.
+        they differ by more than the bound and the rounding of both.
 
     Returns
     -------
     Lumping
-        `.network`, `.merges`, `.bound`, `.certified(samples)`, `.record()`.
+        `.network`, `.merges`, `.bound`, `.rounding`, `.certified(samples)`, `.record()`.
 
     Raises
     ------
     ParameterError
         An argument outside its range; parameters that are NaN or infinite.
     UnsupportedLayerError
-        A layer that netreduce does not have.
+        A layer of unknown type.
     SampleError
         Samples that are missing, superfluous or of the wrong shape.
     VerificationError
@@ -101,17 +97,33 @@ def lump(
     ----------
     Ressi, Romanello, Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability"
     (2022); Prabhakar, "Bisimulations for Neural Network Reduction" (2022).
+
+    Examples
+    --------
+    The second neuron is twice the first; the weight that reads it goes to the first, times 2:
+
+    >>> from netreduce import Dense, Network, lump
+    >>> hidden = Dense([[1.0, 2.0], [-1.0, -2.0]], [0.5, 1.0], "relu")
+    >>> network = Network([hidden, Dense([[3.0], [4.0]])], (2,))
+    >>> lumping = lump(network)
+    >>> [(merge.neuron, merge.into, merge.ratio) for merge in lumping.merges]
+    [(0, 1, 0.5)]
+    >>> lumping.network.layers[1].kernel
+    array([[5.5]])
+    >>> bool(lumping.bound[0] < 1e-12)
+    True
     """
     box = input_box(network, input_range)
     samples = _check(network, tolerance, keep, max_bound, samples, match)
     limited = keep is not None or max_bound is not None
     tolerance = float(tolerance)
 
-    def attempt(limit=np.inf, most=np.inf):
+    def attempt(limit: float = np.inf, most: float = np.inf) -> Attempt:
         draft = Draft(network)
         sweep(draft)
         base = draft.network
         least = 1.0 if limited and tolerance == 0 else tolerance
+        choose: Choose
         if match == "activations":
             choose = Activations(samples, least, limit, most)
         elif limit < 0 or least == 0:
@@ -153,62 +165,91 @@ class Attempt:
         return sum(map(len, self.draft.kept.values()))
 
     @cached_property
-    def logits_rounding(self) -> np.ndarray:
-        """What the evaluation of both networks in floating type can add to the difference of their
-        outputs, those before a softmax at the end.
-        """
-        first, roundoff = min(self.draft.changed), unit_roundoff(self.draft.original)
-        sides = logits(self.base), logits(self.draft.network)
-        return sum(
-            output_error(side, rounding_errors(side, self.box, first, roundoff), self.box)
-            for side in sides
+    def sides(self) -> tuple[Propagation, Propagation]:
+        """Both networks over the box, without a softmax at the end."""
+        return (
+            Propagation(logits(self.base), self.box),
+            Propagation(logits(self.draft.network), self.box),
         )
 
     @cached_property
     def logits_bound(self) -> np.ndarray:
         """How far the outputs, those before a softmax at the end, can be from those of the original
-        network.
+        network in real arithmetic.
         """
-        if not self.draft.steps:
-            return np.zeros(self.draft.original.shapes[-1])
-        return output_error(logits(self.base), self.draft.local, self.box) + self.logits_rounding
+        before, after = self.sides
+        merged = dict(self.draft.local)
+        for index, error in self._storage(before).items():
+            merged[index] = merged.get(index, 0.0) + error
+        return before.output_error(merged) + after.output_error(self._storage(after))
+
+    @cached_property
+    def logits_rounding(self) -> np.ndarray:
+        """What the evaluation of both networks in floating type can add to that difference."""
+        first, arithmetic = min(self.draft.changed), Arithmetic.of(self.draft.original)
+        return sum(side.rounding_error(first, arithmetic) for side in self.sides)
 
     @cached_property
     def bound(self) -> np.ndarray:
         """How far the outputs can be from those of the original network."""
+        if not self.draft.steps:
+            return np.zeros(self.draft.original.shapes[-1])
         return self._of_outputs(self.logits_bound)
 
-    def _of_outputs(self, error):
-        original = self.draft.original
-        if not self.draft.steps or logits(original) is original:
-            return error
-        return normalized_error(original.layers[-1], error, unit_roundoff(original))
+    def _storage(self, side: Propagation) -> dict[int, np.ndarray]:
+        """The errors of layers of which weights are not stored as they are in the draft: merged
+        ones, and those on a grid.
+        """
+        errors = {}
+        for index in self.draft.changed:
+            layer = side.network.layers[index]
+            if isinstance(layer, Weighted):
+                stored = self.draft.stored(index, layer)
+                weights = np.abs(stored.kernel - layer.kernel)
+                biases = np.abs(stored.bias - layer.bias)
+                if weights.any() or biases.any():
+                    box = side.boxes[side.network.sources[index][0]]
+                    off = linear(layer, weights, box.magnitude) + biases
+                    errors[index] = own_error(self.draft.network, index, off)
+        return errors
 
-    def lumping(self, settings) -> Lumping:
+    def _of_outputs(self, error: np.ndarray, own: float = 0.0) -> np.ndarray:
+        original = self.draft.original
+        ends = logits(original) is not original
+        return behind_activation(original.layers[-1], error, own) if ends else error
+
+    def lumping(self, settings: dict) -> Lumping:
         draft = self.draft
+        original, nothing = draft.original, np.zeros(draft.original.shapes[-1])
+        rounding, of_logits = nothing, (nothing, nothing)
+        if draft.steps:
+            of_logits = self.logits_bound, self.logits_rounding
+            own = 32 * Arithmetic.of(original).roundoff
+            rounding = self._of_outputs(self.logits_rounding, own)
         return Lumping(
-            network=draft.finished() if draft.steps else draft.original,
-            merges=merges_of(draft.original, draft.steps),
+            network=draft.finished() if draft.steps else original,
+            merges=merges_of(original, draft.steps),
             bound=self.bound,
-            rounding=self._of_outputs(self.logits_rounding) if draft.steps else self.bound,
-            original=draft.original,
+            rounding=rounding,
+            original=original,
             steps=tuple(draft.steps),
             settings=settings,
-            logits_bound=self.logits_bound,
+            box=self.box,
+            logits_bound=of_logits[0] + of_logits[1],
         )
 
 
-def _best(attempt, keep, max_bound) -> Attempt:
+def _best(attempt: Callable[..., Attempt], keep: int | None, max_bound: float | None) -> Attempt:
     """The attempt with the highest limit on the cost of a merge that keeps enough neurons and the
     bound.
     """
     exact = attempt(limit=-1.0)
-    if max_bound is not None and exact.bound.max() > max_bound:
+    if max_bound is not None and not exact.bound.max() <= max_bound:
         draft = Draft(exact.draft.original)
         return Attempt(draft, draft.network, exact.box, ())
     fewest = 0 if keep is None else min(keep, exact.neurons)
 
-    def fits(one):
+    def fits(one: Attempt) -> bool:
         return one.neurons >= fewest and (max_bound is None or one.bound.max() <= max_bound)
 
     furthest = attempt()
@@ -232,7 +273,7 @@ def check(lumping: Lumping, box: Box) -> None:
     Raises
     ------
     VerificationError
-        When an output differs by more than the bound.
+        When an output differs by more than the bound and the rounding, or is not a number.
     """
     rng = np.random.default_rng(0)
     shape = (VERIFY_INPUTS, *box.low.shape)
@@ -245,18 +286,33 @@ def check(lumping: Lumping, box: Box) -> None:
         ]
     )
     x = (box.low + weights * (box.high - box.low)).astype(lumping.network.dtype)
-    difference = np.abs(
-        lumping.network.predict(x).astype(np.float64) - lumping.original.predict(x)
-    ).max(axis=0)
-    if (difference > lumping.bound).any():
-        worst = int(np.argmax(difference - lumping.bound))
-        found, bound = difference.flat[worst], lumping.bound.flat[worst]
+    with np.errstate(over="ignore", invalid="ignore"):
+        before, after = (side.predict(x) for side in (lumping.original, lumping.network))
+        difference = np.abs(after.astype(np.float64) - before).max(axis=0)
+    allowed = lumping.bound + lumping.rounding
+    within = difference <= allowed  # not where either is NaN
+    if not within.all():
+        worst = int(np.argmax(np.where(within, -np.inf, np.nan_to_num(difference, nan=np.inf))))
+        sides = " or ".join(
+            name
+            for name, outputs in (("original", before), ("lumped", after))
+            if not np.isfinite(outputs).all()
+        )
+        reason = f"; the {sides} network gives values that are not finite" if sides else ""
         raise VerificationError(
-            f"lumping: output {worst} differs by {found:.3g}, more than the bound {bound:.3g}"
+            f"lumping: output {worst} differs by {difference.flat[worst]:.3g}, more than the bound"
+            f" {allowed.flat[worst]:.3g}{reason}"
         )
 
 
-def _check(network, tolerance, keep, max_bound, samples, match):
+def _check(
+    network: Network,
+    tolerance: float,
+    keep: int | None,
+    max_bound: float | None,
+    samples: np.ndarray | None,
+    match: str,
+) -> np.ndarray | None:
     """The samples, checked, or None."""
     if not (isinstance(tolerance, Real) and 0 <= tolerance < 1):
         raise ParameterError(f"tolerance must be in [0, 1), found {tolerance!r}")

@@ -1,75 +1,28 @@
-"""A network while it is being lumped: in float64, with the changes made so far and the errors they
-cost.
+"""A network while it is being lumped: in float64, with the steps taken and the errors they cost.
+
+A step takes channels out of a region and hands what they contributed to the layers that read them.
+Let neurons 0, 1, 2 compute h, 2 h and the constant 5, and a neuron of the next layer read them with
+the weights (a, b, c) and the bias d. Neuron 0 takes over for 1 with ratio 2, the bias for 2:
+
+    a h + b (2 h) + c 5 + d  =  (a + 2 b) h + (d + 5 c)
+
+`Heirs` holds the ratios and shifts, 2 and 0 for neuron 1, 0 and 5 for neuron 2. The draft also
+keeps |a| + 2 |b|, the *size* of the sum, of which rounding is a fraction: a sum that cancels to a
+few units in the last place of its size is zero, and neurons behind it are compared no finer than
+that. A merge whose sums the given floating type cannot hold (they overflow, or underflow by more
+than a few units in the last place of their sizes) is refused.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from netreduce.errors import ParameterError
 from netreduce.network import Network
-from netreduce.network.layers import BatchNormalization, DepthwiseConv2D
+from netreduce.network.layers import BatchNormalization, DepthwiseConv2D, Layer, Quantization
 
 from .regions import EPSILON, ULPS, Region, find_regions
-
-
-@dataclass(frozen=True)
-class Heirs:
-    """How each channel that goes follows from the one that takes over.
-
-    Attributes
-    ----------
-    ratio, shift : ndarray, shape (positions or 1, channels that go, multiplier)
-    """
-
-    ratio: np.ndarray
-    shift: np.ndarray
-
-    def share(self, step, keep, weights):
-        """The channels that take over, by their place in `keep`, and the weights that each one
-        gets.
-
-        Parameters
-        ----------
-        step : Step
-        keep : ndarray of int
-            The channels that stay.
-        weights : ndarray, shape (blocks, channels that go, multiplier, outputs)
-            Those that read the channels that go.
-        """
-        merged = step.into >= 0
-        targets, places = np.unique(step.into[merged], return_inverse=True)
-        taken = np.zeros((len(weights), len(targets), *weights.shape[2:]))
-        np.add.at(
-            taken, (slice(None), places), self.ratio[:, merged][..., None] * weights[:, merged]
-        )
-        return np.searchsorted(keep, targets), taken
-
-    def magnitudes(self):
-        return Heirs(np.abs(self.ratio), np.abs(self.shift))
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """How each channel that goes follows from all that stay.
-
-    Attributes
-    ----------
-    weights : ndarray, shape (multiplier, channels that go, channels that stay)
-    shift : ndarray, shape (1, channels that go, multiplier)
-    """
-
-    weights: np.ndarray
-    shift: np.ndarray
-
-    def share(self, step, keep, weights):
-        """As of `Heirs`."""
-        return np.arange(len(keep)), np.einsum(
-            "mjk,qjmo->qkmo", self.weights, weights, optimize=True
-        )
-
-    def magnitudes(self):
-        return Mixture(np.abs(self.weights), np.abs(self.shift))
 
 
 @dataclass(frozen=True)
@@ -95,10 +48,88 @@ class Step:
     into: np.ndarray
     ratio: np.ndarray
     kinds: np.ndarray
-    mixtures: dict[int, Mixture] | None = None
+    mixtures: "dict[int, Mixture] | None" = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.neurons)
+
+    def only(self, which: np.ndarray) -> "Step":
+        """Some of the neurons; none where all that stay take over together."""
+        if self.mixtures:
+            which = np.zeros(len(self), bool)
+        return Step(
+            self.producer,
+            self.neurons[which],
+            self.into[which],
+            self.ratio[which],
+            self.kinds[which],
+        )
+
+
+@dataclass(frozen=True)
+class Heirs:
+    """How each channel that goes follows from the one that takes over.
+
+    Attributes
+    ----------
+    ratio, shift : ndarray, shape (positions or 1, channels that go, multiplier)
+    """
+
+    ratio: np.ndarray
+    shift: np.ndarray
+
+    def share(
+        self, step: Step, keep: np.ndarray, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The channels that take over, by their place in `keep`, and the weights that each one
+        gets.
+
+        Parameters
+        ----------
+        step : Step
+        keep : ndarray of int
+            The channels that stay.
+        weights : ndarray, shape (blocks, channels that go, multiplier, outputs)
+            Those that read the channels that go.
+        """
+        merged = step.into >= 0
+        targets, places = np.unique(step.into[merged], return_inverse=True)
+        taken = np.zeros((len(weights), len(targets), *weights.shape[2:]))
+        np.add.at(
+            taken, (slice(None), places), self.ratio[:, merged][..., None] * weights[:, merged]
+        )
+        return np.searchsorted(keep, targets), taken
+
+    def magnitudes(self) -> "Heirs":
+        return Heirs(np.abs(self.ratio), np.abs(self.shift))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How each channel that goes follows from all that stay.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (multiplier, channels that go, channels that stay)
+    shift : ndarray, shape (1, channels that go, multiplier)
+    """
+
+    weights: np.ndarray
+    shift: np.ndarray
+
+    def share(
+        self, step: Step, keep: np.ndarray, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As of `Heirs`."""
+        return np.arange(len(keep)), np.einsum(
+            "mjk,qjmo->qkmo", self.weights, weights, optimize=True
+        )
+
+    def magnitudes(self) -> "Mixture":
+        return Mixture(np.abs(self.weights), np.abs(self.shift))
+
+
+Share = Heirs | Mixture
 
 
 class Draft:
@@ -113,12 +144,16 @@ class Draft:
     sizes : dict of int to (ndarray, ndarray)
         For layers whose inputs were merged: the sums of magnitudes of the terms of every weight and
         bias, of which rounding is a fraction.
+    lost : dict of int to ndarray
+        For such layers: what of every weight was taken for rounding, and set to zero.
     kept : dict of int to ndarray
         By region: the original indices of the channels that are left.
     steps : list of Step
         What was taken out, in order.
     local : dict of int to ndarray
         By layer: what merging has added to the error of its output.
+    changed : set of int
+        Layers that are not as they were given.
     """
 
     def __init__(self, network: Network):
@@ -132,26 +167,14 @@ class Draft:
                 for i, (name, layer) in enumerate(zip(network.names, network.layers, strict=True))
             }
         )
-        self.sizes = {}
+        self.sizes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.lost: dict[int, np.ndarray] = {}
         self.kept = {i: np.arange(network.layers[i].outputs) for i in self.regions}
-        self.steps = []
-        self.local = {}
-        self.changed = set()
+        self.steps: list[Step] = []
+        self.local: dict[int, np.ndarray] = {}
+        self.changed: set[int] = set()
 
-    def add_error(self, index, error) -> None:
-        """Add to the local error of a layer's output."""
-        self.local[index] = self.local.get(index, 0.0) + error
-
-    def finished(self) -> Network:
-        """The network in the types in which it was given."""
-        return self.original.replace(
-            {
-                i: _rounded(self.network.layers[i], self.original.layers[i])
-                for i in sorted(self.changed)
-            }
-        )
-
-    def take_out(self, region: Region, step: Step, shares) -> None:
+    def take_out(self, region: Region, step: Step, shares: Mapping[int, Share]) -> np.ndarray:
         """Take channels out of a region and hand what they contribute to the layers that read it.
 
         Parameters
@@ -161,11 +184,70 @@ class Draft:
             In present indices; it is recorded in original ones.
         shares : mapping of int to Heirs or Mixture
             By consumer.
+
+        Returns
+        -------
+        ndarray of bool
+            For every neuron of the step, whether the given floating type cannot hold what it hands
+            over. If there are any, nothing is done.
         """
         producer = region.producer
-        channels = self.network.layers[producer].outputs
-        keep = np.setdiff1d(np.arange(channels), step.neurons)
-        layers = {producer: self._select_outputs(producer, keep)}
+        keep = np.setdiff1d(np.arange(self.network.layers[producer].outputs), step.neurons)
+        sums = {
+            consumer: self._sums(region, consumer, keep, step, shares[consumer])
+            for consumer in region.consumers
+        }
+        refused = np.logical_or.reduce(
+            [
+                self._too_much(consumer, keep, step, shares[consumer], sums[consumer])
+                for consumer in region.consumers
+            ]
+        )
+        if refused.any():
+            return refused
+        layers = self._selected(region, keep)
+        for consumer in region.consumers:
+            layers[consumer] = self._merged(region, consumer, keep, sums[consumer])
+        names = self.kept[producer]
+        self.steps.append(
+            replace(
+                step,
+                neurons=names[step.neurons],
+                into=np.where(step.into >= 0, names[step.into], -1),
+            )
+        )
+        self.kept[producer] = names[keep]
+        self.network = self.network.replace(layers)
+        self.changed |= layers.keys()
+        return refused
+
+    def add_error(self, index: int, error: np.ndarray) -> None:
+        """Add to the local error of a layer's output."""
+        self.local[index] = self.local.get(index, 0.0) + error
+
+    def finished(self) -> Network:
+        """The network in the types in which it was given."""
+        return self.original.replace(
+            {i: self.stored(i, self.network.layers[i]) for i in sorted(self.changed)}
+        )
+
+    def stored(self, index: int, layer: Layer) -> Layer:
+        """A layer with its parameters in the types in which they were given."""
+        given = self.original.layers[index].arrays()
+        changes = {}
+        for field, array in layer.arrays().items():
+            changes[field] = _cast(array, given[field].dtype)
+            if not np.isfinite(changes[field]).all():
+                raise ParameterError(
+                    f"{self.original.names[index]}: its lumped {field} goes beyond the range of"
+                    f" {given[field].dtype}"
+                )
+        return layer.replace(**changes)
+
+    def _selected(self, region: Region, keep: np.ndarray) -> dict[int, Layer]:
+        """The producer and the nodes of a region with the channels that stay."""
+        channels = self.network.layers[region.producer].outputs
+        layers = {region.producer: self._select_outputs(region.producer, keep)}
         for node in region.nodes:
             layer = self.network.layers[node]
             if isinstance(layer, BatchNormalization):
@@ -182,77 +264,107 @@ class Draft:
                     bias=_select(layer.bias, 0, channels, region.multipliers[node], keep),
                     quantization=_select_scale(layer, 2, channels, multiplier, keep),
                 )
-        for consumer in region.consumers:
-            layers[consumer] = self._merge_inputs(region, consumer, keep, step, shares[consumer])
-        names = self.kept[producer]
-        self.steps.append(
-            replace(
-                step,
-                neurons=names[step.neurons],
-                into=np.where(step.into >= 0, names[step.into], -1),
-            )
-        )
-        self.kept[producer] = names[keep]
-        self.network = self.network.replace(layers)
-        self.changed |= layers.keys()
+        return layers
 
-    def _select_outputs(self, index, keep):
+    def _select_outputs(self, index: int, keep: np.ndarray) -> Layer:
         layer = self.network.layers[index]
         if index in self.sizes:
-            self.sizes[index] = tuple(array[..., keep] for array in self.sizes[index])
-        quantization = _select_scale(layer, layer.kernel.ndim - 1, layer.outputs, 1, keep)
+            weights, biases = self.sizes[index]
+            self.sizes[index] = weights[..., keep], biases[keep]
         return layer.replace(
             kernel=np.take(layer.kernel, keep, axis=-1),
             bias=layer.bias[keep],
-            quantization=quantization,
+            quantization=_select_scale(layer, layer.kernel.ndim - 1, layer.outputs, 1, keep),
         )
 
-    def _merge_inputs(self, region, index, keep, step, share):
+    def _sums(
+        self, region: Region, index: int, keep: np.ndarray, step: Step, share: Share
+    ) -> "_Sums":
+        """What a layer that reads the region has for weights and biases after a step."""
+        layer = self.network.layers[index]
+        channels = self.network.layers[region.producer].outputs
+        multiplier = region.multipliers[self.network.sources[index][0]]
+        blocks = reading_weights(layer.kernel, channels, multiplier)
+        sizes, bias_size = self.sizes.get(index, (np.abs(layer.kernel), np.abs(layer.bias)))
+        sizes = reading_weights(sizes, channels, multiplier)
+        gone, magnitudes = step.neurons, share.magnitudes()
+        heirs, taken = share.share(step, keep, blocks[:, gone])
+        kernel, kernel_size = blocks[:, keep], sizes[:, keep]
+        lost = None
+        if len(heirs):
+            kernel_size[:, heirs] += magnitudes.share(step, keep, sizes[:, gone])[1]
+            sums = kernel[:, heirs] + taken
+            rounding = np.abs(sums) <= ULPS * self._precision(index) * kernel_size[:, heirs]
+            kernel[:, heirs] = np.where(rounding, 0, sums)
+            if (sums[rounding] != 0).any():
+                lost = np.zeros_like(kernel)
+                lost[:, heirs] = np.where(rounding, np.abs(sums), 0)
+        axes = (0, 1, 2)
+        return _Sums(
+            kernel,
+            kernel_size,
+            layer.bias + (share.shift[..., None] * blocks[:, gone]).sum(axis=axes),
+            bias_size + (magnitudes.shift[..., None] * sizes[:, gone]).sum(axis=axes),
+            heirs,
+            bool(share.shift.any()),
+            lost,
+        )
+
+    def _too_much(
+        self, index: int, keep: np.ndarray, step: Step, share: Share, sums: "_Sums"
+    ) -> np.ndarray:
+        """Neurons of a step that make sums which the given type cannot hold."""
+        given = self.original.layers[index].arrays()
+        tolerance = ULPS * self.epsilon[index]
+        weights = sums.kernel[:, sums.heirs]
+        off = np.abs(_cast(weights, given["kernel"].dtype) - weights)
+        good = off <= tolerance * sums.kernel_size[:, sums.heirs]
+        bad = keep[sums.heirs[~good.all(axis=(0, 2, 3))]]
+        off = np.abs(_cast(sums.bias, given["bias"].dtype) - sums.bias)
+        folded = share.shift.any(axis=(0, 2))
+        if len(bad) and isinstance(share, Mixture):
+            return np.ones(len(step), bool)
+        if sums.shifted and not (off <= tolerance * sums.bias_size).all():
+            return np.isin(step.into, bad) | folded
+        return np.isin(step.into, bad)
+
+    def _merged(self, region: Region, index: int, keep: np.ndarray, sums: "_Sums") -> Layer:
         layer = self.network.layers[index]
         channels = self.network.layers[region.producer].outputs
         multiplier = region.multipliers[self.network.sources[index][0]]
         axis = layer.kernel.ndim - 2
-        blocks = reading_weights(layer.kernel, channels, multiplier)
-        sizes, bias_size = self.sizes.get(index, (None, np.abs(layer.bias)))
-        sizes = None if sizes is None else reading_weights(sizes, channels, multiplier)
-
-        def sizes_of(which):
-            return np.abs(blocks[:, which]) if sizes is None else sizes[:, which]
-
-        bias, kernel, gone = layer.bias, blocks[:, keep], step.neurons
-        kernel_size = None if sizes is None else sizes[:, keep]
-        shifted = share.shift.any()
-        if shifted:
-            bias = bias + (share.shift[..., None] * blocks[:, gone]).sum(axis=(0, 1, 2))
-            bias_size = bias_size + (np.abs(share.shift)[..., None] * sizes_of(gone)).sum(
-                axis=(0, 1, 2)
-            )
-        heirs, taken = share.share(step, keep, blocks[:, gone])
-        if len(heirs):
-            kernel_size = np.abs(kernel) if kernel_size is None else kernel_size
-            kernel_size[:, heirs] += share.magnitudes().share(step, keep, sizes_of(gone))[1]
-            sums = kernel[:, heirs] + taken
-            sums[np.abs(sums) <= ULPS * self._precision(index) * kernel_size[:, heirs]] = 0
-            kernel[:, heirs] = sums
         shape = (*layer.kernel.shape[:axis], -1, layer.outputs)
-        kernel = kernel.reshape(shape)
-        if kernel_size is not None or shifted:
-            self.sizes[index] = (
-                np.abs(kernel) if kernel_size is None else kernel_size.reshape(shape),
-                bias_size,
-            )
+        kernel = sums.kernel.reshape(shape)
         quantization = _select_scale(layer, axis, channels, multiplier, keep)
-        if quantization is not None and (len(heirs) or shifted):
-            return _requantized(layer, kernel, bias, quantization, self.sizes[index])
-        return layer.replace(kernel=kernel, bias=bias, quantization=quantization)
+        if index in self.sizes or len(sums.heirs) or sums.shifted:
+            self.sizes[index] = sums.kernel_size.reshape(shape), sums.bias_size
+        if sums.lost is not None:
+            self.lost[index] = sums.lost.reshape(shape)
+        if quantization is not None and (len(sums.heirs) or sums.shifted):
+            return _requantized(layer, kernel, sums.bias, quantization, self.sizes[index])
+        return layer.replace(kernel=kernel, bias=sums.bias, quantization=quantization)
 
-    def _precision(self, index):
-        return (
-            EPSILON if self.network.layers[index].quantization is not None else self.epsilon[index]
-        )
+    def _precision(self, index: int) -> float:
+        quantized = self.network.layers[index].quantization is not None
+        return EPSILON if quantized else self.epsilon[index]
 
 
-def channels_read(network, region) -> np.ndarray:
+@dataclass(frozen=True)
+class _Sums:
+    """Merged weights and biases, and the magnitudes of what was summed; weights by (positions or
+    taps, channels that stay, multiplier, outputs).
+    """
+
+    kernel: np.ndarray
+    kernel_size: np.ndarray
+    bias: np.ndarray
+    bias_size: np.ndarray
+    heirs: np.ndarray
+    shifted: bool
+    lost: np.ndarray | None
+
+
+def channels_read(network: Network, region: Region) -> np.ndarray:
     """Whether each channel of a region has a weight that is not zero in a layer that reads it."""
     channels = network.layers[region.producer].outputs
     return np.logical_or.reduce(
@@ -270,14 +382,14 @@ def channels_read(network, region) -> np.ndarray:
     )
 
 
-def reading_weights(kernel, channels, multiplier) -> np.ndarray:
+def reading_weights(kernel: np.ndarray, channels: int, multiplier: int) -> np.ndarray:
     """The kernel of a layer that reads a region, by (positions or taps, channels, multiplier,
     outputs).
     """
     return kernel.reshape(-1, channels, multiplier, kernel.shape[-1])
 
 
-def check_finite(network) -> None:
+def check_finite(network: Network) -> None:
     """Raises ParameterError that names the layer and the array with a NaN or infinite value."""
     for name, layer in zip(network.names, network.layers, strict=True):
         for field, array in layer.arrays().items():
@@ -288,13 +400,19 @@ def check_finite(network) -> None:
                 )
 
 
-def _epsilon(layer):
+def _epsilon(layer: Layer) -> float:
     return float(
         max((np.finfo(array.dtype).eps for array in layer.arrays().values()), default=EPSILON)
     )
 
 
-def _in_double(name, layer):
+def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The array in another type, infinite where it overflows."""
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
+
+
+def _in_double(name: str, layer: Layer) -> Layer:
     changes = {field: array.astype(np.float64) for field, array in layer.arrays().items()}
     if getattr(layer, "quantization", None) is not None:
         kernel = layer.quantization.scale * layer.codes
@@ -308,23 +426,18 @@ def _in_double(name, layer):
     return layer.replace(**changes)
 
 
-def _rounded(layer, original):
-    return layer.replace(
-        **{
-            field: array.astype(original.arrays()[field].dtype)
-            for field, array in layer.arrays().items()
-        }
-    )
-
-
-def _select(array, axis, channels, multiplier, keep):
+def _select(
+    array: np.ndarray, axis: int, channels: int, multiplier: int, keep: np.ndarray
+) -> np.ndarray:
     """Some channels of an axis that runs over positions, channels and multiplier."""
     shape = array.shape
     split = array.reshape(*shape[:axis], -1, channels, multiplier, *shape[axis + 1 :])
     return np.take(split, keep, axis + 1).reshape(*shape[:axis], -1, *shape[axis + 1 :])
 
 
-def _select_scale(layer, axis, channels, multiplier, keep):
+def _select_scale(
+    layer: Layer, axis: int, channels: int, multiplier: int, keep: np.ndarray
+) -> Quantization | None:
     """The layer's quantization for some channels of a kernel axis."""
     quantization = layer.quantization
     if quantization is None:
@@ -337,12 +450,19 @@ def _select_scale(layer, axis, channels, multiplier, keep):
     return replace(quantization, scale=_select(scale, axis, channels, multiplier, keep))
 
 
-def _requantized(layer, kernel, bias, quantization, sizes):
+def _requantized(
+    layer: Layer,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    quantization: Quantization,
+    sizes: tuple[np.ndarray, np.ndarray],
+) -> Layer:
     """The layer with merged weights: on its grid, with as many levels as it takes, or analog where
     they left it.
     """
     codes = kernel / quantization.scale
-    if (np.abs(codes - np.rint(codes)) > ULPS * EPSILON * sizes[0] / quantization.scale).any():
+    off = np.abs(codes - np.rint(codes))
+    if not (off <= ULPS * EPSILON * sizes[0] / quantization.scale).all():
         return layer.replace(kernel=kernel, bias=bias, quantization=None)
     codes = np.rint(codes)
     levels, former = np.unique(codes), np.unique(layer.codes)

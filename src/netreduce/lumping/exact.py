@@ -2,29 +2,34 @@
 random projections.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
-from netreduce.network import INPUT
+from netreduce.network import INPUT, Network
 from netreduce.network.layers import (
     Activation,
     Add,
     BatchNormalization,
     Concatenate,
+    Cropping2D,
     Dense,
+    Dropout,
     Flatten,
-    Multiply,
-    Normalization,
-    Permute,
-    Rescaling,
-    Reshape,
-    Subtract,
+    Layer,
+    Shape,
+    UpSampling2D,
     Weighted,
+    ZeroPadding2D,
 )
 
-from .bound import Box, fan_in, linear, own_error, propagate, unit_roundoff
+from .boxes import Arithmetic, Box, fan_in, linear, own_error, propagate
 from .draft import Draft, Step, channels_read
-from .regions import EPSILON, ULPS, Description, describe
-from .transport import take_out
+from .regions import EPSILON, POOLING, Region, activation_name
+from .signatures import Description, Part, Ray, describe
+from .transport import Reach, take_out
+
+Choose = Callable[[Draft, Region, Description, Reach], Step]
 
 PROJECTIONS = 4  # the first sorts the channels, the others spare comparisons
 NEVER_NEGATIVE = (
@@ -61,7 +66,7 @@ def sweep(draft: Draft) -> None:
             )
 
 
-def merge(draft: Draft, box: Box, choose) -> None:
+def merge(draft: Draft, box: Box, choose: Choose) -> None:
     """Go through the layers from the front and take out of each region what `choose` says.
 
     Parameters
@@ -74,20 +79,20 @@ def merge(draft: Draft, box: Box, choose) -> None:
         output.
     """
     boxes, signs = {INPUT: box}, {INPUT: np.zeros(draft.network.input_shape[-1], bool)}
-    roundoff = unit_roundoff(draft.original)
+    arithmetic = Arithmetic.of(draft.original)
 
-    def reach(tensor):
+    def reach(tensor: int) -> Box:
         for index in range(len(boxes) - 1, tensor + 1):
             boxes[index] = propagate(
                 draft.network.layers[index],
                 [boxes[s] for s in draft.network.sources[index]],
-                roundoff,
+                arithmetic,
             )[0]
         return boxes[tensor]
 
     for index, sources in enumerate(draft.network.sources):
         if index in draft.sizes:
-            draft.add_error(index, _rounding_of_sums(draft, index, reach(sources[0])))
+            draft.add_error(index, _error_of_sums(draft, index, reach(sources[0])))
         if index in draft.regions:
             region = draft.regions[index]
             description = describe(draft, region, signs[sources[0]])
@@ -101,7 +106,7 @@ def merge(draft: Draft, box: Box, choose) -> None:
         )
 
 
-def exact_step(draft: Draft, region, description: Description, reach) -> Step:
+def exact_step(draft: Draft, region: Region, description: Description, reach: Reach) -> Step:
     """Constants to fold and multiples to merge, of one region."""
     quantized = draft.network.layers[region.producer].quantization is not None
     channels = len(description.pivot)
@@ -109,23 +114,9 @@ def exact_step(draft: Draft, region, description: Description, reach) -> Step:
     kinds[description.foldable] = "constant"
     stuck = np.flatnonzero(description.constant & ~description.foldable)
     if len(stuck):
-        values = (
-            np.concatenate(
-                [
-                    value[:, stuck].swapaxes(1, 2).reshape(-1, len(stuck))
-                    for value in description.values.values()
-                ]
-            )
-            != 0
-        )
-        heir = values.sum(axis=0).argmax()
-        heard = (values <= values[:, [heir]]).all(axis=0)
-        heard[heir] = False
-        into[stuck[heard]], kinds[stuck[heard]] = stuck[heir], "constant"
-    live = np.flatnonzero(~description.constant)
-    # so that ratios of codes are whole numbers
-    order = live[np.argsort(description.pivot[live], kind="stable")] if quantized else live
-    leaders = match(description.rays, order)
+        heir, heard = _constants(description, stuck)
+        into[heard], kinds[heard] = heir, "constant"
+    leaders = match(description.rays, _order(description, quantized))
     merged = leaders >= 0
     into[merged], kinds[merged] = leaders[merged], "multiple"
     gone = np.flatnonzero(kinds != "")
@@ -137,7 +128,7 @@ def exact_step(draft: Draft, region, description: Description, reach) -> Step:
     return Step(region.producer, gone, into[gone], ratio, kinds[gone])
 
 
-def match(rays, order) -> np.ndarray:
+def match(rays: Sequence[Ray], order: np.ndarray) -> np.ndarray:
     """For every channel the first one in `order` that has its signature, or −1 for that one itself
     and for channels not in `order`.
 
@@ -153,10 +144,8 @@ def match(rays, order) -> np.ndarray:
     sorting = order[np.argsort(projections[0][order], kind="stable")]
     keys = projections[0][sorting]
     widest = reach[0][order].max()
-    low, high = (
-        np.searchsorted(keys, keys + sign * (reach[0][sorting] + widest), side)
-        for sign, side in ((-1, "left"), (1, "right"))
-    )
+    low = np.searchsorted(keys, keys - (reach[0][sorting] + widest), "left")
+    high = np.searchsorted(keys, keys + (reach[0][sorting] + widest), "right")
     place = np.empty(channels, int)
     place[sorting] = np.arange(len(sorting))
     rank = np.full(channels, channels)
@@ -166,22 +155,13 @@ def match(rays, order) -> np.ndarray:
             continue
         others = sorting[low[place[leader]] : high[place[leader]]]
         others = others[(rank[others] > rank[leader]) & (leaders[others] < 0)]
-        near = (
-            np.abs(projections[:, others] - projections[:, [leader]])
-            <= reach[:, others] + reach[:, [leader]]
-        ).all(axis=0)
-        others = others[near]
-        for part in parts:
-            if len(others):
-                (mine, size), (theirs, sizes) = part.of([leader]), part.of(others)
-                others = others[
-                    (np.abs(theirs - mine) <= part.tolerance * (sizes + size)).all(axis=(0, 1))
-                ]
-        leaders[others] = leader
+        apart = np.abs(projections[:, others] - projections[:, [leader]])
+        others = others[(apart <= reach[:, others] + reach[:, [leader]]).all(axis=0)]
+        leaders[_equal(parts, leader, others)] = leader
     return leaders
 
 
-def class_counts(network) -> dict[str, int]:
+def class_counts(network: Network) -> dict[str, int]:
     """Number of equivalence classes (1) in every layer whose channels may be merged, outputs and
     layers beside a sum left out.
 
@@ -197,9 +177,9 @@ def class_counts(network) -> dict[str, int]:
     dict of str to int
         By layer name.
     """
-    draft, counts = Draft(network), {}
+    counts: dict[str, int] = {}
 
-    def choose(draft, region, description, reach):
+    def choose(draft: Draft, region: Region, description: Description, reach: Reach) -> Step:
         leaders = match(description.rays, np.arange(len(description.pivot)))
         gone = np.flatnonzero(leaders >= 0)
         counts[network.names[region.producer]] = len(leaders) - len(gone)
@@ -211,11 +191,12 @@ def class_counts(network) -> dict[str, int]:
             np.full(len(gone), "multiple"),
         )
 
-    merge(draft, Box(np.zeros(network.input_shape), np.ones(network.input_shape)), choose)
+    box = Box(np.zeros(network.input_shape), np.ones(network.input_shape))
+    merge(Draft(network), box, choose)
     return counts
 
 
-def published_class_counts(network) -> dict[str, int]:
+def published_class_counts(network: Network) -> dict[str, int]:
     """Number of classes as the published program for real networks counts them: for comparison, not
     right.
 
@@ -260,52 +241,106 @@ def published_class_counts(network) -> dict[str, int]:
     return counts
 
 
-def _project(parts):
+def _constants(description: Description, stuck: np.ndarray) -> tuple[int, np.ndarray]:
+    """Of constant channels that no bias can take up: the one that takes over, and those it stands
+    for, which are zero wherever it is.
+    """
+    values = np.concatenate(
+        [
+            value[:, stuck].swapaxes(1, 2).reshape(-1, len(stuck))
+            for value in description.values.values()
+        ]
+    )
+    sizes, heard = np.abs(values), values != 0
+    heir = np.lexsort((-np.arange(len(stuck)), sizes.max(axis=0), heard.sum(axis=0)))[-1]
+    others = (heard <= heard[:, [heir]]).all(axis=0)
+    others[heir] = False
+    return int(stuck[heir]), stuck[others]
+
+
+def _order(description: Description, quantized: bool) -> np.ndarray:
+    """Channels that are not constant, those first that stand for others with the least rounding.
+
+    What counts is the size of what is summed to a channel, over what it contributes: c times a
+    channel with cancelling weights, or with a large shift behind it, is c times as far off. To a
+    factor of 8 in that, the largest channel is first, so that ratios are at most 1; of quantized
+    ones the smallest, so that they are whole numbers.
+    """
+    size = description.pivot if quantized else -description.magnitude
+    keys = (size, _power_of_8(description.shift), _power_of_8(description.cancellation))
+    order = np.lexsort(keys)
+    return order[~description.constant[order]]
+
+
+def _power_of_8(sizes: np.ndarray) -> np.ndarray:
+    return np.where(sizes > 0, np.frexp(sizes)[1] // 3, np.iinfo(np.int32).min)
+
+
+def _equal(parts: Sequence[Part], leader: int, others: np.ndarray) -> np.ndarray:
+    """Those of some channels that have the signature of another."""
+    for part in parts:
+        if len(others):
+            (mine, size), (theirs, sizes) = part.of(np.array([leader])), part.of(others)
+            near = np.abs(theirs - mine) <= part.tolerance * (sizes + size)
+            others = others[near.all(axis=(0, 1))]
+    return others
+
+
+def _project(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
     """Random projections of the signatures, shape (PROJECTIONS, channels), and how far rounding can
     move them.
     """
     rng = np.random.default_rng(0)
-    projections, reach = 0.0, 0.0
+    channels = parts[0].vectors.shape[-1]
+    projections, reach = np.zeros((2, PROJECTIONS, channels))
     for part in parts:
-        vectors = part.vectors.reshape(-1, part.vectors.shape[-1])
+        vectors = part.vectors.reshape(-1, channels)
         directions = rng.standard_normal((PROJECTIONS, len(vectors)))
         sizes = vectors if part.sizes is None else part.sizes.reshape(vectors.shape)
         projections = projections + directions @ vectors / part.scale
-        lengths = np.sqrt(np.einsum("ij,ij->j", sizes, sizes)) / part.scale
+        # over the largest, so that squares do not underflow
+        largest = np.abs(sizes).max(axis=0, initial=0)
+        unit = sizes / np.where(largest > 0, largest, 1)
+        lengths = largest * np.sqrt(np.einsum("ij,ij->j", unit, unit)) / part.scale
         tolerance = part.tolerance + len(vectors) * EPSILON  # and the rounding of the products
         reach = reach + tolerance * np.linalg.norm(directions, axis=1)[:, None] * lengths
     return projections, reach
 
 
-def _rounding_of_sums(draft, index, box):
-    """What the rounding of merged weights, and of the sums that made them, can do to a layer's
-    output.
+def _error_of_sums(draft: Draft, index: int, box: Box) -> np.ndarray:
+    """What the merged weights and biases of a layer lost: sums that were rounding and are zero now,
+    and the rounding of all sums in float64.
     """
     layer = draft.network.layers[index]
     weights, biases = draft.sizes[index]
-    precision = ULPS * draft.epsilon[index] + fan_in(draft.original.layers[index]) * EPSILON
-    before = precision * (linear(layer, weights, box.magnitude) + biases)
+    own = (fan_in(draft.original.layers[index]) + 8) * EPSILON
+    lost = own * weights + draft.lost.get(index, 0.0)
+    before = linear(layer, lost, box.magnitude) + own * biases
     return own_error(draft.network, index, before)
 
 
-def _never_negative(layer, signs, shape):
+def _never_negative(layer: Layer, signs: Sequence[np.ndarray], shape: Shape) -> np.ndarray:
     """Which features (channels) of a layer's output are never negative, given its inputs'."""
     sign = signs[0]
+    if activation_name(layer) in NEVER_NEGATIVE:
+        return np.ones(shape[-1], bool)
     match layer:
-        case Weighted() | Rescaling() | Normalization() | Subtract() | Reshape() | Permute():
-            out = np.zeros(shape[-1], bool)
+        case Weighted():
+            return np.zeros(shape[-1], bool)
         case BatchNormalization():
             slope, shift = layer.affine()
-            out = (shift >= 0) & ((slope == 0) | (slope > 0) & sign)
+            return (shift >= 0) & ((slope == 0) | (slope > 0) & sign)
         case Flatten():
-            out = np.tile(sign, shape[0] // len(sign))
-        case Add() | Multiply():
-            out = np.logical_and.reduce(np.broadcast_arrays(*signs))
+            return np.tile(sign, shape[0] // len(sign))
+        case Add():
+            return np.logical_and.reduce(signs)
         case Concatenate():
-            out = np.concatenate(signs)
-        case Activation(name="log_softmax"):
-            out = np.zeros(shape[-1], bool)
+            return np.concatenate(signs)
+        case Activation() if layer.name != "log_softmax":
+            return sign
+        case Dropout() | ZeroPadding2D() | Cropping2D() | UpSampling2D():
+            return sign
+        case _ if isinstance(layer, POOLING):
+            return sign
         case _:
-            out = sign
-    name = getattr(layer, "activation", None) or getattr(layer, "name", None)
-    return np.ones(shape[-1], bool) if name in NEVER_NEGATIVE else out
+            return np.zeros(shape[-1], bool)

@@ -1,17 +1,21 @@
 """What lumping did: the result with its certificate, and a record to save and replay."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from netreduce.errors import ParameterError
-from netreduce.measures.cost import layer_costs
+from netreduce.errors import ParameterError, SampleError
+from netreduce.measures.cost import LayerCost, layer_costs
 from netreduce.network import Network
 
-from .bound import Box, logits
+from .bound import logits
+from .boxes import Box
 from .draft import Draft, Mixture, Step
 from .exact import merge
-from .transport import take_out
+from .regions import Region
+from .signatures import Description
+from .transport import Reach, take_out
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,20 @@ class Lumping:
     network : Network
     merges : list of Merge
     bound : ndarray
-        For every output, how far it can be from that of the original network, over the input range
-        and with the rounding of both in their floating type.
+        For every output, how far it can be from that of the original network over the input range,
+        in real arithmetic: for exact lumping what the rounding of parameters costs.
     rounding : ndarray
-        The part of it that is due to the evaluation in floating type, at its worst and for any
-        order of summation.
+        What the evaluation of both networks in their floating type can add, for any order of
+        summation.
+
+    Examples
+    --------
+    >>> from netreduce import Dense, Network, lump
+    >>> hidden = Dense([[1.0, 2.0], [1.0, 2.01]], [0.0, 0.0], "relu")
+    >>> network = Network([hidden, Dense([[1.0], [1.0]])], (2,))
+    >>> lumping = lump(network, tolerance=0.01)  # 2 and 2.01 times the first: the weight is 2.005
+    >>> lumping.network.layers[1].kernel.shape, lumping.bound.round(4)
+    ((1, 1), array([0.0037]))
     """
 
     network: Network
@@ -59,16 +72,24 @@ class Lumping:
     original: Network = field(repr=False)
     steps: tuple[Step, ...] = field(repr=False)
     settings: dict = field(repr=False)
-    logits_bound: np.ndarray = field(repr=False)  # the same before a softmax at the end
+    box: Box = field(repr=False)  # the input range
+    logits_bound: np.ndarray = field(repr=False)  # bound + rounding, before a softmax at the end
 
-    def certified(self, samples) -> float:
-        """Share of samples (inside the input range) on which the bound rules out that the
-        prediction has changed.
+    def certified(self, samples: np.ndarray) -> float:
+        """Share of samples on which the bound, with the rounding, rules out that the prediction has
+        changed.
 
         Parameters
         ----------
         samples : ndarray, shape (samples, *input_shape)
+
+        Raises
+        ------
+        SampleError
+            Samples outside the input range, for which the bound does not hold, or of another shape.
         """
+        samples = self.original.check_samples(samples)
+        self._check_range(samples)
         if not self.steps:
             return 1.0
         outputs = logits(self.network).predict(samples).astype(np.float64)
@@ -77,6 +98,17 @@ class Lumping:
         reach = outputs + self.logits_bound
         reach[rows, top] = -np.inf
         return float(np.mean(outputs[rows, top] - self.logits_bound[top] > reach.max(axis=1)))
+
+    def _check_range(self, samples: np.ndarray) -> None:
+        inside = (samples >= self.box.low) & (samples <= self.box.high)
+        if not inside.all():
+            sample, *place = (int(i) for i in np.argwhere(~inside)[0])
+            low, high = (end[tuple(place)] for end in (self.box.low, self.box.high))
+            raise SampleError(
+                f"sample {sample} has the value {samples[sample, *place]:.6g} at {tuple(place)},"
+                f" outside the input range [{low:.6g}, {high:.6g}] for which the bound holds;"
+                " lump with an input_range that holds all samples"
+            )
 
     def record(self) -> dict:
         """What was done, ready for JSON: settings, bound, costs by layer before and after, and the
@@ -145,27 +177,7 @@ def replay(network: Network, record: dict) -> Network:
         For a record of other layers.
     """
     draft = Draft(network)
-    indices = {network.names[index]: index for index in draft.regions}
-    steps = []
-    for entry in record["steps"]:
-        name = entry["layer"]
-        if name not in indices or max(entry["neurons"]) >= network.layers[indices[name]].outputs:
-            raise ParameterError(
-                f"the record takes neurons out of {name}, where this network has none to take out"
-            )
-        columns = (
-            np.array(entry["neurons"]),
-            np.array(entry["into"]),
-            np.array(entry["ratio"], float),
-            np.array(entry["kinds"]),
-        )
-        mixtures = {
-            network.names.index(consumer): Mixture(
-                np.array(mixture["weights"]), np.array(mixture["shift"])
-            )
-            for consumer, mixture in entry.get("mixtures", {}).items()
-        }
-        steps.append(Step(indices[name], *columns, mixtures or None))
+    steps = [_recorded(draft, entry) for entry in record["steps"]]
     forward = {step.producer: step for step in steps if step.kinds[0] != "unread"}
     first = next((k for k, step in enumerate(steps) if step.kinds[0] != "unread"), len(steps))
     for step in steps[:first]:
@@ -173,21 +185,50 @@ def replay(network: Network, record: dict) -> Network:
     if forward:
         nothing = np.empty(0, int)
 
-        def choose(draft, region, description, reach):
-            return _present(
-                draft,
-                forward.get(
-                    region.producer, Step(region.producer, nothing, nothing, nothing, nothing)
-                ),
-            )
+        def choose(draft: Draft, region: Region, description: Description, reach: Reach) -> Step:
+            empty = Step(region.producer, nothing, nothing, nothing, nothing)
+            return _present(draft, forward.get(region.producer, empty))
 
         merge(draft, Box(np.zeros(network.input_shape), np.zeros(network.input_shape)), choose)
     for step in steps[first + len(forward) :]:
         take_out(draft, draft.regions[step.producer], _present(draft, step))
+    for step in steps:
+        left = draft.kept[step.producer]
+        if np.isin(step.neurons, left).any():
+            raise ParameterError(
+                f"the record takes neuron {np.intersect1d(step.neurons, left)[0]} out of"
+                f" {network.names[step.producer]}; the merged weights are beyond the range of this"
+                " network's type"
+            )
     return draft.finished()
 
 
-def merges_of(network: Network, steps) -> list[Merge]:
+def _recorded(draft: Draft, entry: dict) -> Step:
+    """A step of a record."""
+    network, name = draft.original, entry["layer"]
+    indices = {network.names[index]: index for index in draft.regions}
+    outputs = network.layers[indices[name]].outputs if name in indices else 0
+    if max(*entry["neurons"], *entry["into"]) >= outputs:
+        raise ParameterError(
+            f"the record takes neurons out of {name}, where this network has none to take out"
+        )
+    mixtures = {
+        network.names.index(consumer): Mixture(
+            np.array(mixture["weights"]), np.array(mixture["shift"])
+        )
+        for consumer, mixture in entry.get("mixtures", {}).items()
+    }
+    return Step(
+        indices[name],
+        np.array(entry["neurons"]),
+        np.array(entry["into"]),
+        np.array(entry["ratio"], float),
+        np.array(entry["kinds"]),
+        mixtures or None,
+    )
+
+
+def merges_of(network: Network, steps: Iterable[Step]) -> list[Merge]:
     """The steps neuron by neuron."""
     return [
         Merge(
@@ -204,7 +245,7 @@ def merges_of(network: Network, steps) -> list[Merge]:
     ]
 
 
-def _present(draft, step):
+def _present(draft: Draft, step: Step) -> Step:
     """A step in the indices of the channels that are left."""
     left = draft.kept[step.producer]
     return replace(
@@ -214,15 +255,15 @@ def _present(draft, step):
     )
 
 
-def _mixtures(network, step):
+def _mixtures(network: Network, step: Step) -> dict[str, dict[str, list]]:
     return {
         network.names[consumer]: {
             "weights": mixture.weights.tolist(),
             "shift": mixture.shift.tolist(),
         }
-        for consumer, mixture in step.mixtures.items()
+        for consumer, mixture in (step.mixtures or {}).items()
     }
 
 
-def _bits(cost):
+def _bits(cost: LayerCost) -> int:
     return round(cost.bits_per_weight * cost.weights + 32 * (cost.parameters - cost.weights))
