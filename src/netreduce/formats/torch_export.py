@@ -15,7 +15,7 @@ from netreduce.errors import UnsupportedLayerError, VerificationError
 from netreduce.network import Network
 
 from .guard import reading
-from .torch_operators import Converter
+from .torch_graph import Converter
 from .torch_program import Program
 
 if TYPE_CHECKING:
