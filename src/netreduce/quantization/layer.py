@@ -11,6 +11,7 @@ from .settings import Setting
 
 # Radii that radius="output" tries, as fractions of the largest |W|: each is 0.9 times the last.
 OUTPUT_FRACTIONS = 0.9 ** np.arange(32)
+COPIES = 1 << 24  # weights that the method sees at a time then
 
 
 def quantize_layer(
@@ -122,28 +123,38 @@ def _best_on_outputs(
     """The alphabet, of those with a fraction of the largest radius, whose codes by the method give
     the least ‖Xw − X̃q‖² on the samples, and the codes; for every neuron where each has its own.
 
-    ‖Xw − X̃q‖² is a constant − 2 q·(Gw) + q·(Hq).
+    ‖Xw − X̃q‖² is a constant − 2 q·(Gw) + q·(Hq). The method runs once for as many radii as fit into
+    memory, on that many copies of the neurons.
     """
-    targets = G @ weights
+    neurons = weights.shape[2]
     shared = np.ndim(widest.scale) == 0
-    best = np.full(widest.scale.shape, np.inf)
-    scale, codes = widest.scale, np.zeros(weights.shape)
-    for fraction in OUTPUT_FRACTIONS:
-        candidate = widest.scale * fraction
+    scale = widest.scale if shared else _in_groups(widest, layer, setting.conv).scale
+    targets = G @ weights
+    best = np.full(scale.shape, np.inf)
+    chosen, codes = scale, np.zeros(weights.shape)
+    together = max(1, COPIES // weights.size)
+    for start in range(0, len(OUTPUT_FRACTIONS), together):
+        candidates = [scale * f for f in OUTPUT_FRACTIONS[start : start + together]]
         if setting.power_of_two:
-            candidate = 2.0 ** np.rint(np.log2(candidate))
-        in_groups = _in_groups(Alphabet(candidate, widest.top), layer, setting.conv)
-        found = setting.run(weights, G, H, in_groups, pruned)
-        levels = in_groups.scale * found
-        errors = (levels * (H @ levels - 2 * targets)).sum(axis=1, keepdims=True)
-        if shared:
-            total = errors.sum()
-        elif in_groups.scale.shape[0] == 1:
-            total = errors.sum(axis=0).reshape(best.shape)
-        else:
-            total = errors.reshape(best.shape)
-        better = total < best
-        best, scale = np.where(better, total, best), np.where(better, candidate, scale)
-        chosen = better if shared else _in_groups(Alphabet(better, 0), layer, setting.conv).scale
-        codes = np.where(chosen, found, codes)
-    return Alphabet(scale, widest.top), codes
+            candidates = [2.0 ** np.rint(np.log2(candidate)) for candidate in candidates]
+        groups = 1 if shared else len(scale)
+        spread = [np.broadcast_to(candidate, (groups, 1, neurons)) for candidate in candidates]
+        copies = (1, 1, len(candidates))
+        found = setting.run(
+            np.tile(weights, copies),
+            G,
+            H,
+            Alphabet(np.concatenate(spread, axis=2), widest.top),
+            None if pruned is None else np.tile(pruned, copies),
+        )
+        parts = np.split(found, len(candidates), axis=2)
+        for candidate, part in zip(candidates, parts, strict=True):
+            levels = candidate * part
+            errors = (levels * (H @ levels - 2 * targets)).sum(axis=1, keepdims=True)
+            total = errors.sum() if shared else errors
+            if not shared and len(scale) == 1:
+                total = errors.sum(axis=0, keepdims=True)
+            better = total < best
+            best, chosen = np.where(better, total, best), np.where(better, candidate, chosen)
+            codes = np.where(better, part, codes)
+    return Alphabet(chosen.reshape(widest.scale.shape), widest.top), codes
