@@ -65,6 +65,7 @@ _PUBLIC = {
     "Lumping": "lumping",
     "lump_neural_network": "lumping.dictionary",
     "prune": "pruning",
+    "select": "pruning.selection",
     "fold_batch_norm": "folding",
     "cost": "measures.cost",
     "evaluate": "measures.evaluation",

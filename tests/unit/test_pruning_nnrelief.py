@@ -3,9 +3,20 @@ import sys
 import numpy as np
 import pytest
 
-from netreduce.errors import SampleError
+from netreduce.errors import ParameterError, SampleError
 from netreduce.network import Network
-from netreduce.network.layers import Add, Conv2D, Dense, DepthwiseConv2D, Flatten, MaxPooling2D
+from netreduce.network.layers import (
+    Activation,
+    Add,
+    BatchNormalization,
+    Concatenate,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    MaxPooling2D,
+)
 from netreduce.pruning.nnrelief import nnrelief
 
 
@@ -122,3 +133,48 @@ def test_samples_of_another_shape():
         SampleError, match=r"samples must have shape \(samples, 4\), found \(3, 5\)"
     ):
         nnrelief(Network([Dense(normal(4, 2))], (4,)), np.ones((3, 5)), 0.9)
+
+
+@pytest.mark.parametrize("join", [Add(), Concatenate()])
+def test_a_tensor_that_is_read_twice(join):
+    layers = [Dense(normal(4, 6), normal(6), "relu"), join, Dense(normal(join_width(join), 3))]
+    network = Network(layers, (4,), [(-1,), (0, 0), (1,)])
+    pruned = nnrelief(network, normal(20, 4), 0.8)
+    assert 0 < np.count_nonzero(pruned.layers[0].kernel) < 24
+
+
+def join_width(join):
+    return 6 if isinstance(join, Add) else 12
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [Activation("relu")],
+        [BatchNormalization(*(np.ones(5, np.float32),) * 4), Activation("relu")],
+        [Dropout(), Activation("relu")],
+    ],
+)
+def test_a_neuron_is_dead_behind_normalization_and_activation(behind):
+    bias = np.float32([-99, 1, -99, 1, 1])
+    network = Network([Dense(normal(6, 5), bias), *behind, Dense(normal(5, 3))], (6,))
+    pruned = nnrelief(network, normal(40, 6), 0.9).layers[0]
+    assert pruned.kernel.any(axis=0).tolist() == [False, True, False, True, True]
+    assert (pruned.bias[[0, 2]] == 0).all()
+
+
+def test_the_frobenius_norm_of_the_authors_program():
+    layer = Conv2D(normal(3, 3, 4, 5), normal(5), "relu", strides=2, padding="same")
+    network = Network([layer, Flatten(), Dense(normal(80, 2))], (8, 7, 4))
+    x = normal(10, 8, 7, 4)
+    after = nnrelief(network, x, 0.7, norm="frobenius").layers[0]
+    means = np.abs(layer.patches(x)).mean(axis=0)
+    for j in range(5):
+        maps = (means * np.abs(layer.kernel[..., j])).sum(axis=(2, 3))
+        signals = [np.linalg.norm(maps[..., c]) for c in range(4)]
+        signals.append(abs(layer.bias[j]) * np.sqrt(16))
+        kept = np.isin(np.arange(5), smallest_set(signals, 0.7))
+        np.testing.assert_array_equal(after.kernel[..., j], layer.kernel[..., j] * kept[:-1])
+        assert after.bias[j] == layer.bias[j] * kept[-1]
+    with pytest.raises(ParameterError, match="norm must be one of sum, frobenius, found 'max'"):
+        nnrelief(network, x, 0.7, norm="max")

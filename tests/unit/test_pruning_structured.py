@@ -113,7 +113,7 @@ def test_two_readers_are_both_narrowed():
     np.testing.assert_allclose(pruned.predict(x), silent.predict(x), rtol=1e-5, atol=1e-6)
 
 
-def test_only_the_inside_of_a_residual_block_is_pruned():
+def test_a_residual_block_is_pruned_whole():
     shape = (3, 3, 4, 4)
     layers = [
         Conv2D(normal(*shape), padding="same"),
@@ -127,7 +127,7 @@ def test_only_the_inside_of_a_residual_block_is_pruned():
     )
     assert [
         layer.outputs for layer in structured(network, 0.5).layers if hasattr(layer, "outputs")
-    ] == [4, 2, 4, 2]
+    ] == [2, 2, 2, 2]
 
 
 def test_neurons_that_a_softmax_couples_stay():

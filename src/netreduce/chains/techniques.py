@@ -138,6 +138,13 @@ TECHNIQUES = {
     "nnrelief": _pruner("NNrelief", "nnrelief", iterations=_integer(1, 1), epochs=_integer(0, 0)),
     "magnitude": _pruner("Magnitude", "magnitude", scope=_choice("global", "layer")),
     "structured": _pruner("Structured", "structured"),
+    "select": Technique(
+        "Selection",
+        "pruning",
+        "netreduce.pruning.selection:select",
+        {"fraction": FRACTION},
+        analog=True,
+    ),
     "lowrank": Technique(
         "Low rank",
         "factorization",

@@ -275,8 +275,8 @@ class _Quantizer:
                 )
             if index not in weighted:
                 raise UnsupportedLayerError(
-                    f"{names[index]} (layer {index}) is not a Dense, Conv2D or DepthwiseConv2D layer,"
-                    " and those alone are quantized: leave it out, and it stays as it is"
+                    f"{names[index]} (layer {index}) is not a Dense, Conv2D or DepthwiseConv2D"
+                    " layer, and those alone are quantized: leave it out, and it stays as it is"
                 )
             selected.add(index)
         if not selected:

@@ -72,6 +72,7 @@ class Propagation:
     def exchange(self, index: int, layer: Layer) -> None:
         """Put a quantized layer into the quantized network."""
         self.layers[index] = layer
+        self._drop({output for output in self.outputs if output[1] and output[0] >= index})
         for i, sources in enumerate(self.network.sources):
             if i == index or not self.touched.isdisjoint(sources):
                 self.touched.add(i)

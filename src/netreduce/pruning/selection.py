@@ -1,0 +1,397 @@
+"""Selection: keep the neurons that explain best what the next layers compute, and let those take
+over by least squares.
+
+GPFQ's idea of correcting earlier errors, for neurons instead of weights. Layer after layer, with X
+the inputs of a layer in the analog and X̃ in the already reduced network, columns of X̃ go as long as
+‖X W − X̃ V‖² with the best V, zero where a column is gone, grows least; then W becomes V. It is
+column subset selection with reconstruction, as in optimal brain surgery (Hassibi and Stork, 1992)
+and channel pruning (He, Zhang and Sun, ICCV 2017), but on the layer's targets and on X̃. Channels of
+a convolution go with all their taps; channels that must go together (see `Channels`) as one. The
+samples enter through G = X̃ᵀX and H = X̃ᵀX̃ only.
+"""
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Integral
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from netreduce.errors import ParameterError, UnsupportedLayerError
+from netreduce.network import Network
+from netreduce.network.channels import Channels
+from netreduce.network.layers import Conv2D, Dense, Weighted
+from netreduce.quantization.propagation import Propagation
+
+from .weights import count_kept
+
+MEMORY = 1 << 26
+DAMPING = 1e-6  # of the mean diagonal entry of H
+
+
+def select(
+    network: Network,
+    samples: np.ndarray | Iterable[np.ndarray],
+    keep: int | None = None,
+    *,
+    fraction: float | None = None,
+    layers: Mapping[str, int] | None = None,
+) -> Network:
+    """Keep some neurons and channels, chosen for what the layers behind them compute.
+
+    One of keep, fraction and layers says how many.
+
+    Parameters
+    ----------
+    network : Network
+        Analog: what reads a layer that loses neurons gets new weights.
+    samples : ndarray, shape (samples, *network.input_shape), or iterable of such arrays
+        As for `netreduce.quantize`. With fewer samples than a layer has inputs the least squares
+        are held to small weights.
+    keep : int
+        Neurons and channels left in all hidden layers together. Layers lose those whose loss costs
+        least, as a part of the signal of what reads them.
+    fraction : float
+        Part of every layer's neurons that is kept, in (0, 1].
+    layers : mapping of str to int
+        For layers by name, how many are kept; the others stay whole. Of layers whose channels go
+        together one is enough.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    ParameterError
+        None or several of keep, fraction and layers; more neurons to keep than there are, or none;
+        a name that no hidden layer has.
+    UnsupportedLayerError
+        No hidden layer with neurons that can go; a quantized layer that reads them.
+    SampleError
+        Samples that do not fit.
+
+    Examples
+    --------
+    Two of four neurons are enough where two are sums of the others:
+
+    >>> from netreduce import Dense
+    >>> rng = np.random.default_rng(0)
+    >>> first, second = rng.random((5, 2)), rng.random((4, 3))
+    >>> hidden = Dense(np.hstack([first, first @ rng.random((2, 2))]))
+    >>> network = Network([hidden, Dense(second)], (5,))
+    >>> x = rng.random((50, 5))
+    >>> reduced = select(network, x, keep=2)
+    >>> reduced.layers[0].kernel.shape
+    (5, 2)
+    >>> bool(np.abs(reduced.predict(x) - network.predict(x)).max() < 1e-2)
+    True
+    """
+    given = {"keep": keep, "fraction": fraction, "layers": layers}
+    if sum(value is not None for value in given.values()) != 1:
+        raise ParameterError(f"one of keep, fraction and layers says how many, found {given}")
+    selection = _Selection(network, samples)
+    if keep is not None:
+        return selection.best(selection.shared_out(keep))
+    if fraction is not None:
+        counts = [count_kept(fraction, len(group.members)) for group in selection.groups]
+    else:
+        counts = selection.named(layers or {})
+    return selection.reduced(counts)
+
+
+@dataclass
+class _Reader:
+    """What a layer reads, a constant last, and what it should compute.
+
+    Attributes
+    ----------
+    H : ndarray, shape (inputs, inputs)
+        X̃ᵀX̃, damped.
+    C : ndarray, shape (inputs, outputs)
+        X̃ᵀXW, and what pulls V towards W as much as the damping pulls it to zero.
+    owner : ndarray of int, shape (inputs,)
+        The class of channels of each input; −1 for the constant.
+    """
+
+    H: np.ndarray
+    C: np.ndarray
+    owner: np.ndarray
+
+    def explained(self, kept: np.ndarray) -> float:
+        """The part of ‖XW‖² that the best V leaves no error of, with these inputs."""
+        return float((self.C * self.solution(kept)).sum())
+
+    def solution(self, kept: np.ndarray) -> np.ndarray:
+        """The best V, zero where an input (a mask says which) is not kept."""
+        V = np.zeros_like(self.C)
+        inputs = np.flatnonzero(kept)
+        factor = cho_factor(self.H[np.ix_(inputs, inputs)], lower=True)
+        V[inputs] = cho_solve(factor, self.C[inputs])
+        return V
+
+
+@dataclass
+class _Group:
+    """Layers that lose channels together, the classes of these, and the layers that read them."""
+
+    producers: list[int]
+    members: np.ndarray
+    readers: list[int]
+    neurons: float  # for each class
+
+
+class _Selection:
+    """The samples on their way through a network that loses neurons."""
+
+    def __init__(self, network: Network, samples: np.ndarray | Iterable[np.ndarray] | None) -> None:
+        self.network, self.samples, self.channels = network, samples, Channels(network)
+        self.readers = [
+            index
+            for index, layer in enumerate(network.layers)
+            if isinstance(layer, Dense | Conv2D)
+            and self.channels.removable[self._owners(index)].any()
+        ]
+        self.groups = []
+        for producers in self.channels.groups():
+            members = self.channels.members(producers)
+            readers = [r for r in self.readers if np.isin(self._owners(r), members).any()]
+            made = sum(np.isin(self.channels.classes[i], members).sum() for i in producers)
+            self.groups.append(_Group(producers, members, readers, made / len(members)))
+        if not self.groups:
+            raise UnsupportedLayerError("no hidden layer has neurons or channels that can go")
+        for index in self.readers:
+            if getattr(network.layers[index], "quantization", None) is not None:
+                raise UnsupportedLayerError(
+                    f"{network.names[index]} is quantized: select neurons before quantizing"
+                )
+        self.propagation = Propagation(network, samples, MEMORY, keep=True)
+
+    def named(self, layers: Mapping[str, int]) -> list[int]:
+        """How many classes of every group are kept, from numbers for layers by name."""
+        counts = [len(group.members) for group in self.groups]
+        names = {
+            self.network.names[index]: number
+            for number, group in enumerate(self.groups)
+            for index in group.producers
+        }
+        for name, count in layers.items():
+            if name not in names:
+                raise ParameterError(
+                    f"layers: {name!r} has no neurons that can go; there are {', '.join(names)}"
+                )
+            most = len(self.groups[names[name]].members)
+            if not isinstance(count, Integral) or not 1 <= count <= most:
+                raise ParameterError(
+                    f"layers: {name} can keep 1 to {most} of its neurons, found {count!r}"
+                )
+            counts[names[name]] = int(count)
+        return counts
+
+    def shared_out(self, keep: int) -> list[list[int]]:
+        """Two ways to keep so many neurons: the same part of every layer, and what costs least.
+
+        The cost of each removal, by elimination in the analog network, is a part of the signal of
+        what reads the layer; the cheapest go first.
+        """
+        sizes = [group.neurons * len(group.members) for group in self.groups]
+        least = sum(group.neurons for group in self.groups)
+        if not isinstance(keep, Integral) or not least <= keep <= sum(sizes):
+            raise ParameterError(
+                f"keep must be a number of neurons from {least:g} to the {sum(sizes):g} there are,"
+                f" found {keep!r}"
+            )
+        part = keep / sum(sizes)
+        uniform = [max(1, int(part * len(group.members))) for group in self.groups]
+        self._start()
+        costs = [self._costs(group) for group in self.groups]
+        counts = [len(group.members) for group in self.groups]
+        left = sum(sizes)
+        queue = [(cost[0], number) for number, cost in enumerate(costs) if len(cost)]
+        heapq.heapify(queue)
+        while queue and left > keep:
+            _, number = heapq.heappop(queue)
+            counts[number] -= 1
+            left -= self.groups[number].neurons
+            gone = len(self.groups[number].members) - counts[number]
+            if gone < len(costs[number]):
+                heapq.heappush(queue, (costs[number][gone], number))
+        room = keep - sum(
+            count * group.neurons for count, group in zip(uniform, self.groups, strict=True)
+        )
+        for number, group in enumerate(self.groups):
+            if group.neurons <= room and uniform[number] < len(group.members):
+                uniform[number] += 1
+                room -= group.neurons
+        return [uniform, counts] if counts != uniform else [uniform]
+
+    def best(self, choices: list[list[int]]) -> Network:
+        """Of the networks with so many classes kept, the one whose outputs on the samples are
+        closest to those of the network.
+        """
+        networks = [self.reduced(counts) for counts in choices]
+        if len(networks) == 1:
+            return networks[0]
+        errors = [0.0] * len(networks)
+        for chunk in self.propagation.samples:
+            target = self.network.predict(chunk)
+            for number, network in enumerate(networks):
+                errors[number] += float(np.sum((network.predict(chunk) - target) ** 2.0))
+        return networks[int(np.argmin(errors))]
+
+    def reduced(self, counts: list[int]) -> Network:
+        """The network with so many classes of every group."""
+        self._start()
+        gone: dict[int, np.ndarray] = {}
+        changes: dict[int, Weighted] = {}
+        for index in self.readers:
+            for number, group in enumerate(self.groups):
+                if number not in gone and index in group.readers:
+                    gone[number] = self._chosen(group, counts[number])
+            lost = np.concatenate([np.zeros(0, int), *gone.values()])
+            reader = self._reader(index)
+            V = reader.solution(~np.isin(reader.owner, lost))
+            layer = self.network.layers[index]
+            assert isinstance(layer, Weighted)
+            changes[index] = layer.replace(
+                kernel=V[:-1].reshape(layer.kernel.shape).astype(layer.kernel.dtype),
+                bias=V[-1].astype(layer.bias.dtype),
+            )
+            self.propagation.exchange(index, changes[index])
+        lost = np.concatenate([np.zeros(0, int), *gone.values()])
+        return Channels(self.network.replace(changes)).without(lost)
+
+    def _chosen(self, group: _Group, count: int) -> np.ndarray:
+        """The classes of a group that go: by elimination or by forward selection, whichever leaves
+        less error.
+        """
+        readers = [self._reader(index) for index in group.readers]
+        go = len(group.members) - count
+        if not go:
+            return group.members[:0]
+        backward = _eliminated(readers, group.members, go)[0]
+        forward = np.setdiff1d(group.members, _selected(readers, group.members, count))
+        return min((backward, forward), key=lambda gone: _loss(readers, gone))
+
+    def _costs(self, group: _Group) -> list[float]:
+        """What each removal adds to the error, in order, but for the last channel."""
+        readers = [self._reader(index) for index in group.readers]
+        return _eliminated(readers, group.members, len(group.members) - 1)[1]
+
+    def _start(self) -> None:
+        self.propagation.start(self.readers, with_analog=True, whole=True)
+
+    def _reader(self, index: int) -> _Reader:
+        layer = self.network.layers[index]
+        assert isinstance(layer, Weighted)
+        G, H = (matrices[0] for matrices in self.propagation.gram(index, "joint", True))
+        W = np.vstack([layer.kernel.reshape(-1, layer.outputs), layer.bias]).astype(np.float64)
+        damping = DAMPING * np.diagonal(H).mean()
+        return _Reader(
+            H + damping * np.eye(len(H)), G @ W + damping * W, np.append(self._owners(index), -1)
+        )
+
+    def _owners(self, index: int) -> np.ndarray:
+        """The class of every input of a layer, in the order of the rows of its kernel."""
+        layer, (source,) = self.network.layers[index], self.network.sources[index]
+        assert isinstance(layer, Weighted)
+        return np.broadcast_to(self.channels.classes[source], layer.kernel.shape[:-1]).ravel()
+
+
+def _loss(readers: list[_Reader], gone: np.ndarray) -> float:
+    """The error that losing these classes leaves, as a part of the signal, summed over readers."""
+    return sum(
+        1
+        - reader.explained(~np.isin(reader.owner, gone))
+        / reader.explained(np.ones(len(reader.owner), bool))
+        for reader in readers
+    )
+
+
+def _eliminated(
+    readers: list[_Reader], members: np.ndarray, number: int
+) -> tuple[np.ndarray, list[float]]:
+    """Classes taken out one by one, each time the one whose loss costs least after the others have
+    adjusted, and what each costs.
+
+    With P = H⁻¹ and V = PC, taking out a block b costs tr(V_bᵀ P_bb⁻¹ V_b).
+    """
+    tableaus = []
+    for reader in readers:
+        P = np.linalg.inv(reader.H)
+        V = P @ reader.C
+        tableaus.append(_Tableau(P, V, reader.owner, members, 1 / (reader.C * V).sum()))
+    order, costs = [], []
+    left = np.ones(len(members), bool)
+    for _ in range(number):
+        cost = np.where(left, sum(tableau.gains() for tableau in tableaus), np.inf)
+        place = int(np.argmin(cost))
+        order.append(place)
+        costs.append(float(cost[place]))
+        left[place] = False
+        for tableau in tableaus:
+            tableau.sweep(place)
+    return members[order], costs
+
+
+def _selected(readers: list[_Reader], members: np.ndarray, number: int) -> np.ndarray:
+    """Classes taken in one by one, each time the one that explains most of what is left.
+
+    With H̃ and C̃ orthogonal to what is in already, taking in a block b gains tr(C̃_bᵀ H̃_bb⁻¹ C̃_b).
+    """
+    tableaus = []
+    for reader in readers:
+        weight = 1 / reader.explained(np.ones(len(reader.owner), bool))
+        tableau = _Tableau(reader.H.copy(), reader.C.copy(), reader.owner, members, weight)
+        tableau.pivot(np.flatnonzero(~np.isin(reader.owner, members)))
+        tableaus.append(tableau)
+    order = []
+    left = np.ones(len(members), bool)
+    for _ in range(number):
+        gain = np.where(left, sum(tableau.gains() for tableau in tableaus), -np.inf)
+        order.append(int(np.argmax(gain)))
+        left[order[-1]] = False
+        for tableau in tableaus:
+            tableau.sweep(order[-1])
+    return members[order]
+
+
+class _Tableau:
+    """A symmetric matrix M and a right side R, whose blocks are swept out one after the other."""
+
+    def __init__(
+        self, M: np.ndarray, R: np.ndarray, owner: np.ndarray, members: np.ndarray, weight: float
+    ) -> None:
+        self.M, self.R, self.weight = M, R, weight
+        self.blocks = [np.flatnonzero(owner == member) for member in members]
+        self.lone = all(len(block) == 1 for block in self.blocks)
+        self.swept = np.zeros(len(members), bool)
+
+    def gains(self) -> np.ndarray:
+        """tr(R_bᵀ M_bb⁻¹ R_b) of every block that is left, 0 of the others, as a share of all."""
+        gains = np.zeros(len(self.blocks))
+        left = np.flatnonzero(~self.swept)
+        if self.lone:
+            rows = np.array([self.blocks[place][0] for place in left], int)
+            gains[left] = (self.R[rows] ** 2).sum(axis=1) / self.M[rows, rows]
+        for size in {len(self.blocks[place]) for place in left} if not self.lone else ():
+            places = [place for place in left if len(self.blocks[place]) == size]
+            rows = np.array([self.blocks[place] for place in places], int).reshape(-1, size)
+            inner = self.M[rows[:, :, None], rows[:, None, :]]
+            right = self.R[rows]
+            gains[places] = (right * np.linalg.solve(inner, right)).sum(axis=(1, 2))
+        return self.weight * gains
+
+    def sweep(self, place: int) -> None:
+        """Sweep out the block of a class."""
+        self.pivot(self.blocks[place])
+        self.swept[place] = True
+
+    def pivot(self, block: np.ndarray) -> None:
+        if not len(block):
+            return
+        column = self.M[:, block]
+        factor = np.linalg.solve(column[block], column.T)
+        self.R -= factor.T @ self.R[block]
+        self.M -= column @ factor

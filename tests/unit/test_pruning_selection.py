@@ -1,0 +1,214 @@
+"""Selection: what is kept, that the others take over, and what is refused."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from test_channels import random_graph
+
+import netreduce as nr
+from netreduce.errors import ParameterError, SampleError, UnsupportedLayerError
+from netreduce.network import Network
+from netreduce.network.channels import Channels
+from netreduce.network.layers import (
+    Add,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Flatten,
+    MaxPooling2D,
+    Quantization,
+)
+from netreduce.pruning.selection import _eliminated, _selected, _Selection, select
+from netreduce.pruning.structured import structured
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def mlp(widths=(8, 12, 10, 4)):
+    pairs = list(pairwise(widths))
+    layers = [Dense(normal(*pair), normal(pair[1]), "relu") for pair in pairs]
+    return Network([*layers[:-1], layers[-1].replace(activation="linear")], widths[:1])
+
+
+def cnn():
+    norm = BatchNormalization(*(np.abs(normal(6, seed=i)) + 0.1 for i in range(4)))
+    layers = [
+        Conv2D(normal(3, 3, 2, 6), normal(6), "relu", padding="same"),
+        norm,
+        MaxPooling2D(),
+        Conv2D(normal(3, 3, 6, 8), normal(8), "relu"),
+        Flatten(),
+        Dense(normal(32, 3), normal(3)),
+    ]
+    return Network(layers, (8, 8, 2))
+
+
+def relative_error(network, reduced, x):
+    target = network.predict(x)
+    return np.linalg.norm(reduced.predict(x) - target) / np.linalg.norm(target)
+
+
+def test_public_name():
+    assert nr.select is select
+
+
+@pytest.mark.parametrize("network", [mlp(), cnn()], ids=["mlp", "cnn"])
+def test_nothing_is_lost_where_all_are_kept(network):
+    x = normal(300, *network.input_shape)
+    assert relative_error(network, select(network, x, fraction=1.0), x) < 1e-4
+
+
+def test_neurons_that_are_sums_of_others_go_without_a_trace():
+    hidden = normal(8, 5)
+    hidden = np.hstack([hidden, hidden @ normal(5, 7)])
+    network = Network([Dense(hidden, np.zeros(12)), Dense(normal(12, 3), normal(3))], (8,))
+    x = normal(100, 8)
+    reduced = select(network, x, keep=5)
+    assert reduced.layers[0].outputs == 5
+    assert relative_error(network, reduced, x) < 1e-4
+
+
+@pytest.mark.parametrize("network", [mlp((8, 40, 40, 4)), cnn()], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("fraction", [0.75, 0.5])
+def test_it_beats_pruning_by_norm(network, fraction):
+    x, unseen = normal(600, *network.input_shape), normal(200, *network.input_shape, seed=1)
+    selected = select(network, x, fraction=fraction)
+    normed = structured(network, fraction)
+    assert selected.shapes == normed.shapes
+    assert relative_error(network, selected, unseen) < 0.7 * relative_error(network, normed, unseen)
+
+
+def test_the_last_weights_are_the_least_squares_solution():
+    network = Network([Dense(normal(6, 9), normal(9), "relu"), Dense(normal(9, 3))], (6,))
+    x = normal(200, 6)
+    reduced = select(network, x, layers={"dense_1": 5})
+    hidden = np.hstack([reduced.layers[0](x), np.ones((200, 1))])
+    best = np.linalg.lstsq(hidden, network.predict(x), rcond=None)[0]
+    np.testing.assert_allclose(reduced.layers[1].kernel, best[:-1], atol=1e-4)
+    np.testing.assert_allclose(reduced.layers[1].bias, best[-1], atol=1e-4)
+
+
+def test_elimination_and_selection_are_greedy_by_their_definition():
+    network = Network([Dense(normal(6, 7), normal(7), "relu"), Dense(normal(7, 3))], (6,))
+    x = normal(100, 6)
+    selection = _Selection(network, x)
+    selection._start()
+    reader, members = selection._reader(1), selection.groups[0].members
+
+    def error(kept):
+        columns = np.append(np.isin(reader.owner[:-1], kept), True)
+        return -reader.explained(columns)
+
+    left = list(members)
+    for gone in _eliminated([reader], members, 6)[0]:
+        assert gone == min(left, key=lambda one: error([m for m in left if m != one]))
+        left.remove(gone)
+    taken = []
+    for one in _selected([reader], members, 6):
+        rest = [m for m in members if m not in taken]
+        assert one == min(rest, key=lambda m: error([*taken, m]))
+        taken.append(one)
+
+
+def test_mini_batches_are_as_good_as_an_array_and_results_repeat():
+    network, x = cnn(), normal(300, 8, 8, 2)
+    one, two = select(network, x, keep=9), select(network, [x[:100], x[100:]], keep=9)
+    for a, b in zip(one.layers, two.layers, strict=True):
+        for name, array in a.arrays().items():
+            np.testing.assert_array_equal(array, b.arrays()[name])
+
+
+def test_a_total_is_kept_to_and_shared_out_by_what_it_costs():
+    wide = np.hstack([normal(8, 4)] * 5)  # 16 of 20 neurons repeat others
+    layers = [
+        Dense(wide, np.zeros(20), "relu"),
+        Dense(normal(20, 20), normal(20), "relu"),
+        Dense(normal(20, 3)),
+    ]
+    network, x = Network(layers, (8,)), normal(400, 8)
+    reduced = select(network, x, keep=24)
+    widths = [layer.outputs for layer in reduced.layers]
+    assert sum(widths[:2]) == 24
+    assert widths[0] < widths[1]
+    assert relative_error(network, reduced, x) < 1e-4
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_graphs(seed):
+    rng = np.random.default_rng([2, seed])
+    network = random_graph(rng)
+    channels = Channels(network)
+    x = rng.standard_normal((60, 6, 6, 2))
+    if not channels.groups():
+        with pytest.raises(UnsupportedLayerError, match="no hidden layer"):
+            select(network, x, fraction=0.5)
+        return
+    reduced = select(network, x, fraction=0.6)
+    assert np.isfinite(reduced.predict(x)).all()
+    counts = [
+        (len(channels.members(group)), len(Channels(reduced).members(other)))
+        for group, other in zip(channels.groups(), Channels(reduced).groups(), strict=True)
+    ]
+    assert all(after == max(1, round(0.6 * before)) for before, after in counts)
+
+
+def test_residual_blocks_are_reduced_whole():
+    convs = [Conv2D(normal(3, 3, 4, 4, seed=i), normal(4), padding="same") for i in range(3)]
+    network = Network(
+        [*convs, Add(), Flatten(), Dense(normal(64, 2))],
+        (4, 4, 4),
+        [(-1,), (0,), (1,), (0, 2), (3,), (4,)],
+    )
+    x = normal(200, 4, 4, 4)
+    reduced = select(network, x, fraction=0.75)
+    assert [layer.outputs for layer in reduced.layers if isinstance(layer, Conv2D)] == [3, 3, 3]
+    assert relative_error(network, reduced, x) < relative_error(
+        network, structured(network, 0.75), x
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "one of keep, fraction and layers says how many"),
+        ({"keep": 3, "fraction": 0.5}, "one of keep, fraction and layers"),
+        ({"keep": 0}, "keep must be a number of neurons from 2 to the 22 there are, found 0"),
+        ({"keep": 23}, "keep must be a number of neurons from 2 to the 22 there are, found 23"),
+        ({"keep": 5.5}, "keep must be a number of neurons"),
+        ({"fraction": 0}, r"fraction must be in \(0, 1\], found 0"),
+        (
+            {"layers": {"dense_3": 2}},
+            "'dense_3' has no neurons that can go; there are dense_1, dense_2",
+        ),
+        ({"layers": {"dense_1": 0}}, "dense_1 can keep 1 to 12 of its neurons, found 0"),
+        ({"layers": {"dense_1": 13}}, "dense_1 can keep 1 to 12 of its neurons, found 13"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ParameterError, match=message):
+        select(mlp(), normal(50, 8), **arguments)
+
+
+def test_what_cannot_be_reduced():
+    with pytest.raises(UnsupportedLayerError, match="no hidden layer has neurons"):
+        select(Network([Dense(normal(3, 2))], (3,)), normal(5, 3), keep=1)
+    network = mlp()
+    quantized = network.layers[1].replace(
+        kernel=np.ones((12, 10)), quantization=Quantization(np.asarray(1.0), 2.0)
+    )
+    with pytest.raises(UnsupportedLayerError, match="dense_2 is quantized: select neurons before"):
+        select(network.replace({1: quantized}), normal(5, 8), keep=5)
+    with pytest.raises(SampleError, match=r"samples must have shape \(samples, 8\)"):
+        select(network, normal(5, 7), keep=5)
+    with pytest.raises(SampleError, match="this method learns from samples"):
+        select(network, None, keep=5)
+
+
+def test_fewer_samples_than_neurons():
+    network = mlp((8, 40, 40, 4))
+    reduced = select(network, normal(10, 8), fraction=0.5)
+    assert np.isfinite(reduced.predict(normal(50, 8))).all()
+    assert max(np.abs(layer.kernel).max() for layer in reduced.layers) < 100
