@@ -1,26 +1,49 @@
+import shlex
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.27")
 
+HOME = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
+if not (HOME / "src/netreduce").is_dir():
+    raise WorkflowError(
+        f"{HOME}: netreduce runs from a clone of its repository, expected src/netreduce there"
+    )
+
+# Run by itself, or as a module of another workflow, which then says what else happens.
+BY_ITSELF = workflow.modifier.is_main_snakefile()
+
 
 # A --configfile takes the place of config.yaml; it is not laid over it.
-if not workflow.config_settings.configfiles:
+if BY_ITSELF and not workflow.config_settings.configfiles:
 
-    configfile: "config.yaml"
+    configfile: "config.yaml" if Path("config.yaml").exists() else str(HOME / "config.yaml")
+
+elif not (BY_ITSELF or workflow.modifier.skip_configfile):
+    raise WorkflowError(
+        "module netreduce has no configuration; expected `config:` with a dictionary,"
+        ' for example config: config["netreduce"]'
+    )
 
 
+SOURCES = shlex.quote(str(HOME / "src")).replace("{", "{{").replace("}", "}}")
 shell.prefix(
-    "set -euo pipefail; export PYTHONPATH=src NUMBA_NUM_THREADS=${{OMP_NUM_THREADS:-1}} PYTHONHASHSEED=0; "
+    f"set -euo pipefail; export PYTHONPATH={SOURCES} PYTHONHASHSEED=0"
+    " NUMBA_NUM_THREADS=${{OMP_NUM_THREADS:-1}}; "
 )
 
 
-# Snakemake's limit of jobs per second starts a timer for every job, and another whenever one fires: with hundreds of jobs it takes a whole core.
-onstart:
-    if workflow.local_exec:
-        workflow.scheduler.job_rate_limiter = None
+if BY_ITSELF:
 
+    # Snakemake's limit of jobs per second starts a timer for every job, and another whenever
+    # one fires: with hundreds of jobs it takes a whole core.
+    onstart:
+        if workflow.local_exec:
+            workflow.scheduler.job_rate_limiter = None
 
-report: "report/captions/workflow.rst"
+    report: "report/captions/workflow.rst"
 
 
 include: "rules/common.smk"

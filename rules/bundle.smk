@@ -11,7 +11,7 @@ rule bundle:
         thesis="results/report/thesis.pdf",
         networks=rules.networks.input,
         provenance="results/provenance.json",
-        script="workflow/scripts/bundle.py",
+        script=own("workflow/scripts/bundle.py"),
         code=code("workflow/scripts/bundle.py"),
     output:
         "results/bundle.zip",
@@ -30,5 +30,6 @@ rule bundle:
     message:
         "bundle the results with all that made them"
     shell:
-        "python {input.script} --results {input.thesis} {input.networks} --provenance {input.provenance}"
-        " --records .snakemake/metadata --project {params.project} --output {output} > {log} 2>&1"
+        "python {input.script:q} --results {input.thesis:q} {input.networks:q}"
+        " --provenance {input.provenance:q} --records .snakemake/metadata"
+        " --project {params.project:q} --output {output:q} > {log:q} 2>&1"

@@ -1,27 +1,62 @@
 import fcntl
 import gc
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 from contextlib import suppress
 from itertools import product
-from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+from snakemake.io import flag
+from snakemake.path_modifier import PATH_MODIFIER_FLAG
 from snakemake.utils import validate
 
-# Searching Snakemake's modules and its graph of jobs for garbage would take a quarter of the time of every start.
+# Searching Snakemake's modules and its graph of jobs for garbage would take a quarter of the
+# time of every start.
 gc.freeze()
 gc.set_threshold(50_000)
 
-validate(config, "../workflow/schemas/config.schema.yaml")
+sys.path[:0] = [str(HOME / folder) for folder in ("src", "workflow")]
 
-sys.path[:0] = [str(Path(workflow.basedir, folder)) for folder in ("src", "workflow")]
-
+import configuration  # noqa: E402
+import sources  # noqa: E402
 from netreduce.chains import steps  # noqa: E402
+from netreduce.chains.techniques import TECHNIQUES  # noqa: E402
 from netreduce.errors import NetreduceError  # noqa: E402
-from sources import code  # noqa: E402
+
+try:
+    if BY_ITSELF:
+        for file in [*workflow.configfiles, *workflow.config_settings.configfiles]:
+            configuration.check_repeated_keys(Path(file))
+    if isinstance(config.get("models"), dict):
+        config["models"] = configuration.expand_grids(config["models"])
+    validate(config, "../workflow/schemas/config.schema.yaml")
+    configuration.check_names(config["models"])
+except NetreduceError as error:
+    raise WorkflowError(str(error)) from None
+
+AT_HOME = BY_ITSELF and os.path.samefile(HOME, Path())
+
+
+def own(path):
+    """A file of the project, from wherever the workflow runs."""
+    return path if AT_HOME else str(HOME / path)
+
+
+def given(path):
+    """A file that the user names: in the working directory, whatever the prefix of a module; else
+    the project's own.
+    """
+    if not Path(path).exists() and (HOME / path).exists():
+        return own(path)
+    return flag(path, PATH_MODIFIER_FLAG)
+
+
+def code(script, *modules):
+    """The project's code behind a script, as inputs of a rule."""
+    return [own(file) for file in sources.code(script, *modules, home=HOME)]
 
 
 def hold_folder():
@@ -46,16 +81,13 @@ def hold_folder():
 
 
 HELD = hold_folder()
-SEED_SUFFIX = re.compile(r"(?P<base>.+)-seed(?P<seed>\d+)")
 
 
 def commit():
     """The commit of the project, or "unknown" where it is not a git checkout or there is no git."""
     describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(
-            describe, cwd=workflow.basedir, capture_output=True, text=True
-        )
+        done = subprocess.run(describe, cwd=HOME, capture_output=True, text=True)
     except FileNotFoundError:
         return "unknown"
     return done.stdout.strip() or "unknown"
@@ -69,7 +101,8 @@ def text(number):
 def model(name):
     """The configuration of a network; <model>-seed<k> is <model> trained from seed k."""
     base, seed = name, None
-    if name not in config["models"] and (match := SEED_SUFFIX.fullmatch(name)):
+    match = configuration.SEED_SUFFIX.fullmatch(name)
+    if name not in config["models"] and match:
         base, seed = match["base"], int(match["seed"])
     if base not in config["models"]:
         raise WorkflowError(
@@ -78,7 +111,8 @@ def model(name):
     entry = config["models"][base]
     if seed is not None and "weights" in entry:
         raise WorkflowError(
-            f"model {base!r} is trained elsewhere (weights: {entry['weights']}), so {name!r} cannot be trained from another seed"
+            f"model {base!r} is trained elsewhere (weights: {entry['weights']}), so {name!r}"
+            " cannot be trained from another seed"
         )
     fallback = entry.get("seed", config["seed"])
     return {**entry, "seed": fallback if seed is None else seed}
@@ -94,7 +128,9 @@ def replicate(name, seed):
 
 
 def matching(condition):
-    """Wildcard constraint: the models (and, if trained here, their replicates) for which the condition holds."""
+    """Wildcard constraint: the models (and, if trained here, their replicates) for which the
+    condition holds.
+    """
     names = [
         re.escape(name) + ("" if "weights" in entry else r"(?:-seed\d+)?")
         for name, entry in config["models"].items()
@@ -116,20 +152,16 @@ def samples(wildcards):
     return model(wildcards.model).get("samples", config["sweep"]["samples"])
 
 
-def methods_of(name):
+def methods(name):
     """The methods of a model's sweep."""
-    return tuple(model(name).get("methods", config["sweep"]["methods"]))
+    return model(name).get("methods", config["sweep"]["methods"])
 
 
-def models_by_methods():
-    """Wildcard constraints for the models that are swept with the same methods, by these methods."""
-    return {
-        methods: matching(
-            lambda entry: tuple(entry.get("methods", config["sweep"]["methods"]))
-            == methods
-        )
-        for methods in map(methods_of, config["models"])
-    }
+def of_methods(path):
+    """Input function: a path for every method of the model's sweep."""
+    return lambda wildcards: expand(
+        path, **wildcards, method=methods(wildcards.model), allow_missing=True
+    )
 
 
 def training_threads(wildcards):
@@ -145,6 +177,29 @@ def memory(megabytes):
     return lambda wildcards, attempt: attempt * megabytes
 
 
+def minutes(passes):
+    """Resource function: time for what takes all images of the dataset through the model so many
+    times (a number, or a function of the wildcards); a job that is tried again gets more.
+    """
+
+    def function(wildcards, attempt, threads):
+        count = passes(wildcards) if callable(passes) else passes
+        return attempt * configuration.minutes(model(wildcards.model), count, threads)
+
+    return function
+
+
+def training_passes(wildcards):
+    """Forwards, and backwards for the weights and for the inputs, in every epoch."""
+    return 3 * model(wildcards.model)["training"]["epochs"]
+
+
+def reduction_passes(wildcards):
+    """Six scalars on two splits and then some; those that train the network again, its epochs."""
+    step = last_step(wildcards).parameters
+    return 30 + 3 * step.get("epochs", 0) * step.get("iterations", 1)
+
+
 MODELS = list(config["models"])
 BITS = [text(bits) for bits in config["sweep"]["bits"]]
 SCALARS = [text(scalar) for scalar in config["sweep"]["alphabet_scalars"]]
@@ -155,6 +210,9 @@ TRAINED_IN_KERAS = matching(
     lambda entry: "weights" not in entry and entry["framework"] == "keras"
 )
 IMPORTED = matching(lambda entry: "weights" in entry)
+QUANTIZERS = [
+    name for name, technique in TECHNIQUES.items() if technique.family == "quantization"
+]
 
 
 def last_step(wildcards):
@@ -170,19 +228,23 @@ def last_step(wildcards):
 def chain_parent(wildcards):
     """The network that the chain's last step takes: the chain without it, or the analog network."""
     if "/" in wildcards.chain:
-        return f"results/chains/{wildcards.model}/{wildcards.chain.rpartition('/')[0]}/network.h5"
+        parent = wildcards.chain.rpartition("/")[0]
+        return f"results/chains/{wildcards.model}/{parent}/network.h5"
     return f"results/keras/{wildcards.model}.h5"
 
 
 def chains(section):
     """The paths of the chains in a section of the config; refuses a bad one before any job runs."""
     try:
-        return [
+        paths = [
             "/".join(map(str, chain))
             for chain in map(steps.parse_chain, config[section]["chains"])
         ]
+        configuration.check_repeated(f"config, {section}: chains", paths)
     except NetreduceError as error:
-        raise WorkflowError(f"config, {section}: chains: {error}") from None
+        where = f"config, {section}: chains: "
+        raise WorkflowError(where + str(error).removeprefix(where)) from None
+    return paths
 
 
 def models_in(section):
@@ -190,13 +252,16 @@ def models_in(section):
     for name in config[section].get("models", MODELS):
         if name not in config["models"]:
             raise WorkflowError(
-                f"config, {section}: models: unknown model {name!r}; the config has: {', '.join(MODELS)}"
+                f"config, {section}: models: unknown model {name!r}; the config has:"
+                f" {', '.join(MODELS)}"
             )
         yield name
 
 
 def compared():
-    """Every row of the comparison as (model, seed, chain); a model trained elsewhere has no other seed."""
+    """Every row of the comparison as (model, seed, chain); a model trained elsewhere has no other
+    seed.
+    """
     rows = []
     for name in models_in("comparison"):
         trained_elsewhere = "weights" in config["models"][name]
@@ -214,15 +279,90 @@ LUMPED_CHAINS = chains("lumping")
 DETAILED = list(models_in("report"))
 COMPARED = compared()
 
+SWEEP = expand("results/sweep/{{model}}/{bits}bit.csv", bits=BITS)
 
-def figure_arguments(tables, compared):
-    """Params function: the arguments of a figure's script, one for each of its tables."""
+# What each figure of a model is drawn from: argument of its script → tables or networks.
+FIGURES = {
+    "training": {"history": "results/metrics/training/{model}.csv"},
+    "alphabet_scalar": {"sweep": SWEEP},
+    "bits": {"sweep": SWEEP},
+    "cumulative": {"layers": "results/metrics/layers/{model}.csv"},
+    "sensitivity": {"layers": "results/metrics/layers/{model}.csv"},
+    "weights": {
+        "analog": "results/keras/{model}.h5",
+        "quantized": expand("results/quantized/{{model}}_{bits}bit.h5", bits=BITS),
+    },
+    "classes": {"lumping": "results/metrics/lumping/{model}.csv"},
+    "tolerance": {"tolerance": "results/metrics/tolerance/{model}.csv"},
+    "pareto": {"comparison": "results/metrics/comparison.csv"},
+    "chains": {"comparison": "results/metrics/comparison.csv"},
+    "sparsity": {"comparison": "results/metrics/comparison.csv"},
+}
+# Arguments of a figure's script that are no files.
+FIGURE_VALUES = {
+    "weights": {"bits": BITS},
+    **dict.fromkeys(("pareto", "chains", "sparsity"), {"model": ["{model}"]}),
+}
 
-    def arguments(wildcards, input):
-        parts = [f"--{table} {getattr(input, table)}" for table in tables]
-        return " ".join([*parts, f"--model {wildcards.model}"] if compared else parts)
 
-    return arguments
+def figure_tables(wildcards):
+    """Input function: the tables of a figure, by the argument of its script."""
+    return {
+        argument: expand(tables, model=wildcards.model)
+        for argument, tables in FIGURES[wildcards.figure].items()
+    }
+
+
+def figure_arguments(wildcards, input):
+    """Params function: the arguments of a figure's script, as its shell command wants them."""
+    arguments = []
+    for name in FIGURES[wildcards.figure]:
+        arguments += [f"--{name}", *input[name]]
+    for name, values in FIGURE_VALUES.get(wildcards.figure, {}).items():
+        arguments += [f"--{name}", *expand(values, model=wildcards.model)]
+    return shlex.join(map(str, arguments))
+
+
+def drawn():
+    """The figures of the report. That of sparsity shows techniques that remove weights, alone; one
+    such point is no figure.
+    """
+    families = [
+        steps.parse_path(chain)[0].technique.family
+        for chain in CHAINS
+        if "/" not in chain
+    ]
+    sparse = sum(family in ("pruning", "factorization") for family in families)
+    for name in DETAILED:
+        for figure, tables in FIGURES.items():
+            trained = "history" not in tables or "weights" not in config["models"][name]
+            in_comparison = (
+                "comparison" not in tables or name in config["comparison"]["models"]
+            )
+            if trained and in_comparison and (figure != "sparsity" or sparse > 1):
+                yield f"results/figures/{name}/{figure}.svg"
+    if len(DETAILED) < len(MODELS):
+        yield "results/figures/architectures.svg"
+
+
+DRAWN = list(drawn())
+
+
+def results_folder(wildcards, output):
+    """Params function: the folder of all results, from where <results>/report/<chapter>.json goes;
+    the names of hundreds of files would be too long for a command.
+    """
+    return str(Path(output[0]).parents[1])
+
+
+def imagenet(key):
+    """Params function: a value of the configuration of a network for ImageNet."""
+    return lambda wildcards: config["imagenet"][wildcards.network].get(key)
+
+
+def imagenet_minutes(wildcards, attempt, threads):
+    entry = config["imagenet"][wildcards.network]
+    return attempt * configuration.imagenet_minutes(entry, threads)
 
 
 def refuse(wildcards):
@@ -230,7 +370,8 @@ def refuse(wildcards):
     name, separator, bits = wildcards.target.rpartition("_")
     model(name if separator else wildcards.target)
     raise WorkflowError(
-        f"{bits.removesuffix('bit')!r} bits make no alphabet; allowed: 1.58 (ternary), 2, 3, ..., 8"
+        f"{bits.removesuffix('bit')!r} bits make no alphabet; allowed: 1.58 (ternary), 2, 3, ...,"
+        " 8"
     )
 
 
@@ -238,3 +379,5 @@ wildcard_constraints:
     dataset="mnist|fashion_mnist|digits|cifar10",
     model=matching(lambda entry: True),
     bits=r"1\.58|[2-8]",
+    method="|".join(QUANTIZERS),
+    figure="|".join(FIGURES),

@@ -2,7 +2,7 @@ rule measure_analog:
     input:
         network="results/keras/{model}.h5",
         data=dataset,
-        script="workflow/scripts/measure.py",
+        script=own("workflow/scripts/measure.py"),
         code=code("workflow/scripts/measure.py"),
     output:
         "results/chains/{model}/analog/metrics.json",
@@ -15,11 +15,12 @@ rule measure_analog:
     threads: 1
     resources:
         mem_mb=memory(2000),
-        runtime=30,
+        runtime=minutes(2),
     message:
         "measure analog {wildcards.model}"
     shell:
-        "python {input.script} --network {input.network} --reference {input.network} --data {input.data} --metrics {output} > {log} 2>&1"
+        "python {input.script:q} --network {input.network:q} --reference {input.network:q}"
+        " --data {input.data:q} --metrics {output:q} > {log:q} 2>&1"
 
 
 rule reduce:
@@ -27,7 +28,7 @@ rule reduce:
         network=chain_parent,
         reference="results/keras/{model}.h5",
         data=dataset,
-        script="workflow/scripts/reduce.py",
+        script=own("workflow/scripts/reduce.py"),
         code=lambda wildcards: code(
             "workflow/scripts/reduce.py", *last_step(wildcards).modules
         ),
@@ -45,7 +46,7 @@ rule reduce:
     threads: 1
     resources:
         mem_mb=memory(4000),
-        runtime=60,
+        runtime=minutes(reduction_passes),
     params:
         step=lambda wildcards: str(last_step(wildcards)),
         samples=lookup("comparison/samples", within=config),
@@ -53,9 +54,10 @@ rule reduce:
     message:
         "reduce {wildcards.model}: {wildcards.chain}"
     shell:
-        "python {input.script} --network {input.network} --reference {input.reference} --data {input.data}"
-        " --step {params.step:q} --samples {params.samples} --seed {params.seed}"
-        " --output {output.network} --metrics {output.metrics} > {log} 2>&1"
+        "python {input.script:q} --network {input.network:q}"
+        " --reference {input.reference:q} --data {input.data:q} --step {params.step:q}"
+        " --samples {params.samples:q} --seed {params.seed:q} --output {output.network:q}"
+        " --metrics {output.metrics:q} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -64,7 +66,7 @@ rule evaluate:
         quantized=expand("results/quantized/{{model}}_{bits}bit.h5", bits=BITS),
         lumped=expand("results/lumped/{{model}}_{bits}bit.h5", bits=BITS),
         data=dataset,
-        script="workflow/scripts/evaluate.py",
+        script=own("workflow/scripts/evaluate.py"),
         code=code("workflow/scripts/evaluate.py"),
     output:
         "results/metrics/networks/{model}.csv",
@@ -77,14 +79,15 @@ rule evaluate:
     threads: 1
     resources:
         mem_mb=memory(2000),
-        runtime=30,
+        runtime=minutes(4 * len(BITS) + 2),
     params:
         bits=BITS,
     message:
         "evaluate {wildcards.model}: analog, quantized, lumped"
     shell:
-        "python {input.script} --analog {input.analog} --bits {params.bits} --quantized {input.quantized} --lumped {input.lumped}"
-        " --data {input.data} --output {output} > {log} 2>&1"
+        "python {input.script:q} --analog {input.analog:q} --bits {params.bits:q}"
+        " --quantized {input.quantized:q} --lumped {input.lumped:q} --data {input.data:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule comparison:
@@ -93,7 +96,7 @@ rule comparison:
             f"results/chains/{replicate(name, seed)}/{chain}/metrics.json"
             for name, seed, chain in COMPARED
         ],
-        script="workflow/scripts/comparison.py",
+        script=own("workflow/scripts/comparison.py"),
         code=code("workflow/scripts/comparison.py"),
     output:
         "results/metrics/comparison.csv",
@@ -112,4 +115,5 @@ rule comparison:
     message:
         "table of all chains"
     shell:
-        "python {input.script} --rows {params.rows:q} --metrics {input.metrics} --output {output} > {log} 2>&1"
+        "python {input.script:q} --rows {params.rows:q} --metrics {input.metrics:q}"
+        " --output {output:q} > {log:q} 2>&1"

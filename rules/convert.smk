@@ -1,7 +1,7 @@
 rule text:
     input:
         weights="results/trained/{model}.pth",
-        script="workflow/scripts/text.py",
+        script=own("workflow/scripts/text.py"),
         code=code("workflow/scripts/text.py"),
     output:
         "results/txt/{model}.txt",
@@ -20,7 +20,8 @@ rule text:
     message:
         "write {wildcards.model} as text"
     shell:
-        "python {input.script} --weights {input.weights} --output {output} > {log} 2>&1"
+        "python {input.script:q} --weights {input.weights:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule rebuild:
@@ -28,7 +29,7 @@ rule rebuild:
         text="results/txt/{model}.txt",
         weights="results/trained/{model}.pth",
         data=dataset,
-        script="workflow/scripts/rebuild.py",
+        script=own("workflow/scripts/rebuild.py"),
         code=code("workflow/scripts/rebuild.py"),
     output:
         network="results/keras/{model}.h5",
@@ -46,21 +47,22 @@ rule rebuild:
     threads: 1
     resources:
         mem_mb=memory(4000),
-        runtime=15,
+        runtime=minutes(4),
     params:
         architecture=setting("architecture"),
     message:
         "rebuild {wildcards.model} in Keras from its text"
     shell:
-        "python {input.script} --text {input.text} --weights {input.weights} --data {input.data}"
-        " --architecture {params.architecture:q} --network {output.network} --metrics {output.metrics} > {log} 2>&1"
+        "python {input.script:q} --text {input.text:q} --weights {input.weights:q}"
+        " --data {input.data:q} --architecture {params.architecture:q}"
+        " --network {output.network:q} --metrics {output.metrics:q} > {log:q} 2>&1"
 
 
 rule bring_in:
     input:
-        weights=lambda wildcards: model(wildcards.model)["weights"],
+        weights=lambda wildcards: given(model(wildcards.model)["weights"]),
         data=dataset,
-        script="workflow/scripts/bring_in.py",
+        script=own("workflow/scripts/bring_in.py"),
         code=code("workflow/scripts/bring_in.py"),
     output:
         "results/keras/{model}.h5",
@@ -81,5 +83,6 @@ rule bring_in:
     message:
         "bring in {wildcards.model} from {input.weights}"
     shell:
-        "python {input.script} --weights {input.weights} --architecture {params.architecture:q} --data {input.data}"
-        " --network {output} > {log} 2>&1"
+        "python {input.script:q} --weights {input.weights:q}"
+        " --architecture {params.architecture:q} --data {input.data:q} --network {output:q}"
+        " > {log:q} 2>&1"

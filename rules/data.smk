@@ -1,6 +1,6 @@
 rule data:
     input:
-        script="workflow/scripts/data.py",
+        script=own("workflow/scripts/data.py"),
         code=code("workflow/scripts/data.py"),
     output:
         "results/data/{dataset}.npz",
@@ -13,8 +13,9 @@ rule data:
     threads: 1
     resources:
         mem_mb=memory(2000),
-        runtime=15,
+        runtime=30,
     message:
         "dataset {wildcards.dataset}"
     shell:
-        "python {input.script} --dataset {wildcards.dataset} --resources resources --output {output} > {log} 2>&1"
+        "python {input.script:q} --dataset {wildcards.dataset:q} --resources resources"
+        " --output {output:q} > {log:q} 2>&1"

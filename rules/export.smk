@@ -1,7 +1,7 @@
 rule export:
     input:
         network="results/quantized/{model}_{bits}bit.h5",
-        script="workflow/scripts/export.py",
+        script=own("workflow/scripts/export.py"),
         code=code("workflow/scripts/export.py"),
     output:
         "results/exported/{model}_{bits}bit.{format}",
@@ -20,7 +20,8 @@ rule export:
     message:
         "export {wildcards.model} at {wildcards.bits} bits to {wildcards.format}"
     shell:
-        "python {input.script} --network {input.network} --output {output} > {log} 2>&1"
+        "python {input.script:q} --network {input.network:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 # Asks for many cores, so that nothing runs beside it, and computes on one.
@@ -29,7 +30,7 @@ rule latency:
         analog="results/keras/{model}.h5",
         quantized=expand("results/quantized/{{model}}_{bits}bit.h5", bits=BITS),
         data=dataset,
-        script="workflow/scripts/latency.py",
+        script=own("workflow/scripts/latency.py"),
         code=code("workflow/scripts/latency.py"),
     output:
         "results/timings/latency/{model}.csv",
@@ -48,8 +49,9 @@ rule latency:
     message:
         "latency of {wildcards.model}, analog and at every bit width"
     shell:
-        "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python {input.script} --names {params.networks}"
-        " --networks {input.analog} {input.quantized} --data {input.data} --output {output} > {log} 2>&1"
+        "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python {input.script:q}"
+        " --names {params.networks:q} --networks {input.analog:q} {input.quantized:q}"
+        " --data {input.data:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule latencies:

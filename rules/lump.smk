@@ -1,7 +1,7 @@
 rule lump:
     input:
         network="results/quantized/{model}_{bits}bit.h5",
-        script="workflow/scripts/lump.py",
+        script=own("workflow/scripts/lump.py"),
         code=code("workflow/scripts/lump.py"),
     output:
         network="results/lumped/{model}_{bits}bit.h5",
@@ -23,8 +23,9 @@ rule lump:
     message:
         "lump {wildcards.bits}-bit {wildcards.model} exactly"
     shell:
-        "python {input.script} --network {input.network} --input-range {params.input_range}"
-        " --output {output.network} --record {output.record} > {log} 2>&1"
+        "python {input.script:q} --network {input.network:q}"
+        " --input-range {params.input_range:q} --output {output.network:q}"
+        " --record {output.record:q} > {log:q} 2>&1"
 
 
 rule classes:
@@ -34,7 +35,7 @@ rule classes:
         chains=expand(
             "results/chains/{{model}}/{chain}/network.h5", chain=LUMPED_CHAINS
         ),
-        script="workflow/scripts/classes.py",
+        script=own("workflow/scripts/classes.py"),
         code=code("workflow/scripts/classes.py"),
     output:
         "results/metrics/lumping/{model}.csv",
@@ -53,7 +54,9 @@ rule classes:
     message:
         "equivalence classes of {wildcards.model}, layer by layer"
     shell:
-        "python {input.script} --names {params.networks} --networks {input.analog} {input.quantized} {input.chains} --output {output} > {log} 2>&1"
+        "python {input.script:q} --names {params.networks:q}"
+        " --networks {input.analog:q} {input.quantized:q} {input.chains:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule tolerance:
@@ -62,7 +65,7 @@ rule tolerance:
         quantized=expand("results/quantized/{{model}}_{bits}bit.h5", bits=BITS),
         settings=expand("results/metrics/quantized/{{model}}_{bits}bit.json", bits=BITS),
         data=dataset,
-        script="workflow/scripts/tolerance.py",
+        script=own("workflow/scripts/tolerance.py"),
         code=code("workflow/scripts/tolerance.py"),
     output:
         "results/metrics/tolerance/{model}.csv",
@@ -75,7 +78,7 @@ rule tolerance:
     threads: 1
     resources:
         mem_mb=memory(4000),
-        runtime=60,
+        runtime=minutes(6 * len(BITS) * len(config["lumping"]["tolerances"])),
     params:
         bits=BITS,
         tolerances=lookup("lumping/tolerances", within=config),
@@ -86,6 +89,8 @@ rule tolerance:
     message:
         "lump {wildcards.model} at every tolerance, before and after quantization"
     shell:
-        "python {input.script} --analog {input.analog} --bits {params.bits} --quantized {input.quantized} --settings {input.settings}"
-        " --data {input.data} --tolerances {params.tolerances} --input-range {params.input_range}"
-        " --samples {params.samples} --conv {params.conv} --seed {params.seed} --output {output} > {log} 2>&1"
+        "python {input.script:q} --analog {input.analog:q} --bits {params.bits:q}"
+        " --quantized {input.quantized:q} --settings {input.settings:q}"
+        " --data {input.data:q} --tolerances {params.tolerances:q}"
+        " --input-range {params.input_range:q} --samples {params.samples:q}"
+        " --conv {params.conv:q} --seed {params.seed:q} --output {output:q} > {log:q} 2>&1"

@@ -1,8 +1,12 @@
 rule published:
     input:
-        weights=lambda wildcards: config["published"][wildcards.network]["weights"],
-        data=lambda wildcards: f"results/data/{config['published'][wildcards.network]['dataset']}.npz",
-        script="workflow/scripts/published.py",
+        weights=lambda wildcards: given(
+            config["published"][wildcards.network]["weights"]
+        ),
+        data=lambda wildcards: (
+            f"results/data/{config['published'][wildcards.network]['dataset']}.npz"
+        ),
+        script=own("workflow/scripts/published.py"),
         code=code("workflow/scripts/published.py"),
     output:
         metrics="results/published/{network}.json",
@@ -24,62 +28,54 @@ rule published:
     message:
         "evaluate and lump {input.weights}, and find its alphabets"
     shell:
-        "python {input.script} --weights {input.weights:q} --data {input.data} --input-range {params.input_range}"
-        " --metrics {output.metrics} --lumped {output.lumped} > {log} 2>&1"
+        "python {input.script:q} --weights {input.weights:q} --data {input.data:q}"
+        " --input-range {params.input_range:q} --metrics {output.metrics:q}"
+        " --lumped {output.lumped:q} > {log:q} 2>&1"
 
 
-# The outputs of a rule cannot depend on its wildcards, and each network has methods and scalars of its own: so a rule for each.
-for network, entry in config["imagenet"].items():
-
-    rule:
-        name:
-            f"imagenet_{network.replace('-', '_')}"
-        input:
-            weights=entry["weights"],
-            script="workflow/scripts/imagenet.py",
-            code=code("workflow/scripts/imagenet.py"),
-        output:
-            networks=expand(
-                f"results/imagenet/{network}/{{method}}_{text(entry['bits'])}bit_{{scalar}}.h5",
-                method=entry["methods"],
-                scalar=map(text, entry["alphabet_scalars"]),
-            ),
-            table=f"results/imagenet/{network}.csv",
-            timings=f"results/timings/imagenet/{network}.csv",
-        log:
-            f"logs/imagenet/{network}.log",
-        benchmark:
-            f"results/timings/jobs/imagenet/{network}.tsv"
-        conda:
-            "../envs/networks.yaml"
-        threads: 4
-        resources:
-            mem_mb=memory(16000),
-            runtime=1440,
-        params:
-            **{
-                key: json.dumps(entry.get(key))
-                for key in ("architecture", "test_images")
-            },
-            **{
-                key: entry[key]
-                for key in (
-                    "layers",
-                    "methods",
-                    "bits",
-                    "alphabet_scalars",
-                    "conv",
-                    "samples",
-                )
-            },
-            seed=config["seed"],
-        message:
-            f"quantize {network} on ImageNet; its progress is in {{log}}"
-        shell:
-            "python {input.script} --weights {input.weights:q} --architecture {params.architecture:q} --resources resources"
-            " --layers {params.layers} --methods {params.methods} --bits {params.bits} --alphabet-scalars {params.alphabet_scalars}"
-            " --conv {params.conv} --samples {params.samples} --test-images {params.test_images} --seed {params.seed}"
-            " --networks {output.networks} --table {output.table} --timings {output.timings} > {log} 2>&1"
+rule imagenet:
+    input:
+        weights=lambda wildcards: given(
+            config["imagenet"][wildcards.network]["weights"]
+        ),
+        script=own("workflow/scripts/imagenet.py"),
+        code=code("workflow/scripts/imagenet.py"),
+    output:
+        networks=directory("results/imagenet/{network}"),
+        table="results/imagenet/{network}.csv",
+        timings="results/timings/imagenet/{network}.csv",
+    log:
+        "logs/imagenet/{network}.log",
+    benchmark:
+        "results/timings/jobs/imagenet/{network}.tsv"
+    wildcard_constraints:
+        network="|".join(map(re.escape, config["imagenet"])) or r"(?!)",
+    conda:
+        "../envs/networks.yaml"
+    threads: 4
+    resources:
+        mem_mb=memory(16000),
+        runtime=imagenet_minutes,
+    params:
+        architecture=lambda wildcards: json.dumps(imagenet("architecture")(wildcards)),
+        layers=imagenet("layers"),
+        methods=imagenet("methods"),
+        bits=imagenet("bits"),
+        scalars=imagenet("alphabet_scalars"),
+        conv=imagenet("conv"),
+        samples=imagenet("samples"),
+        test_images=lambda wildcards: json.dumps(imagenet("test_images")(wildcards)),
+        seed=lookup("seed", within=config),
+    message:
+        "quantize {wildcards.network} on ImageNet; its progress is in {log}"
+    shell:
+        "python {input.script:q} --weights {input.weights:q}"
+        " --architecture {params.architecture:q} --resources resources"
+        " --layers {params.layers:q} --methods {params.methods:q} --bits {params.bits:q}"
+        " --alphabet-scalars {params.scalars:q} --conv {params.conv:q}"
+        " --samples {params.samples:q} --test-images {params.test_images:q}"
+        " --seed {params.seed:q} --networks {output.networks:q} --table {output.table:q}"
+        " --timings {output.timings:q} > {log:q} 2>&1"
 
 
 rule networks:

@@ -1,85 +1,37 @@
-SWEEP = expand("results/sweep/{{model}}/{bits}bit.csv", bits=BITS)
-
-# What each figure of a model is drawn from: argument of its script → tables or networks.
-FIGURES = {
-    "training": {"history": "results/metrics/training/{model}.csv"},
-    "alphabet_scalar": {"sweep": SWEEP},
-    "bits": {"sweep": SWEEP},
-    "cumulative": {"layers": "results/metrics/layers/{model}.csv"},
-    "sensitivity": {"layers": "results/metrics/layers/{model}.csv"},
-    "weights": {
-        "analog": "results/keras/{model}.h5",
-        "quantized": expand("results/quantized/{{model}}_{bits}bit.h5", bits=BITS),
-    },
-    "classes": {"lumping": "results/metrics/lumping/{model}.csv"},
-    "tolerance": {"tolerance": "results/metrics/tolerance/{model}.csv"},
-    "pareto": {"comparison": "results/metrics/comparison.csv"},
-    "chains": {"comparison": "results/metrics/comparison.csv"},
-    "sparsity": {"comparison": "results/metrics/comparison.csv"},
-}
-OF_TRAINED_MODELS = {"training"}
-OF_COMPARED_MODELS = {"pareto", "chains", "sparsity"}
-# Only a technique that removes weights, alone, is a point in the figure of sparsity; one point is no figure.
-SPARSE = [
-    chain
-    for chain in CHAINS
-    if "/" not in chain
-    and steps.parse_path(chain)[0].technique.family in ("pruning", "factorization")
-]
-if len(SPARSE) < 2:
-    del FIGURES["sparsity"]
-
-for figure, tables in FIGURES.items():
-
-    rule:
-        name:
-            f"figure_{figure}"
-        input:
-            **tables,
-            script=f"workflow/scripts/figures/{figure}.py",
-            code=code(f"workflow/scripts/figures/{figure}.py"),
-        output:
-            report(
-                f"results/figures/{{model}}/{figure}.svg",
-                caption=f"../report/captions/{figure}.rst",
-                category="{model}",
-                labels={"figure": figure.replace("_", " ")},
-            ),
-        log:
-            f"logs/figures/{{model}}/{figure}.log",
-        benchmark:
-            f"results/timings/jobs/figures/{{model}}/{figure}.tsv"
-        conda:
-            "../envs/report.yaml"
-        threads: 1
-        resources:
-            mem_mb=memory(1000),
-            runtime=10,
-        params:
-            arguments=figure_arguments(tables, figure in OF_COMPARED_MODELS),
-        message:
-            f"figure {figure} of {{wildcards.model}}"
-        shell:
-            "python {input.script} {params.arguments} --output {output} > {log} 2>&1"
-
-
-DRAWN = [
-    f"results/figures/{name}/{figure}.svg"
-    for name in DETAILED
-    for figure in FIGURES
-    if (figure not in OF_TRAINED_MODELS or "weights" not in config["models"][name])
-    and (figure not in OF_COMPARED_MODELS or name in config["comparison"]["models"])
-]
-
-
-if len(DETAILED) < len(MODELS):
-    DRAWN.append("results/figures/architectures.svg")
+rule figure:
+    input:
+        unpack(figure_tables),
+        script=lambda wildcards: own(f"workflow/scripts/figures/{wildcards.figure}.py"),
+        code=lambda wildcards: code(f"workflow/scripts/figures/{wildcards.figure}.py"),
+    output:
+        report(
+            "results/figures/{model}/{figure}.svg",
+            caption="../report/captions/figure.rst",
+            category="{model}",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        "logs/figures/{model}/{figure}.log",
+    benchmark:
+        "results/timings/jobs/figures/{model}/{figure}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=10,
+    params:
+        arguments=figure_arguments,
+    message:
+        "figure {wildcards.figure} of {wildcards.model}"
+    shell:
+        "python {input.script:q} {params.arguments} --output {output:q} > {log:q} 2>&1"
 
 
 rule figure_architectures:
     input:
         lumping=expand("results/metrics/lumping/{model}.csv", model=MODELS),
-        script="workflow/scripts/figures/architectures.py",
+        script=own("workflow/scripts/figures/architectures.py"),
         code=code("workflow/scripts/figures/architectures.py"),
     output:
         report(
@@ -101,7 +53,8 @@ rule figure_architectures:
     message:
         "figure architectures of all networks"
     shell:
-        "python {input.script} --lumping {input.lumping} --output {output} > {log} 2>&1"
+        "python {input.script:q} --lumping {input.lumping:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule report_figures:
@@ -112,8 +65,8 @@ rule report_figures:
 
 rule provenance:
     input:
-        requirements=["requirements.in", "requirements-torch.txt"],
-        script="workflow/scripts/provenance.py",
+        requirements=[own("requirements.in"), own("requirements-torch.txt")],
+        script=own("workflow/scripts/provenance.py"),
         code=code("workflow/scripts/provenance.py"),
     output:
         "results/provenance.json",
@@ -131,46 +84,53 @@ rule provenance:
     message:
         "record configuration, commit and versions"
     shell:
-        "python {input.script} --config {params.config:q} --commit {params.commit} --requirements {input.requirements}"
-        " --output {output} > {log} 2>&1"
+        "python {input.script:q} --config {params.config:q} --commit {params.commit:q}"
+        " --requirements {input.requirements:q} --output {output:q} > {log:q} 2>&1"
 
 
-CHAPTERS = sorted(path.stem for path in Path("report/chapters").glob("*.typ"))
-PUBLISHED = sorted(path.stem for path in Path("report/published").glob("*.csv"))
+CHAPTERS = sorted(path.name for path in (HOME / "report/chapters").glob("*.typ"))
+PUBLISHED = sorted(path.name for path in (HOME / "report/published").glob("*.csv"))
 TRAINED = [name for name in MODELS if "weights" not in config["models"][name]]
 CONVERTED = [name for name in TRAINED if config["models"][name]["framework"] == "torch"]
-DATASETS = sorted({entry["dataset"] for entry in config["models"].values()})
+DATASETS = [entry["dataset"] for entry in config["models"].values()]
 
 
-rule summarize:
+rule chapter_lumping:
     input:
-        provenance="results/provenance.json",
-        figures=DRAWN,
-        data=expand("results/data/{dataset}.npz", dataset=DATASETS),
+        script=own("workflow/scripts/chapters/lumping.py"),
+        code=code("workflow/scripts/chapters/lumping.py"),
+    output:
+        "results/report/lumping.json",
+    log:
+        "logs/chapters/lumping.log",
+    benchmark:
+        "results/timings/jobs/chapters/lumping.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=10,
+    message:
+        "numbers of the chapter on lumping"
+    shell:
+        "python {input.script:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule chapter_experiments:
+    input:
+        data=expand("results/data/{dataset}.npz", dataset=sorted(set(DATASETS))),
         networks=expand("results/keras/{model}.h5", model=MODELS),
         training=expand("results/metrics/training/{model}.csv", model=TRAINED),
         conversion=expand("results/metrics/conversion/{model}.json", model=CONVERTED),
-        sweep=expand("results/sweep/{model}/{bits}bit.csv", model=MODELS, bits=BITS),
-        selected=expand(
-            "results/metrics/quantized/{model}_{bits}bit.json", model=MODELS, bits=BITS
-        ),
-        measures=expand("results/metrics/networks/{model}.csv", model=MODELS),
-        lumping=expand("results/metrics/lumping/{model}.csv", model=MODELS),
-        tolerance=expand("results/metrics/tolerance/{model}.csv", model=DETAILED),
-        elsewhere=expand(
-            "results/published/{network}.json", network=config["published"]
-        ),
-        imagenet=expand("results/imagenet/{network}.csv", network=config["imagenet"]),
-        comparison=branch(COMPARED, then="results/metrics/comparison.csv"),
-        published=collect("report/published/{name}.csv", name=PUBLISHED),
-        script="workflow/scripts/summarize.py",
-        code=code("workflow/scripts/summarize.py"),
+        script=own("workflow/scripts/chapters/experiments.py"),
+        code=code("workflow/scripts/chapters/experiments.py"),
     output:
-        "results/report/summary.json",
+        "results/report/experiments.json",
     log:
-        "logs/summarize.log",
+        "logs/chapters/experiments.log",
     benchmark:
-        "results/timings/jobs/summarize.tsv"
+        "results/timings/jobs/chapters/experiments.tsv"
     conda:
         "../envs/report.yaml"
     threads: 1
@@ -178,25 +138,135 @@ rule summarize:
         mem_mb=memory(2000),
         runtime=10,
     params:
-        comparison="--comparison results/metrics/comparison.csv" if COMPARED else "",
+        results=results_folder,
+        datasets=sorted(set(DATASETS)),
+        models=MODELS,
+        trained=TRAINED,
+        converted=CONVERTED,
     message:
-        "gather the numbers of the thesis"
+        "numbers of the chapter on the experiments"
     shell:
-        "python {input.script} --provenance {input.provenance} --published report/published --figures {input.figures}"
-        " --data {input.data} --networks {input.networks} --training {input.training} --conversion {input.conversion}"
-        " --sweep {input.sweep} --selected {input.selected} --measures {input.measures} --lumping {input.lumping}"
-        " --tolerance {input.tolerance} --elsewhere {input.elsewhere} --imagenet {input.imagenet} {params.comparison} --output {output} > {log} 2>&1"
+        "python {input.script:q} --results {params.results:q}"
+        " --datasets {params.datasets:q} --models {params.models:q}"
+        " --trained {params.trained:q} --converted {params.converted:q}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
+rule chapter_quantized:
+    input:
+        networks=expand("results/keras/{model}.h5", model=MODELS),
+        sweep=expand("results/sweep/{model}/{bits}bit.csv", model=MODELS, bits=BITS),
+        selected=expand(
+            "results/metrics/quantized/{model}_{bits}bit.json", model=MODELS, bits=BITS
+        ),
+        measures=expand("results/metrics/networks/{model}.csv", model=MODELS),
+        imagenet=expand("results/imagenet/{network}.csv", network=config["imagenet"]),
+        published=[own(f"report/published/{name}") for name in PUBLISHED],
+        script=own("workflow/scripts/chapters/quantized.py"),
+        code=code("workflow/scripts/chapters/quantized.py"),
+    output:
+        "results/report/quantized.json",
+    log:
+        "logs/chapters/quantized.log",
+    benchmark:
+        "results/timings/jobs/chapters/quantized.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=10,
+    params:
+        results=results_folder,
+        models=MODELS,
+        datasets=DATASETS,
+        bits=BITS,
+        imagenet=list(config["imagenet"]),
+    message:
+        "numbers of the chapter on quantized networks"
+    shell:
+        "python {input.script:q} --results {params.results:q}"
+        " --models {params.models:q} --datasets {params.datasets:q}"
+        " --bits {params.bits:q} --published {input.published:q}"
+        " --imagenet {params.imagenet:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule chapter_lumped:
+    input:
+        lumping=expand("results/metrics/lumping/{model}.csv", model=MODELS),
+        tolerance=expand("results/metrics/tolerance/{model}.csv", model=DETAILED),
+        published=expand(
+            "results/published/{network}.json", network=config["published"]
+        ),
+        script=own("workflow/scripts/chapters/lumped.py"),
+        code=code("workflow/scripts/chapters/lumped.py"),
+    output:
+        "results/report/lumped.json",
+    log:
+        "logs/chapters/lumped.log",
+    benchmark:
+        "results/timings/jobs/chapters/lumped.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=10,
+    params:
+        results=results_folder,
+        models=MODELS,
+        detailed=DETAILED,
+        published=list(config["published"]),
+    message:
+        "numbers of the chapter on lumped networks"
+    shell:
+        "python {input.script:q} --results {params.results:q}"
+        " --models {params.models:q} --detailed {params.detailed:q}"
+        " --published {params.published:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule chapter_comparison:
+    input:
+        comparison="results/metrics/comparison.csv",
+        script=own("workflow/scripts/chapters/comparison.py"),
+        code=code("workflow/scripts/chapters/comparison.py"),
+    output:
+        "results/report/comparison.json",
+    log:
+        "logs/chapters/comparison.log",
+    benchmark:
+        "results/timings/jobs/chapters/comparison.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=10,
+    message:
+        "numbers of the chapter that compares chains"
+    shell:
+        "python {input.script:q} --comparison {input.comparison:q} --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+# Chapters with data of their own.
+TOLD = ["lumping", "experiments", "quantized", "lumped"]
+if COMPARED:
+    TOLD.append("comparison")
 
 
 rule thesis:
     input:
-        summary="results/report/summary.json",
+        data=[
+            "results/provenance.json",
+            *expand("results/report/{chapter}.json", chapter=TOLD),
+        ],
         figures=DRAWN,
-        source="report/thesis.typ",
-        style="report/style.typ",
-        chapters=collect("report/chapters/{name}.typ", name=CHAPTERS),
-        references="report/references.bib",
-        script="workflow/scripts/typeset.py",
+        source=own("report/thesis.typ"),
+        style=own("report/style.typ"),
+        chapters=[own(f"report/chapters/{name}") for name in CHAPTERS],
+        references=own("report/references.bib"),
+        script=own("workflow/scripts/typeset.py"),
         code=code("workflow/scripts/typeset.py"),
     output:
         report(
@@ -218,4 +288,5 @@ rule thesis:
     message:
         "typeset the thesis"
     shell:
-        "python {input.script} --source {input.source} --summary {input.summary} --output {output} > {log} 2>&1"
+        "python {input.script:q} --source {input.source:q} --data {input.data:q}"
+        " --figures {input.figures:q} --output {output:q} > {log:q} 2>&1"

@@ -1,7 +1,7 @@
 rule train:
     input:
         data=dataset,
-        script="workflow/scripts/train.py",
+        script=own("workflow/scripts/train.py"),
         code=code("workflow/scripts/train.py"),
     output:
         weights="results/trained/{model}.pth",
@@ -17,7 +17,7 @@ rule train:
     threads: training_threads
     resources:
         mem_mb=memory(4000),
-        runtime=240,
+        runtime=minutes(training_passes),
     params:
         architecture=setting("architecture"),
         training=setting("training"),
@@ -25,14 +25,16 @@ rule train:
     message:
         "train {wildcards.model} in PyTorch"
     shell:
-        "python {input.script} --data {input.data} --architecture {params.architecture:q} --training {params.training:q}"
-        " --seed {params.seed} --weights {output.weights} --history {output.history} > {log} 2>&1"
+        "python {input.script:q} --data {input.data:q}"
+        " --architecture {params.architecture:q} --training {params.training:q}"
+        " --seed {params.seed:q} --weights {output.weights:q} --history {output.history:q}"
+        " > {log:q} 2>&1"
 
 
 rule train_in_keras:
     input:
         data=dataset,
-        script="workflow/scripts/train_in_keras.py",
+        script=own("workflow/scripts/train_in_keras.py"),
         code=code("workflow/scripts/train_in_keras.py"),
     output:
         network="results/keras/{model}.h5",
@@ -48,7 +50,7 @@ rule train_in_keras:
     threads: training_threads
     resources:
         mem_mb=memory(6000),
-        runtime=240,
+        runtime=minutes(training_passes),
     params:
         architecture=setting("architecture"),
         training=setting("training"),
@@ -56,5 +58,7 @@ rule train_in_keras:
     message:
         "train {wildcards.model} in Keras"
     shell:
-        "python {input.script} --data {input.data} --architecture {params.architecture:q} --training {params.training:q}"
-        " --seed {params.seed} --network {output.network} --history {output.history} > {log} 2>&1"
+        "python {input.script:q} --data {input.data:q}"
+        " --architecture {params.architecture:q} --training {params.training:q}"
+        " --seed {params.seed:q} --network {output.network:q} --history {output.history:q}"
+        " > {log:q} 2>&1"

@@ -1,73 +1,79 @@
 """The project's own code behind a script, as inputs of a rule."""
 
 import ast
-import functools
 import re
+from functools import cache
 from pathlib import Path
 
-PROJECT_FILES = {file for folder in ("src", "workflow") for file in Path(folder).rglob("*.py")} - {
-    Path("src/netreduce/__init__.py")
-}
 IMPORT = re.compile(r"^ *(import [\w., ]+|from [\w.]+ import (?:\([^)]*\)|[\w., ]+))", re.M)
 
 
-def imports(source):
-    """The import statements of a source, at any depth; where it is formatted as usual, without
-    parsing the rest of it.
+@cache
+def code(script: str, *modules: str, home: Path = Path()) -> tuple[str, ...]:
+    """All project code that a script (and modules by name) imports, as paths in `home`, the
+    project's folder.
+
+    As inputs of a rule they make a result stale exactly when the content of the code that made it
+    has changed.
     """
-    try:
-        return [ast.parse(statement).body[0] for statement in IMPORT.findall(source)]
-    except SyntaxError:  # prose that looks like one
-        return [
-            node
-            for node in ast.walk(ast.parse(source))
-            if isinstance(node, (ast.Import, ast.ImportFrom))
-        ]
+    found: set[Path] = set()
+    waiting = [Path(script)]
+    for module in modules:
+        base = Path("src", *module.split("."))
+        package = (home / base).is_dir()
+        waiting.append(base / "__init__.py" if package else base.with_suffix(".py"))
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += imported_files(file, home)
+    return tuple(sorted(map(str, found - {Path(script)})))
 
 
-@functools.cache
-def imported_files(file):
-    """Project files that a Python file imports: modules of netreduce, and modules beside it.
-
-    The table of names in netreduce/__init__.py computes nothing, so it does not count.
-    """
-    candidates, files = [], set()
-    for node in imports(file.read_text()):
+@cache
+def imported_files(file: Path, home: Path) -> set[Path]:
+    """Project files that a Python file imports: modules of netreduce, and modules beside it."""
+    candidates: list[tuple[int, str, list[str]]] = []
+    for node in imports((home / file).read_text()):
         if isinstance(node, ast.Import):
-            candidates += [(0, alias.name, ()) for alias in node.names]
+            candidates += [(0, alias.name, []) for alias in node.names]
         else:
             candidates.append((node.level, node.module or "", [alias.name for alias in node.names]))
+    files = set()
     for level, module, names in candidates:
         if level:
             base = file.parents[level - 1]
         elif module.split(".")[0] == "netreduce":
             base = Path("src")
-        elif file.parts[0] == "src":
-            continue  # the library imports its own modules by their whole name
         else:
             base = file.parent
         parts = module.split(".") if module else []
         packages = [base.joinpath(*parts[:length]) for length in range(1, len(parts) + 1)]
         for path in [*packages, *(base.joinpath(*parts, name) for name in names)]:
             for found in (path.with_suffix(".py"), path / "__init__.py"):
-                if found in PROJECT_FILES:
+                if found in project_files(home):
                     files.add(found)
     return files
 
 
-def code(script, *modules):
-    """A script (and modules by name) with all project code that it imports, as inputs of a rule.
-
-    So a result is stale exactly when the content of the code that made it has changed.
+@cache
+def project_files(home: Path) -> set[Path]:
+    """The project's Python files. The table of names in netreduce/__init__.py computes nothing, so
+    it does not count.
     """
-    found = set()
-    waiting = [Path(script)]
-    for module in modules:
-        base = Path("src", *module.split("."))
-        waiting.append(base / "__init__.py" if base.is_dir() else base.with_suffix(".py"))
-    while waiting:
-        file = waiting.pop()
-        if file not in found:
-            found.add(file)
-            waiting += imported_files(file)
-    return sorted(map(str, found - {Path(script)}))
+    return {
+        file.relative_to(home)
+        for folder in ("src", "workflow")
+        for file in (home / folder).rglob("*.py")
+    } - {Path("src/netreduce/__init__.py")}
+
+
+def imports(source: str) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements of a source, at any depth; where it is formatted as usual, without
+    parsing the rest of it.
+    """
+    try:
+        statements = [ast.parse(statement).body[0] for statement in IMPORT.findall(source)]
+    except SyntaxError:  # prose that looks like one
+        statements = list(ast.walk(ast.parse(source)))
+    return [node for node in statements if isinstance(node, ast.Import | ast.ImportFrom)]

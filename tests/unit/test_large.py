@@ -151,9 +151,7 @@ def run(monkeypatch, network, resources, output, **changes):
         "samples": 7,
         "test_images": "null",
         "seed": 0,
-        "networks": [
-            output / f"{method}_{scalar}.h5" for method in ("gpfq", "msq") for scalar in (2, 3)
-        ],
+        "networks": output / "networks",
         "table": output / "table.csv",
         "timings": output / "timings.csv",
         **changes,
@@ -166,7 +164,11 @@ def run(monkeypatch, network, resources, output, **changes):
         ]
     monkeypatch.setattr(sys, "argv", words)
     runpy.run_path(words[0], run_name="__main__")
-    return arguments["networks"]
+    return [
+        arguments["networks"] / f"{method}_1.58bit_{scalar}.h5"
+        for method in arguments["methods"]
+        for scalar in arguments["alphabet_scalars"]
+    ]
 
 
 @pytest.mark.parametrize("layers", ["dense", "all"])

@@ -13,7 +13,7 @@ from netreduce.formats import load, save
 from netreduce.network.architectures import build
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="the network")
     parser.add_argument(

@@ -24,7 +24,7 @@ from netreduce.files import replacing
 OUTSIDE = "resources/networks"  # where files from outside the project go
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--results",

@@ -11,7 +11,7 @@ from netreduce.formats import load
 from netreduce.lumping import class_counts, lump, published_class_counts
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--names", nargs="+", required=True, help="what to call the networks in the table"

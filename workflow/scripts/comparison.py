@@ -8,7 +8,7 @@ from netreduce.cli.exits import run_script
 from netreduce.files import write_table
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", nargs="+", required=True, help="model,seed,chain of every row")
     parser.add_argument(

@@ -10,7 +10,7 @@ from netreduce.data.build import build
 from netreduce.data.table import entry
 
 
-def data():
+def data() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", required=True)
     parser.add_argument(

@@ -11,7 +11,7 @@ from netreduce.formats import load
 from netreduce.measures.evaluation import predict_classes
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--analog", type=Path, required=True, help="analog network (.h5)")
     parser.add_argument("--bits", nargs="+", required=True)

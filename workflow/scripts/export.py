@@ -8,7 +8,7 @@ from netreduce.formats import load
 from netreduce.formats.export import export
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", type=Path, required=True, help="network (.h5)")
     parser.add_argument(

@@ -49,7 +49,7 @@ def images_for(network, resources, samples, test_images):
     )
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="the network")
     parser.add_argument(
@@ -84,9 +84,8 @@ def main():
     parser.add_argument(
         "--networks",
         type=Path,
-        nargs="+",
         required=True,
-        help="where the networks go (.h5): method by method, scalar by scalar",
+        help="folder where the networks go, <method>_<bits>bit_<scalar>.h5",
     )
     parser.add_argument("--table", type=Path, required=True, help="where the accuracies go (.csv)")
     parser.add_argument("--timings", type=Path, required=True, help="where the seconds go (.csv)")
@@ -130,16 +129,17 @@ def main():
     of_analog = {f"analog_{name}": value for name, value in accuracies(analog, "analog").items()}
     table, timings = [], []
     quantized = quantize_many(analog, samples, settings, progress=progress)
-    for path, (setting, network, seconds) in zip(arguments.networks, quantized, strict=True):
-        save(network, path)
+    for setting, network, seconds in quantized:
         key = {name: setting[name] for name in ("method", "bits", "alphabet_scalar")}
+        name = "{method}_{bits:g}bit_{alphabet_scalar:g}".format_map(key)
+        save(network, arguments.networks / f"{name}.h5")
         counts = {"samples": len(samples.paths), "test_images": len(test.paths)}
         table.append(
             {
                 **key,
                 "layers": arguments.layers,
                 **counts,
-                **accuracies(network, path.stem),
+                **accuracies(network, name),
                 **of_analog,
             }
         )

@@ -13,7 +13,7 @@ from netreduce.formats import load
 from netreduce.measures.latency import BATCH_SIZES, measure_latency
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--names", nargs="+", required=True, help="what to call the networks in the table"

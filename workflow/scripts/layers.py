@@ -16,7 +16,7 @@ from netreduce.measures.evaluation import evaluate
 QUANTIZED = re.compile(r"(?P<method>\w+)_(?P<bits>[\d.]+)bit")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--analog", type=Path, required=True, help="analog network (.h5)")
     parser.add_argument(

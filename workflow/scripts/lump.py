@@ -11,7 +11,7 @@ from netreduce.formats import load, save
 from netreduce.lumping import lump
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", type=Path, required=True, help="network (.h5)")
     parser.add_argument(

@@ -20,7 +20,7 @@ def measure(network, reference, data):
     return {**quality, **asdict(cost(network))}
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", type=Path, required=True, help="network (.h5)")
     parser.add_argument(

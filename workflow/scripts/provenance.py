@@ -13,7 +13,7 @@ from netreduce.cli.exits import run_script
 from netreduce.files import write_json
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--config", type=json.loads, required=True, help="the whole configuration, as JSON"

@@ -34,7 +34,7 @@ def alphabet(layer):
     return found
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="the network (.h5, .keras)")
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")

@@ -26,7 +26,7 @@ from netreduce.network.architectures import build
 LOGIT_TOLERANCE = 1e-4
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--text", type=Path, required=True, help="network as text (.txt)")
     parser.add_argument(

@@ -11,7 +11,7 @@ from netreduce.files import write_json
 from netreduce.formats import load, save
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", type=Path, required=True, help="network (.h5)")
     parser.add_argument("--reference", type=Path, required=True, help="the analog network (.h5)")

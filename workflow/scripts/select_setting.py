@@ -1,70 +1,76 @@
-"""Choose the best setting of a sweep on the validation images: one for each method, and the best of
-all methods.
+"""Choose the best method of a bit width on the validation images, and put the tables of all its
+methods together.
 """
 
 import argparse
 import csv
 import shutil
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from netreduce.cli.exits import run_script
-from netreduce.files import replacing, write_json
+from netreduce.files import replacing, write_json, write_table
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--networks",
         type=Path,
         nargs="+",
         required=True,
-        help="the sweep's networks: method by method, scalar by scalar",
+        help="the best network of each method (.h5)",
     )
-    parser.add_argument("--table", type=Path, required=True, help="the sweep's accuracies (.csv)")
-    parser.add_argument("--methods", nargs="+", required=True)
-    parser.add_argument("--alphabet-scalars", type=float, nargs="+", required=True)
+    parser.add_argument(
+        "--tables",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="accuracies of each method, by alphabet scalar (.csv)",
+    )
+    parser.add_argument(
+        "--timings", type=Path, nargs="+", required=True, help="its seconds, likewise (.csv)"
+    )
     parser.add_argument(
         "--network", type=Path, required=True, help="where the best network goes (.h5)"
     )
     parser.add_argument(
-        "--best",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="where each method's best network goes (.h5)",
-    )
-    parser.add_argument(
         "--setting", type=Path, required=True, help="where the chosen settings go (.json)"
+    )
+    parser.add_argument("--table", type=Path, required=True, help="where all accuracies go (.csv)")
+    parser.add_argument(
+        "--all-timings", type=Path, required=True, help="where all seconds go (.csv)"
     )
     arguments = parser.parse_args()
 
-    networks = dict(
-        zip(product(arguments.methods, arguments.alphabet_scalars), arguments.networks, strict=True)
+    tables = [read_rows(path) for path in arguments.tables]
+    best = [best_setting(rows) for rows in tables]
+    # Ties go to the earlier method: max keeps the first of equals.
+    chosen = max(range(len(best)), key=lambda place: best[place]["validation_accuracy"])
+    with replacing(arguments.network) as temporary:
+        shutil.copyfile(arguments.networks[chosen], temporary)
+    write_json(arguments.setting, {**best[chosen], "methods": {row["method"]: row for row in best}})
+    write_table(arguments.table, [row for rows in tables for row in rows])
+    write_table(
+        arguments.all_timings, [row for path in arguments.timings for row in read_rows(path)]
     )
-    with arguments.table.open(newline="") as file:
-        rows = [
-            {key: text if key == "method" else float(text) for key, text in row.items()}
-            for row in csv.DictReader(file)
-        ]
-    # Ties go to the earlier method and the smaller scalar: max keeps the first of equals.
-    rows.sort(key=lambda row: (arguments.methods.index(row["method"]), row["alphabet_scalar"]))
-    best = {
-        method: max((row for row in rows if row["method"] == method), key=_validation)
-        for method in arguments.methods
-    }
-    chosen = max(best.values(), key=_validation)
-    for row, target in [
-        (chosen, arguments.network),
-        *zip(best.values(), arguments.best, strict=True),
-    ]:
-        with replacing(target) as temporary:
-            shutil.copyfile(networks[row["method"], row["alphabet_scalar"]], temporary)
-    write_json(arguments.setting, {**chosen, "methods": best})
 
 
-def _validation(row):
-    return row["validation_accuracy"]
+def best_setting(rows: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """The row that is best on validation, with its numbers as numbers; of equals the one with the
+    smallest scalar.
+    """
+    settings = [
+        {key: text if key == "method" else float(text) for key, text in row.items()} for row in rows
+    ]
+    settings.sort(key=lambda row: row["alphabet_scalar"])
+    return max(settings, key=lambda row: row["validation_accuracy"])
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

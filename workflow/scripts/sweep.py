@@ -1,25 +1,25 @@
-"""Quantize one network at one bit width with every method and alphabet scalar, and measure each
-result.
+"""Quantize one network with one method at one bit width and every alphabet scalar, measure each
+result, and keep the one that is best on the validation images.
 """
 
 import argparse
-from itertools import product
+import shutil
 from pathlib import Path
 
 from netreduce.cli.exits import run_script
 from netreduce.data import read
-from netreduce.files import write_table
+from netreduce.files import replacing, write_table
 from netreduce.formats import load, save
 from netreduce.measures.evaluation import evaluate
 from netreduce.quantization import dead_weights, quantize_many
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", type=Path, required=True, help="analog network (.h5)")
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
     parser.add_argument("--bits", type=float, required=True)
-    parser.add_argument("--methods", nargs="+", required=True)
+    parser.add_argument("--method", required=True)
     parser.add_argument("--alphabet-scalars", type=float, nargs="+", required=True)
     parser.add_argument(
         "--samples", type=int, required=True, help="training images that data-dependent methods see"
@@ -31,8 +31,9 @@ def main():
         type=Path,
         nargs="+",
         required=True,
-        help="where the networks go (.h5): method by method, scalar by scalar",
+        help="where the networks go (.h5), one for each scalar",
     )
+    parser.add_argument("--best", type=Path, required=True, help="where the best one goes (.h5)")
     parser.add_argument("--table", type=Path, required=True, help="where the accuracies go (.csv)")
     parser.add_argument("--timings", type=Path, required=True, help="where the seconds go (.csv)")
     arguments = parser.parse_args()
@@ -46,13 +47,13 @@ def main():
     analog_accuracy = {split: evaluate(analog, *pair).accuracy for split, pair in splits.items()}
     settings = [
         {
-            "method": method,
+            "method": arguments.method,
             "bits": arguments.bits,
             "alphabet_scalar": scalar,
             "conv": arguments.conv,
             "seed": arguments.seed,
         }
-        for method, scalar in product(arguments.methods, arguments.alphabet_scalars)
+        for scalar in arguments.alphabet_scalars
     ]
     samples = data.images("train", arguments.samples)
     table, timings = [], []
@@ -78,6 +79,12 @@ def main():
         print(
             " ".join(f"{name}={value}" for name, value in {**key, **accuracies}.items()), flush=True
         )
+    best = max(
+        zip(table, arguments.networks, strict=True),
+        key=lambda pair: (pair[0]["validation_accuracy"], -pair[0]["alphabet_scalar"]),
+    )
+    with replacing(arguments.best) as temporary:
+        shutil.copyfile(best[1], temporary)
     write_table(arguments.table, table)
     write_table(arguments.timings, timings)
 

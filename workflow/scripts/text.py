@@ -10,7 +10,7 @@ from netreduce.formats.pytorch import read_state_dict
 from netreduce.formats.text import read_tensors, write_tensors
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="state_dict (.pth)")
     parser.add_argument("--output", type=Path, required=True, help="where the text goes (.txt)")

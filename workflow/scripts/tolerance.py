@@ -25,7 +25,7 @@ def smaller(lumping, network):
     return lumping.network if merged else network
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--analog", type=Path, required=True, help="analog network (.h5)")
     parser.add_argument("--bits", nargs="+", required=True)

@@ -12,7 +12,7 @@ from netreduce.network.architectures import build
 from netreduce.training.torch import train
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
     parser.add_argument(

@@ -3,6 +3,7 @@ time.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -12,19 +13,22 @@ from netreduce.cli.exits import run_script
 from netreduce.files import replacing
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", type=Path, required=True, help="main file of the thesis (.typ)")
     parser.add_argument(
-        "--source",
+        "--data",
         type=Path,
+        nargs="+",
         required=True,
-        help="main file of the thesis (.typ), under the current folder",
+        help="provenance.json and what the scripts of the chapters wrote, <chapter>.json",
     )
     parser.add_argument(
-        "--summary",
+        "--figures",
         type=Path,
-        required=True,
-        help="what summarize.py wrote (.json), under the current folder",
+        nargs="*",
+        default=[],
+        help="figures, <model>/<figure>.svg and, of all models, figures/<figure>.svg",
     )
     parser.add_argument("--output", type=Path, required=True, help="where the thesis goes (.pdf)")
     arguments = parser.parse_args()
@@ -32,15 +36,27 @@ def main():
     with replacing(arguments.output) as temporary:
         try:
             typst.compile(
-                str(arguments.source),
+                str(arguments.source.absolute()),
                 output=str(temporary),
-                root=".",
+                root="/",
                 ignore_system_fonts=True,
-                sys_inputs={"summary": f"/{arguments.summary.as_posix()}"},
+                sys_inputs={
+                    **{path.stem: str(path.absolute()) for path in arguments.data},
+                    "figures": json.dumps(by_model(arguments.figures)),
+                },
                 timestamp=0,
             )
         except typst.TypstError as error:
             sys.exit(f"error: {error.diagnostic or error}")
+
+
+def by_model(figures: list[Path]) -> dict[str, dict[str, str]]:
+    """Absolute paths of the figures, by model and name; those of all models under ""."""
+    found: dict[str, dict[str, str]] = {}
+    for path in figures:
+        model = "" if path.parent.name == "figures" else path.parent.name
+        found.setdefault(model, {})[path.stem] = str(path.absolute())
+    return found
 
 
 if __name__ == "__main__":

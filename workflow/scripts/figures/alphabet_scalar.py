@@ -7,7 +7,7 @@ import style
 from netreduce.chains import names
 
 
-def main():
+def main() -> None:
     arguments = style.arguments(__doc__, ("sweep", "sweep tables of one model (.csv)"))
     table = style.read(arguments.sweep)
     pair = [method for method in ("gpfq", "msq") if method in set(table.method)] or list(

@@ -7,7 +7,7 @@ import style
 from classes import draw, legend
 
 
-def main():
+def main() -> None:
     arguments = style.arguments(
         __doc__, ("lumping", "equivalence classes, one table for each network (.csv)")
     )

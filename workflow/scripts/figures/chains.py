@@ -44,7 +44,7 @@ def table(chains):
     return rows, columns, cells
 
 
-def main():
+def main() -> None:
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     measured = style.read(arguments.comparison).query("model == @arguments.model")
     points = style.over_seeds(measured, "accuracy", "entropy_bytes").set_index("chain")

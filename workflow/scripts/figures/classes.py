@@ -71,7 +71,7 @@ def legend(figure, panels):
     figure.legend([found[label] for label in order], order, loc="outside upper center", ncols=4)
 
 
-def main():
+def main() -> None:
     arguments = style.arguments(__doc__, ("lumping", "equivalence classes of one model (.csv)"))
     table = style.read(arguments.lumping)
     layers, networks = list(table.layer.unique()), list(table.network.unique())

@@ -5,7 +5,7 @@ import style
 from netreduce.chains import names
 
 
-def main():
+def main() -> None:
     arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"))
     table = style.read(arguments.layers).query("kind == 'cumulative'")
     analog = 100 * table.analog_accuracy.iloc[0]

@@ -41,7 +41,7 @@ def merged(labels):
     return together
 
 
-def main():
+def main() -> None:
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     table = style.read(arguments.comparison).query("model == @arguments.model")
     points = style.over_seeds(table, "accuracy", "entropy_bytes")

@@ -25,7 +25,7 @@ def short(texts):
     return [texts[0], *(row[differ[0]].strip(",") for row in words[1:])]
 
 
-def main():
+def main() -> None:
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     table = style.read(arguments.comparison).query("model == @arguments.model")
     points = style.over_seeds(table, "accuracy", "nonzero_weights")

@@ -13,7 +13,7 @@ COLUMNS = {
 ROWS = {"neurons_kept": "neurons (%)", "test_accuracy": "accuracy (%)", "bound": "bound"}
 
 
-def main():
+def main() -> None:
     arguments = style.arguments(
         __doc__, ("tolerance", "lumping over its tolerance for one model (.csv)")
     )

@@ -3,7 +3,7 @@
 import style
 
 
-def main():
+def main() -> None:
     arguments = style.arguments(__doc__, ("history", "training history of one model (.csv)"))
     history = style.read(arguments.history)
 

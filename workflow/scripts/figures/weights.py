@@ -3,7 +3,6 @@ the levels), a column for each bit width.
 """
 
 import argparse
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from netreduce.formats import load
 PAGE = 8.2  # inches: the most that a figure may take of a page
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--analog", type=Path, required=True, help="analog network (.h5)")
     parser.add_argument(
@@ -23,16 +22,15 @@ def main():
         type=Path,
         nargs="+",
         required=True,
-        help="its quantized networks, <model>_<bits>bit.h5",
+        help="its quantized networks, one for each bit width",
     )
+    parser.add_argument("--bits", type=float, nargs="+", required=True)
     parser.add_argument("--output", type=Path, required=True, help="where the figure goes (.svg)")
     arguments = parser.parse_args()
 
     analog = load(arguments.analog)
-    quantized = {
-        float(re.search(r"_([\d.]+)bit", path.name)[1]): load(path) for path in arguments.quantized
-    }
-    quantized = dict(sorted(quantized.items()))
+    paths = sorted(zip(arguments.bits, arguments.quantized, strict=True))
+    quantized = {bits: load(path) for bits, path in paths}
     layers = [
         index
         for index, layer in enumerate(analog.layers)

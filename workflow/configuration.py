@@ -1,0 +1,181 @@
+"""What the configuration says beyond its schema: grids of models, names that may not collide, and
+how long its jobs may take.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from netreduce.errors import ParameterError
+
+SEED_SUFFIX = re.compile(r"(?P<base>.+)-seed(?P<seed>\d+)")
+
+# Keys of a grid: where the value goes, and what stands before it in the name of the model.
+GRID = {
+    "hidden": ("architecture", ""),
+    "batch_norm": ("architecture", "norm"),
+    "epochs": ("training", "epochs"),
+    "batch_size": ("training", "batch"),
+    "optimizer": ("training", ""),
+    "learning_rate": ("training", "rate"),
+    "weight_decay": ("training", "decay"),
+    "schedule": ("training", ""),
+    "precision": ("training", ""),
+}
+
+# Multiplications per image: a bound for each architecture on images of at most 32×32×3 (for VGG16
+# and VGG19 on ImageNet see IMAGENET).
+MULTIPLICATIONS = {
+    "lenet5": 9e5,
+    "vgg-small": 4e7,
+    "resnet20": 4.2e7,
+    "vgg16": 3.4e8,
+    "vgg19": 4.2e8,
+}
+UNKNOWN_MULTIPLICATIONS = 1e8
+IMAGENET_MULTIPLICATIONS = 1.6e10
+IMAGENET_IMAGES = 50_000
+# Images and values per image.
+SIZES = {
+    "mnist": (70_000, 784),
+    "fashion_mnist": (70_000, 784),
+    "digits": (1_797, 64),
+    "cifar10": (60_000, 3_072),
+}
+UNKNOWN_SIZE = (100_000, 12_288)
+# Multiplications that one core does per second, at least.
+SPEED = 5e9
+START_UP = 10  # minutes that every job may take besides
+
+
+def expand_grids(models: Mapping[str, Any]) -> dict[str, Any]:
+    """The models with those that have a `grid` replaced by one model for each of its points.
+
+    >>> list(expand_grids({"net": {"grid": {"hidden": [[300, 100], [20]], "batch_size": [80]}}}))
+    ['net-300-100-batch80', 'net-20-batch80']
+
+    Raises
+    ------
+    ParameterError
+        A grid with an unknown key, without values, or of a model that is not trained here; two
+        models of one name.
+    """
+    expanded: dict[str, Any] = {}
+    for name, entry in models.items():
+        is_grid = isinstance(entry, Mapping) and "grid" in entry
+        for point_name, point in points(name, entry) if is_grid else [(name, entry)]:
+            if point_name in expanded:
+                raise ParameterError(f"config, models: two models are named {point_name!r}")
+            expanded[point_name] = point
+    return expanded
+
+
+def points(name: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and entry of every model of a grid; the last key changes fastest."""
+    where = f"config, models: {name}: grid"
+    grid = entry["grid"]
+    if "weights" in entry:
+        raise ParameterError(f"{where}: a network trained elsewhere (weights) cannot have one")
+    if not isinstance(grid, Mapping) or not grid:
+        raise ParameterError(f"{where}: expected lists of values by key, found {grid!r}")
+    for key, values in grid.items():
+        if key not in GRID:
+            raise ParameterError(f"{where}: unknown key {key!r}; known: {', '.join(GRID)}")
+        if not isinstance(values, list) or not values:
+            raise ParameterError(f"{where}: {key}: expected a list of values, found {values!r}")
+    for values in product(*grid.values()):
+        point = {key: value for key, value in entry.items() if key != "grid"}
+        if isinstance(point.get("architecture"), str):
+            point["architecture"] = {"name": point["architecture"]}
+        parts = [name]
+        for key, value in zip(grid, values, strict=True):
+            section, label = GRID[key]
+            point[section] = {**(point.get(section) or {}), key: value}
+            parts.append(label + in_names(value))
+        if "hidden" in grid:
+            point["architecture"] = {"name": "mlp", **point["architecture"]}
+        yield "-".join(parts), point
+
+
+def in_names(value: object) -> str:
+    """A value as it stands in the name of a model: [300, 100] is 300-100, 0.001 is 0_001."""
+    if isinstance(value, list):
+        return "-".join(map(in_names, value))
+    if isinstance(value, float):
+        return f"{value:g}".replace(".", "_").replace("+", "")
+    return str(value).lower()
+
+
+def check_names(models: Mapping[str, Any]) -> None:
+    """Raise ParameterError where a model has the name of another one, or of its replicate."""
+    alike: dict[str, str] = {}
+    for name in models:
+        if (other := alike.setdefault(name.lower(), name)) != name:
+            raise ParameterError(
+                f"config, models: {other!r} and {name!r} differ in capital letters only, so their"
+                " files would be the same on some systems"
+            )
+        match = SEED_SUFFIX.fullmatch(name)
+        if match and match["base"] in models and "weights" not in models[match["base"]]:
+            raise ParameterError(
+                f"config, models: {name!r} is also the name of {match['base']!r} trained from seed"
+                f" {match['seed']}; expected another name"
+            )
+
+
+def check_repeated_keys(file: Path) -> None:
+    """Raise ParameterError for a configuration file (YAML or JSON) with a key that stands twice in
+    one mapping, of which the reader would silently take the last.
+    """
+    waiting = [yaml.compose(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, value in node.value:
+                if key.value != "<<" and str(key.value) in seen:
+                    raise ParameterError(
+                        f"{file}, line {key.start_mark.line + 1}: {key.value!r} stands twice,"
+                        " expected once"
+                    )
+                seen.add(str(key.value))
+                waiting.append(value)
+
+
+def check_repeated(what: str, names: Collection[str]) -> None:
+    """Raise ParameterError for a name that stands twice in a list."""
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise ParameterError(f"{what}: {name} stands twice, expected once")
+        seen.add(name)
+
+
+def minutes(entry: Mapping[str, Any], passes: float, threads: int = 1) -> int:
+    """Time for a job that takes all images of a model's dataset through it so many times."""
+    images, values = SIZES.get(entry["dataset"], UNKNOWN_SIZE)
+    work = passes * images * multiplications(entry.get("architecture"), values)
+    return START_UP + round(work / SPEED / threads / 60)
+
+
+def multiplications(architecture: str | Mapping[str, Any] | None, values: int) -> float:
+    """Bound of the multiplications that an image of so many values takes."""
+    if isinstance(architecture, Mapping) and "hidden" in architecture:
+        widths = [values, *architecture["hidden"], 1000]
+        return sum(inputs * outputs for inputs, outputs in pairwise(widths))
+    name = architecture["name"] if isinstance(architecture, Mapping) else architecture
+    return MULTIPLICATIONS.get(name or "", UNKNOWN_MULTIPLICATIONS)
+
+
+def imagenet_minutes(entry: Mapping[str, Any], threads: int) -> int:
+    """Time for a sweep on ImageNet: every setting sees the images twice."""
+    images = entry["samples"] + entry.get("test_images", IMAGENET_IMAGES)
+    settings = len(entry["methods"]) * len(entry["alphabet_scalars"])
+    work = 2 * (1 + settings) * images * IMAGENET_MULTIPLICATIONS
+    return START_UP + round(work / SPEED / threads / 60)

@@ -1,0 +1,102 @@
+"""Data of the chapter that compares chains of techniques."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import tables
+
+from netreduce.chains import names
+from netreduce.chains.techniques import TECHNIQUES
+from netreduce.cli.exits import run_script
+
+
+def main() -> None:
+    parser = tables.parser(__doc__)
+    parser.add_argument("--comparison", type=Path, required=True, help="table of all chains (.csv)")
+    arguments = parser.parse_args()
+    table = pd.read_csv(arguments.comparison)
+    tables.write(
+        arguments.output,
+        {model: compare(rows) for model, rows in table.groupby("model", sort=False)},
+    )
+
+
+def compare(table: pd.DataFrame) -> tables.Record:
+    """One row for each chain with means over the seeds, the Pareto front, and what the text says
+    about them.
+    """
+    measures = [
+        "agreement",
+        "entropy_bytes",
+        "dense_bytes",
+        "sparse_bytes",
+        "float_bytes",
+        "neurons",
+        "nonzero_weights",
+        "nonzero_macs",
+        "bits_per_weight",
+    ]
+    rows = []
+    for chain, group in table.groupby("chain", sort=False):
+        steps = names.steps(chain)
+        rows.append(
+            {
+                "chain": chain,
+                "name": names.chain_name(chain),
+                "families": [step.technique.family for step in steps],
+                "accuracy": group.accuracy.mean(),
+                "spread": group.accuracy.std(ddof=1) if len(group) > 1 else None,
+                "low": group.low.mean(),
+                "high": group.high.mean(),
+                **group[measures].mean().to_dict(),
+            }
+        )
+    analog = next((row for row in rows if row["chain"] == "analog"), rows[0])
+    for place, row in enumerate(rows):
+        row["ratio"] = analog["entropy_bytes"] / row["entropy_bytes"]
+        row["lost"] = analog["accuracy"] - row["accuracy"]
+        row["weights_kept"] = row["nonzero_weights"] / analog["nonzero_weights"]
+        row["front"] = not any(
+            other["entropy_bytes"] <= row["entropy_bytes"]
+            and other["accuracy"] >= row["accuracy"]
+            and (
+                index < place
+                or other["entropy_bytes"] < row["entropy_bytes"]
+                or other["accuracy"] > row["accuracy"]
+            )
+            for index, other in enumerate(rows)
+            if index != place
+        )
+    by_chain = {row["chain"]: row for row in rows}
+    near = [row for row in rows if row["lost"] <= tables.NEAR]
+    single = [row for row in near if len(row["families"]) == 1]
+    longer = [row for row in near if len(row["families"]) > 1]
+    return {
+        "seeds": int(table.seed.nunique()),
+        "rows": rows,
+        "analog": analog,
+        "smallest": smallest(near),
+        "smallest_single": smallest(single),
+        "smallest_chain": smallest(longer),
+        "families": {
+            family: smallest([row for row in single if row["families"] == [family]])
+            for family in dict.fromkeys(technique.family for technique in TECHNIQUES.values())
+        },
+        "least_accurate": min(rows, key=lambda row: row["accuracy"]),
+        # What exact lumping adds at the end of a chain.
+        "lumped_last": [
+            {"before": by_chain[before], "after": row}
+            for chain, row in by_chain.items()
+            for before in [chain.removesuffix("/lump-tolerance=0")]
+            if before != chain and before in by_chain
+        ],
+    }
+
+
+def smallest(rows: Sequence[tables.Record]) -> tables.Record | None:
+    return min(rows, key=lambda row: row["entropy_bytes"], default=None)
+
+
+if __name__ == "__main__":
+    run_script(main)
