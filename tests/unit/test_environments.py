@@ -107,7 +107,7 @@ def needed(rule):
     """Packages, by their names on PyPI, that a rule's script imports, directly and through the
     project's modules.
     """
-    waiting, seen, names = {ROOT / rule.input.script}, set(), set()
+    waiting, seen, names = scripts(rule), set(), set()
     unread = {
         ROOT / f"src/netreduce/formats/{module}.py"
         for module, suffix in READERS.items()
@@ -129,6 +129,13 @@ def needed(rule):
         names |= found
         waiting |= files - seen - unread
     return {ON_PYPI.get(name, name) for name in names}
+
+
+def scripts(rule):
+    """The scripts that a rule runs: one, or each figure's own."""
+    if rule.name == "figure":
+        return set((ROOT / "workflow/scripts/figures").glob("*.py"))
+    return {ROOT / rule.input.script}
 
 
 def module_file(module):

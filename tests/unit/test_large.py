@@ -222,7 +222,6 @@ def test_so_many_test_images_as_asked(tmp_path, monkeypatch, resources):
         tmp_path,
         methods=["msq"],
         alphabet_scalars=[2],
-        networks=[tmp_path / "msq.h5"],
         test_images=3,
     )
     (row,) = csv.DictReader((tmp_path / "table.csv").open(newline=""))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jinja2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -61,7 +62,9 @@ def style_importable():
 @pytest.fixture
 def run(monkeypatch):
     def run(script, *arguments):
-        path = SCRIPTS / ("" if script in ("summarize", "typeset") else "figures") / f"{script}.py"
+        folder = "" if script == "typeset" or "/" in script else "figures"
+        path = SCRIPTS / folder / f"{script}.py"
+        monkeypatch.syspath_prepend(str(path.parent))
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
         runpy.run_path(str(path))["main"]()
 
@@ -269,7 +272,9 @@ def figure_inputs(results, figure, model="net"):
             "--analog",
             results / f"keras/{model}.h5",
             "--quantized",
-            *sorted(results.glob(f"quantized/{model}_*bit.h5")),
+            *(results / f"quantized/{model}_{bits}bit.h5" for bits in BITS),
+            "--bits",
+            *BITS,
         ),
         "classes": ("--lumping", results / f"metrics/lumping/{model}.csv"),
         "tolerance": ("--tolerance", results / f"metrics/tolerance/{model}.csv"),
@@ -279,53 +284,25 @@ def figure_inputs(results, figure, model="net"):
     }[figure]
 
 
-def summarize(
-    run, results, output, monkeypatch, models=("net", "net-b"), comparison=True, figures=()
-):
-    monkeypatch.chdir(results.parent)
-    here = Path("results")
-
-    def each(pattern):
-        return [path for model in models for path in sorted(here.glob(pattern.format(model)))]
-
-    run(
-        "summarize",
-        *(
-            "--provenance",
-            here / "provenance.json",
-            "--published",
-            ROOT / "report/published",
-            "--output",
-            output,
-            "--figures",
-            *figures,
+def chapter(run, results, name, output, models=("net", "net-b")):
+    """What the script of a chapter writes."""
+    of_results = ("--results", results)
+    arguments = {
+        "lumping": (),
+        "experiments": (
+            *of_results,
+            *("--datasets", "digits", "--models", *models, "--trained", "net"),
+            *("--converted", "net"),
         ),
-        *(
-            "--data",
-            here / "data/digits.npz",
-            "--networks",
-            *each("keras/{}.h5"),
-            "--training",
-            *each("metrics/training/{}.csv"),
+        "quantized": (
+            *of_results,
+            *("--models", *models, "--datasets", *["digits" for _ in models], "--bits", *BITS),
+            *("--published", *sorted((ROOT / "report/published").glob("*.csv"))),
         ),
-        *(
-            "--conversion",
-            *each("metrics/conversion/{}.json"),
-            "--sweep",
-            *each("sweep/{}/*.csv"),
-            "--selected",
-            *each("metrics/quantized/{}_*bit.json"),
-        ),
-        *(
-            "--measures",
-            *each("metrics/networks/{}.csv"),
-            "--lumping",
-            *each("metrics/lumping/{}.csv"),
-            "--tolerance",
-            *each("metrics/tolerance/{}.csv"),
-        ),
-        *(("--comparison", here / "metrics/comparison.csv") if comparison else ()),
-    )
+        "lumped": (*of_results, "--models", *models, "--detailed", *models),
+        "comparison": ("--comparison", results / "metrics/comparison.csv"),
+    }
+    run(f"chapters/{name}", *arguments[name], "--output", output)
     return json.loads(Path(output).read_text())
 
 
@@ -415,12 +392,11 @@ def test_names_along_a_line_are_shortened_to_what_differs():
 
 
 def test_every_figure_has_a_caption():
-    assert {path.stem for path in (ROOT / "report/captions").glob("*.rst")} == {
-        *FIGURES,
-        "architectures",
-        "thesis",
-        "workflow",
-    }
+    text = (ROOT / "report/captions/figure.rst").read_text()
+    for figure in FIGURES:
+        wildcards = SimpleNamespace(figure=figure, model="net")
+        caption = jinja2.Template(text).render(snakemake=SimpleNamespace(wildcards=wildcards))
+        assert "**net**" in caption and len(caption) > 100
     assert {path.stem for path in (SCRIPTS / "figures").glob("*.py")} == {
         *FIGURES,
         "architectures",
@@ -485,11 +461,10 @@ def test_labels_do_not_overlap():
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
 
 
-def test_summary_of_the_toy_network(results, run, tmp_path, monkeypatch):
-    toy = summarize(run, results, tmp_path / "summary.json", monkeypatch)["toy"]
-    assert toy["exact_weight"] == pytest.approx(2.3, abs=1e-12) and toy[
-        "published_weight"
-    ] == pytest.approx(1.1, abs=1e-12)
+def test_the_toy_network_of_the_chapter_on_lumping(results, run, tmp_path):
+    toy = chapter(run, results, "lumping", tmp_path / "lumping.json")["toy"]
+    assert toy["exact_weight"] == pytest.approx(2.3, abs=1e-12)
+    assert toy["published_weight"] == pytest.approx(1.1, abs=1e-12)
     values = {tuple(point["input"]): point for point in toy["points"]}
     for point, value in {
         (0, 0): 1.481,
@@ -504,20 +479,35 @@ def test_summary_of_the_toy_network(results, run, tmp_path, monkeypatch):
         assert values[point]["published"] < value - 0.3
 
 
-def test_summary_keeps_models_apart_and_chooses_on_validation(results, run, tmp_path, monkeypatch):
-    summary = summarize(run, results, tmp_path / "summary.json", monkeypatch)
-    net, other = summary["models"]["net"], summary["models"]["net-b"]
+def test_experiments_tell_what_was_trained_here(results, run, tmp_path):
+    told = chapter(run, results, "experiments", tmp_path / "experiments.json")
+    assert told["datasets"]["digits"]["train"] == 30
+    net, other = told["models"]["net"], told["models"]["net-b"]
+    assert net["history"]["epochs"] == 3 and net["conversion"]["text_bit_for_bit"]
+    assert "history" not in other and "conversion" not in other
+    assert [layer["weights"] for layer in net["layers"]] == [0, 128, 24]
+
+
+def test_models_are_kept_apart_and_chosen_on_validation(results, run, tmp_path):
+    told = chapter(run, results, "quantized", tmp_path / "quantized.json")["models"]
+    net, other = told["net"], told["net-b"]
     assert net["settings"] == other["settings"] == 18
-    assert "history" in net and "history" not in other
     assert {row["alphabet_scalar"] for row in net["best"]} == {2.0}
     assert [row["bits_name"] for row in net["by_bits"]] == ["ternary", "2 bits", "4 bits"]
+    assert [row["bits"] for row in net["selected"]] == [1.58, 2, 4]
+    assert [row["name"] for row in net["measures"]] == ["analog", "2 bits"]
+
+
+def test_classes_by_model_and_by_architecture(results, run, tmp_path):
+    told = chapter(run, results, "lumped", tmp_path / "lumped.json")
+    net, other = told["models"]["net"], told["models"]["net-b"]
     assert (
         net["lumping"]["merged"] == 0 and other["lumping"]["totals"][0]["published_classes"] is None
     )
     lump = next(row for row in net["tolerance"]["usable"] if row["order"] == "lump")
     assert lump["near"]["tolerance"] == 0.1 and lump["near"]["neurons_kept"] == 7
-    assert "NaN" not in (tmp_path / "summary.json").read_text()
-    (group,) = summary["architectures"]
+    assert "NaN" not in (tmp_path / "lumped.json").read_text()
+    (group,) = told["architectures"]
     assert group["models"] == ["net", "net-b"]
     row = {"name": "analog", "layer": "dense 1", "neurons": 8}
     same = {"mean": 8, "min": 8, "max": 8}
@@ -529,8 +519,8 @@ def test_summary_keeps_models_apart_and_chooses_on_validation(results, run, tmp_
     }
 
 
-def test_summary_of_the_comparison(results, run, tmp_path, monkeypatch):
-    entry = summarize(run, results, tmp_path / "summary.json", monkeypatch)["comparison"]["net"]
+def test_the_comparison_of_chains(results, run, tmp_path):
+    entry = chapter(run, results, "comparison", tmp_path / "comparison.json")["net"]
     rows = {row["chain"]: row for row in entry["rows"]}
     assert entry["seeds"] == 2 and list(rows) == list(CHAINS)
     assert rows["analog"]["accuracy"] == pytest.approx(0.919)
@@ -543,78 +533,78 @@ def test_summary_of_the_comparison(results, run, tmp_path, monkeypatch):
     ]
 
 
-def test_published_tables_stand_beside_a_network_of_the_same_kind(tmp_path):
-    script = SimpleNamespace(**runpy.run_path(str(SCRIPTS / "summarize.py")))
-    write_table(
-        tmp_path / "mine/1.58bit.csv",
-        [
-            {"method": method, "bits": 1.58, "alphabet_scalar": 3.0, "test_accuracy": accuracy}
-            for method, accuracy in (("gpfq", 0.97), ("msq", 0.9))
-        ],
+def test_published_tables_stand_beside_a_network_of_the_same_kind(results, run, tmp_path):
+    rng = np.random.default_rng(0)
+    layers = [
+        Dense(rng.standard_normal((inputs, outputs), np.float32), np.zeros(outputs, "f4"), "relu")
+        for inputs, outputs in ((784, 500), (500, 300), (300, 10))
+    ]
+    here = shutil.copytree(results, tmp_path / "results")
+    save(Network([Flatten(), *layers], (28, 28, 1)), here / "keras/net-b.h5")
+    rows = [
+        {
+            "method": method,
+            "bits": 1.58,
+            "alphabet_scalar": 3.0,
+            "validation_accuracy": accuracy,
+            "test_accuracy": accuracy,
+            "analog_validation_accuracy": 0.98,
+            "analog_test_accuracy": 0.98,
+            "dead_weights": 0,
+        }
+        for method, accuracy in (("gpfq", 0.97), ("msq", 0.9))
+    ]
+    write_table(here / "sweep/net-b/1.58bit.csv", rows)
+    run(
+        "chapters/quantized",
+        *("--results", here, "--models", "net", "net-b", "--datasets", "mnist", "mnist"),
+        *("--bits", "1.58", "--output", tmp_path / "quantized.json"),
+        *("--published", *sorted((ROOT / "report/published").glob("*.csv"))),
     )
-    layers = [{"shape": [outputs], "weights": 1} for outputs in (500, 300, 10)]
-    models = {"mine": {"dataset": "mnist", "layers": layers, "analog": {"test": 0.98}}}
-    table = script.published(
-        ROOT / "report/published", "mnist", models, [tmp_path / "mine/1.58bit.csv"]
-    )
-    row = next(row for row in table["rows"] if row["alphabet_scalar"] == 3)
+    tables = json.loads((tmp_path / "quantized.json").read_text())["published"]
+    row = next(row for row in tables["mnist"]["rows"] if row["alphabet_scalar"] == 3)
     assert (row["our_gpfq"], row["our_msq"]) == (0.97, 0.9) and row["gpfq"] == pytest.approx(0.9739)
-    assert table["model"] == "mine" and table["rows"][0]["our_gpfq"] is None
-    assert script.published(ROOT / "report/published", "vgg16", models, [])["model"] is None
+    assert tables["mnist"]["model"] == "net-b" and tables["mnist"]["our_analog"] == 0.98
+    assert tables["mnist"]["rows"][0]["our_gpfq"] is None
+    assert tables["vgg16"]["model"] is None and tables["cifar10"]["model"] is None
 
 
 @pytest.mark.parametrize(("comparison", "architectures"), [(True, False), (False, True)])
-def test_thesis_is_typeset_the_same_each_time(comparison, architectures, results, run, monkeypatch):
-    monkeypatch.chdir(results.parent)
-    shutil.copytree(ROOT / "report", "report", dirs_exist_ok=True)
+def test_thesis_is_typeset_the_same_each_time(comparison, architectures, results, run, tmp_path):
     figures = []
     for figure in FIGURES if comparison else ():
-        figures.append(Path(f"results/figures/net/{figure}.svg"))
-        run(figure, *figure_inputs(Path("results"), figure), "--output", figures[-1])
+        figures.append(tmp_path / f"figures/net/{figure}.svg")
+        run(figure, *figure_inputs(results, figure), "--output", figures[-1])
     if architectures:
-        figures.append(Path("results/figures/architectures.svg"))
+        figures.append(tmp_path / "figures/architectures.svg")
         run(
             "architectures",
             "--lumping",
-            "results/metrics/lumping/net.csv",
-            "results/metrics/lumping/net-b.csv",
+            results / "metrics/lumping/net.csv",
+            results / "metrics/lumping/net-b.csv",
             "--output",
             figures[-1],
         )
-    summarize(
-        run,
-        results,
-        results / "report/summary.json",
-        monkeypatch,
-        comparison=comparison,
-        figures=figures,
-    )
+    data = [results / "provenance.json"]
+    for name in ("lumping", "experiments", "quantized", "lumped", "comparison")[: 4 + comparison]:
+        data.append(tmp_path / f"{name}.json")
+        chapter(run, results, name, data[-1])
     for name in ("a", "b"):
         run(
             "typeset",
-            "--source",
-            "report/thesis.typ",
-            "--summary",
-            "results/report/summary.json",
-            "--output",
-            f"results/report/{name}.pdf",
+            *("--source", ROOT / "report/thesis.typ", "--data", *data, "--figures", *figures),
+            *("--output", tmp_path / f"{name}.pdf"),
         )
-    first, second = ((results / f"report/{name}.pdf").read_bytes() for name in ("a", "b"))
+    first, second = ((tmp_path / f"{name}.pdf").read_bytes() for name in ("a", "b"))
     assert first == second and first.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", first)) > 15
 
 
-def test_typesetting_names_what_is_missing_and_leaves_no_file(tmp_path, run, monkeypatch):
-    shutil.copytree(ROOT / "report", tmp_path / "report")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"summary\.json"):
+def test_typesetting_names_what_is_missing_and_leaves_no_file(tmp_path, run):
+    with pytest.raises(SystemExit, match=r"provenance\.json"):
         run(
             "typeset",
-            "--source",
-            "report/thesis.typ",
-            "--summary",
-            "results/summary.json",
-            "--output",
-            "thesis.pdf",
+            *("--source", ROOT / "report/thesis.typ", "--data", tmp_path / "provenance.json"),
+            *("--output", tmp_path / "thesis.pdf"),
         )
-    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert not list(tmp_path.iterdir())
