@@ -10,7 +10,6 @@ from netreduce.cli.exits import run_script
 from netreduce.data import read
 from netreduce.data.fit import fit_to_dataset
 from netreduce.formats import load, save
-from netreduce.network.architectures import build
 
 
 def main() -> None:
@@ -29,12 +28,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     data = read(arguments.data)
-    template = (
-        build(arguments.architecture, data.image_shape, len(data.classes))
-        if arguments.architecture
-        else None
-    )
-    network = load(arguments.weights, template)
+    architecture = arguments.architecture
+    if architecture:
+        architecture = {"name": architecture} if isinstance(architecture, str) else architecture
+        shapes = {"input_shape": data.image_shape, "classes": len(data.classes)}
+        architecture = {**shapes, **architecture}
+    network = load(arguments.weights, architecture)
     save(fit_to_dataset(network, data.image_shape, len(data.classes)), arguments.network)
 
 

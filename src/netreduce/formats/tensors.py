@@ -121,7 +121,10 @@ def network_of(
     """
     if architecture is None:
         raise ModelFileError(f"{what} holds tensors only: an architecture must say what they are")
-    network = template(architecture, _telling_sizes(tensors, ordered))
+    sizes = _telling_sizes(tensors, ordered)
+    network = template(architecture, sizes, "torch")
+    if set(tensors) == set(to_tensors(network)):  # as networks trained and written here have them
+        network = template(architecture, sizes)
     return from_tensors(tensors, network, flat, ordered, labels)
 
 

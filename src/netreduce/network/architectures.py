@@ -1,188 +1,210 @@
-"""Architectures by name: networks whose weights are still to be trained or read.
+"""Architectures by name or layer by layer: networks whose weights are still to be trained or read.
 
 An architecture is a dict such as ``{"name": "mlp", "hidden": [500, 300]}``; a string is short for
-``{"name": string}``.
+``{"name": string}``. ``{"layers": [...]}`` describes a network layer by layer, in the words of
+`netreduce.network.description`.
 
-========== ======================================= ===============================================
-name       keys                                    network
-========== ======================================= ===============================================
-mlp        hidden ([500, 300]),                    Dense layers; batch normalization, if any,
-           activation ("relu"),                    before the activation
-           batch_norm (false), epsilon (0.001)
-lenet5     activation ("relu")                     LeNet-5 with max pooling
-vgg-small  epsilon (0.001)                         32-32-64-64-128-128 3×3 convolutions, batch
-                                                   normalization after each ReLU, Dense 128
-resnet20   epsilon (0.001)                         ResNet-20 for 32×32 images (He et al., 2016,
-                                                   §4.2), with projection shortcuts
-vgg16      –                                       as in keras.applications
-vgg19      –                                       as in keras.applications
-========== ======================================= ===============================================
+=============== ==================================== ===============================================
+name            keys                                 network
+=============== ==================================== ===============================================
+mlp             hidden ([500, 300]),                 Dense layers; batch normalization, if any,
+                activation ("relu"),                 before the activation
+                batch_norm (false), epsilon
+lenet5          activation ("relu")                  LeNet-5 with max pooling
+vgg-small       epsilon                              32-32-64-64-128-128 3×3 convolutions, batch
+                                                     normalization after each ReLU, Dense 128
+resnet20,       epsilon, shortcut ("B"),             residual networks for 32×32 images (He et al.,
+resnet32,       reduce, zeros                        2016, §4.2), see below
+resnet44,
+resnet56
+vgg16, vgg19    –                                    as in keras.applications
+=============== ==================================== ===============================================
 
-All end in linear logits, and may hold `input_shape` and `classes` where no dataset says them.
+All end in linear logits. An architecture may hold `input_shape` and `classes` where no dataset says
+them, and `framework`, whose conventions hold where the architecture says nothing:
+
+========================== ================== ==================
+\\                          keras              torch
+========================== ================== ==================
+epsilon                    0.001              0.00001
+slope of leaky_relu        0.2                0.01
+3×3 convolutions with      padding (0, 1):    padding (1, 1)
+strides 2 in a resnet      Keras' "same"
+========================== ================== ==================
+
+Networks trained by this project have the conventions of Keras in both frameworks. Whoever reads
+weights that were trained in PyTorch says "torch".
+
+The shortcuts of a resnet across a change of size are projections with option "B" (a 1×1 convolution
+with strides 2 and batch normalization). Option "A" has no weights, and programs differ: `reduce`
+says how the image gets smaller ("stride": every second pixel, "average": means of 2×2), `zeros`
+where the channels of zeros are added ("both": half of them at each end, "end").
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
-
-import numpy as np
+from typing import Any, TypeAlias
 
 from netreduce.errors import ParameterError, ShapeError
 
-from .activations import ACTIVATIONS
+from .description import FRAMEWORKS, Builder, activation, first_units, positive, size, sizes
 from .graph import INPUT, Network
 from .layers import (
     Activation,
     Add,
-    BatchNormalization,
-    Conv2D,
-    Dense,
+    AveragePooling2D,
     Dropout,
-    Flatten,
     GlobalAveragePooling2D,
-    Layer,
     MaxPooling2D,
+    Reshape,
+    Shape,
+    ZeroPadding2D,
 )
 
-MAX_WEIGHTS = 1 << 28  # of one layer: 1 GiB
+Description: TypeAlias = Mapping[str, Any] | str
 
 
 def build(
-    architecture: dict | str, input_shape: Sequence[int], classes: int, seed: int | None = None
+    architecture: Description,
+    input_shape: Sequence[int],
+    classes: int | None,
+    seed: int | None = None,
+    framework: str = "keras",
 ) -> Network:
     """A network of that architecture.
 
     Parameters
     ----------
-    architecture : dict or str
+    architecture : mapping or str
         See the table above.
     input_shape : tuple of int
         Shape of one sample: (height, width, channels), or (inputs,) for an mlp.
-    classes : int
-        Number of outputs.
+    classes : int or None
+        Number of outputs. A network described layer by layer has those it has: they are compared,
+        unless this is None.
     seed : int, optional
         Draws the initial weights: uniform after He et al. (2015), after Glorot and Bengio (2010) in
         the last layer. Zeros without a seed.
+    framework : {"keras", "torch"}
+        Whose conventions hold where the architecture names none.
 
     Raises
     ------
     ParameterError
         Unknown architecture or key, or a value out of range: names it and what is allowed.
+
+    Examples
+    --------
+    >>> layers = [{"conv": {"filters": 4, "kernel": 3, "padding": 1}}, "relu", "flatten",
+    ...           {"dense": 10}]
+    >>> build({"layers": layers}, (8, 8, 1), classes=10).shapes
+    ((8, 8, 4), (8, 8, 4), (256,), (10,))
     """
-    name, parameters = _validated(architecture)
-    builder = _Builder(_sizes("input_shape", input_shape), seed)
-    try:
-        _ARCHITECTURES[name].construct(builder, _size("classes", classes), **parameters)
-    except ShapeError as error:
-        raise ParameterError(
-            f"architecture {name!r} does not fit inputs of shape {tuple(input_shape)}: {error}"
-        ) from None
+    given, framework = _framework(architecture, framework)
+    builder = Builder(sizes("input_shape", input_shape), seed, framework)
+    if "layers" in given:
+        _check_keys("an architecture with layers", given, ("layers",))
+        builder.add_all(given["layers"])
+        found = builder.shape()
+        if classes is not None and found != (size("classes", classes),):
+            raise ParameterError(
+                f"layers: the last one gives outputs of shape {found}, expected ({classes},)"
+            )
+    else:
+        name, parameters = _validated(given)
+        try:
+            _ARCHITECTURES[name].construct(builder, size("classes", classes), **parameters)
+        except ShapeError as error:
+            raise ParameterError(
+                f"architecture {name!r} does not fit inputs of shape {tuple(input_shape)}: {error}"
+            ) from None
     return Network(builder.layers, builder.shapes[INPUT], builder.sources)
 
 
-def template(architecture: Network | dict | str, sizes: Sequence[int] | None = None) -> Network:
+def template(
+    architecture: Network | Description,
+    tensor_sizes: Sequence[int] | None = None,
+    framework: str = "keras",
+) -> Network:
     """A network to be filled with tensors read from a file.
 
     Parameters
     ----------
-    architecture : Network, dict or str
-        A network is returned as it is; a dict may hold `input_shape` and `classes`.
-    sizes : sequence of int, optional
+    architecture : Network, mapping or str
+        A network is returned as it is; a mapping may hold `input_shape`, `classes` and `framework`.
+    tensor_sizes : sequence of int, optional
         Number of values of every tensor, in order; says the classes and an mlp's number of inputs
         where the architecture does not.
+    framework : {"keras", "torch"}
+        Of the program that trained the weights.
     """
     if isinstance(architecture, Network):
         return architecture
-    description = {"name": architecture} if isinstance(architecture, str) else dict(architecture)
-    classes, input_shape = description.pop("classes", None), description.pop("input_shape", None)
-    name, parameters = _validated(description)
-    usual = _ARCHITECTURES[name]
+    given, framework = _framework(architecture, framework)
+    classes, input_shape = given.pop("classes", None), given.pop("input_shape", None)
     if input_shape is None:
-        input_shape = usual.input_shape
-        if input_shape is None:
-            if not sizes:
-                raise ParameterError(f"architecture {name!r}: input_shape is needed")
-            input_shape = (max(1, sizes[0] // parameters["hidden"][0]),)
-    return build(description, input_shape, classes or (sizes[-1] if sizes else usual.classes))
+        input_shape = _usual_input_shape(given, tensor_sizes)
+    if classes is None and "name" in given:
+        name, _ = _validated(given)
+        classes = tensor_sizes[-1] if tensor_sizes else _ARCHITECTURES[name].classes
+    return build(given, input_shape, classes, framework=framework)
 
 
-class _Builder:
-    """Collects layers; each reads the one before it unless told otherwise."""
+def _usual_input_shape(given: Mapping[str, Any], tensor_sizes: Sequence[int] | None) -> Shape:
+    """The input shape that an architecture has where none is given."""
+    if "layers" in given:
+        units, what = first_units(given["layers"]), "an architecture with layers"
+    else:
+        name, parameters = _validated(given)
+        usual = _ARCHITECTURES[name].input_shape
+        if usual is not None:
+            return usual
+        units, what = parameters["hidden"][0], f"architecture {name!r}"
+    if units is None or not tensor_sizes:
+        raise ParameterError(f"{what}: input_shape is needed")
+    return (max(1, tensor_sizes[0] // units),)
 
-    def __init__(self, input_shape, seed):
-        self.layers, self.sources, self.shapes = [], [], {INPUT: input_shape}
-        self._random = None if seed is None else np.random.default_rng(seed)
 
-    def add(self, layer: Layer, *sources: int) -> int:
-        """Append a layer; returns its index."""
-        index = len(self.layers)
-        sources = sources or (index - 1,)
-        self.shapes[index] = layer.output_shape(*(self.shapes[source] for source in sources))
-        self.layers.append(layer)
-        self.sources.append(sources)
-        return index
-
-    def dense(self, units, activation="linear"):
-        return self.add(
-            Dense(self._kernel((*self._last_shape(1), units), activation), activation=activation)
+def _framework(architecture: object, framework: str) -> tuple[dict[str, Any], str]:
+    """The architecture as a dict without its framework, and the framework that holds."""
+    given = {"name": architecture} if isinstance(architecture, str) else architecture
+    if not isinstance(given, Mapping) or ("name" in given) == ("layers" in given):
+        raise ParameterError(
+            "an architecture is a name, a mapping with the key 'name', or one with the key"
+            f" 'layers', found {architecture!r}"
         )
-
-    def conv(self, filters, size, activation="linear", strides=1, padding="same", source=None):
-        source = len(self.layers) - 1 if source is None else source
-        kernel = self._kernel((size, size, self._last_shape(3, source)[2], filters), activation)
-        return self.add(
-            Conv2D(kernel, activation=activation, strides=strides, padding=padding), source
+    given = dict(given)
+    framework = given.pop("framework", framework)
+    if framework not in FRAMEWORKS:
+        raise ParameterError(
+            f"framework must be one of {', '.join(FRAMEWORKS)}, found {framework!r}"
         )
-
-    def norm(self, epsilon):
-        channels = self._last_shape()[-1]
-        one, zero = np.ones(channels, np.float32), np.zeros(channels, np.float32)
-        return self.add(BatchNormalization(one, zero, zero, one, epsilon))
-
-    def flatten(self):
-        """Flatten, unless the values are in one row already."""
-        return self.add(Flatten()) if len(self._last_shape()) > 1 else None
-
-    def _last_shape(self, rank=None, source=None):
-        shape = self.shapes[len(self.layers) - 1 if source is None else source]
-        if rank not in (None, len(shape)):
-            raise ShapeError(f"expected {rank} axes, found {len(shape)}")
-        return shape
-
-    def _kernel(self, shape, activation):
-        if prod(shape) > MAX_WEIGHTS:
-            raise ParameterError(
-                f"a layer with a kernel of shape {shape} is too large, allowed are {MAX_WEIGHTS:,}"
-                " weights"
-            )
-        if self._random is None:
-            return np.zeros(shape, np.float32)
-        receptive = int(np.prod(shape[:-2]))
-        inputs, outputs = receptive * shape[-2], receptive * shape[-1]
-        limit = (
-            np.sqrt(6 / (inputs + outputs))
-            if activation == "linear" and len(shape) == 2
-            else np.sqrt(6 / inputs)
-        )
-        return self._random.uniform(-limit, limit, shape).astype(np.float32)
+    return given, framework
 
 
-def _mlp(builder, classes, hidden, activation, batch_norm, epsilon):
+def _mlp(
+    builder: Builder,
+    classes: int,
+    hidden: Shape,
+    activation: str,
+    batch_norm: bool,
+    epsilon: float | None,
+) -> None:
     builder.flatten()
     for units in hidden:
         if batch_norm:
             builder.dense(units)
             builder.norm(epsilon)
-            builder.add(Activation(activation))
+            builder.activate(activation)
         else:
             builder.dense(units, activation)
     builder.dense(classes)
 
 
-def _lenet5(builder, classes, activation):
-    builder.conv(6, 5, activation)
+def _lenet5(builder: Builder, classes: int, activation: str) -> None:
+    builder.conv(6, 5, activation, padding="same")
     builder.add(MaxPooling2D(2))
-    builder.conv(16, 5, activation, padding="valid")
+    builder.conv(16, 5, activation)
     builder.add(MaxPooling2D(2))
     builder.flatten()
     builder.dense(120, activation)
@@ -190,10 +212,10 @@ def _lenet5(builder, classes, activation):
     builder.dense(classes)
 
 
-def _vgg_small(builder, classes, epsilon):
+def _vgg_small(builder: Builder, classes: int, epsilon: float | None) -> None:
     for filters, rate in ((32, 0.2), (64, 0.3), (128, 0.4)):
         for _ in range(2):
-            builder.conv(filters, 3, "relu")
+            builder.conv(filters, 3, "relu", padding="same")
             builder.norm(epsilon)
         builder.add(MaxPooling2D(2))
         builder.add(Dropout(rate))
@@ -204,33 +226,75 @@ def _vgg_small(builder, classes, epsilon):
     builder.dense(classes)
 
 
-def _resnet20(builder, classes, epsilon):
-    builder.conv(16, 3)
-    builder.norm(epsilon)
-    block_input = builder.add(Activation("relu"))
-    for stage, filters in enumerate((16, 32, 64)):
-        for block in range(3):
-            strides = 2 if stage and not block else 1
-            builder.conv(filters, 3, strides=strides)
-            builder.norm(epsilon)
-            builder.add(Activation("relu"))
-            builder.conv(filters, 3)
-            branch = builder.norm(epsilon)
-            shortcut = block_input
-            if strides == 2:
-                builder.conv(filters, 1, strides=2, source=block_input)
-                shortcut = builder.norm(epsilon)
-            builder.add(Add(), branch, shortcut)
-            block_input = builder.add(Activation("relu"))
-    builder.add(GlobalAveragePooling2D())
-    builder.dense(classes)
+def _resnet(blocks: int) -> Callable[..., None]:
+    """Three stages of so many blocks of two convolutions, with 16, 32 and 64 channels."""
+
+    def construct(
+        builder: Builder,
+        classes: int,
+        epsilon: float | None,
+        shortcut: str,
+        reduce: str | None,
+        zeros: str | None,
+    ) -> None:
+        _check_shortcut(shortcut, reduce, zeros)
+        smaller = "same" if builder.framework == "keras" else (1, 1, 1, 1)
+        builder.conv(16, 3, padding="same")
+        builder.norm(epsilon)
+        block_input = builder.add(Activation("relu"))
+        for stage, filters in enumerate((16, 32, 64)):
+            for block in range(blocks):
+                strides = 2 if stage and not block else 1
+                padding = "same" if strides == 1 else smaller
+                builder.conv(filters, 3, strides=strides, padding=padding)
+                builder.norm(epsilon)
+                builder.add(Activation("relu"))
+                builder.conv(filters, 3, padding="same")
+                branch = builder.norm(epsilon)
+                across = block_input
+                if strides == 2 and shortcut == "B":
+                    builder.conv(filters, 1, strides=2, padding="same", source=block_input)
+                    across = builder.norm(epsilon)
+                elif strides == 2:
+                    across = _identity(builder, block_input, filters, reduce, zeros)
+                builder.add(Add(), branch, across)
+                block_input = builder.add(Activation("relu"))
+        builder.add(GlobalAveragePooling2D())
+        builder.dense(classes)
+
+    return construct
 
 
-def _vgg(depths):
-    def construct(builder, classes):
+def _identity(
+    builder: Builder, source: int, filters: int, reduce: str | None, zeros: str | None
+) -> int:
+    """A shortcut without weights: a smaller image, and channels of zeros, which are columns of
+    zeros beside the channels of every pixel.
+    """
+    pooling = MaxPooling2D(1, 2) if reduce == "stride" else AveragePooling2D(2, 2)
+    rows, columns, channels = builder.shapes[builder.add(pooling, source)]
+    added = filters - channels
+    before = added // 2 if zeros == "both" else 0
+    builder.add(Reshape((rows * columns, channels, 1)))
+    builder.add(ZeroPadding2D((0, 0, before, added - before)))
+    return builder.add(Reshape((rows, columns, filters)))
+
+
+def _check_shortcut(shortcut: str, reduce: str | None, zeros: str | None) -> None:
+    if shortcut == "B" and (reduce, zeros) != (None, None):
+        raise ParameterError("reduce and zeros are settings of shortcut A, found shortcut B")
+    if shortcut == "A" and None in (reduce, zeros):
+        raise ParameterError(
+            "shortcut A needs reduce: stride (every second pixel) or average (means of 2×2), and"
+            " zeros: both (half of the added channels at each end) or end; programs differ"
+        )
+
+
+def _vgg(depths: Shape) -> Callable[..., None]:
+    def construct(builder: Builder, classes: int) -> None:
         for depth, filters in zip(depths, (64, 128, 256, 512, 512), strict=True):
             for _ in range(depth):
-                builder.conv(filters, 3, "relu")
+                builder.conv(filters, 3, "relu", padding="same")
             builder.add(MaxPooling2D(2))
         builder.flatten()
         builder.dense(4096, "relu")
@@ -244,78 +308,74 @@ def _vgg(depths):
 class _Architecture:
     construct: Callable[..., None]
     parameters: Mapping[str, object]
-    input_shape: tuple[int, ...] | None
+    input_shape: Shape | None
     classes: int
 
 
+_RESNET: dict[str, object] = {"epsilon": None, "shortcut": "B", "reduce": None, "zeros": None}
 _ARCHITECTURES = {
     "mlp": _Architecture(
         _mlp,
-        {"hidden": (500, 300), "activation": "relu", "batch_norm": False, "epsilon": 1e-3},
+        {"hidden": (500, 300), "activation": "relu", "batch_norm": False, "epsilon": None},
         None,
         10,
     ),
     "lenet5": _Architecture(_lenet5, {"activation": "relu"}, (28, 28, 1), 10),
-    "vgg-small": _Architecture(_vgg_small, {"epsilon": 1e-3}, (32, 32, 3), 10),
-    "resnet20": _Architecture(_resnet20, {"epsilon": 1e-3}, (32, 32, 3), 10),
+    "vgg-small": _Architecture(_vgg_small, {"epsilon": None}, (32, 32, 3), 10),
+    **{
+        f"resnet{6 * blocks + 2}": _Architecture(_resnet(blocks), _RESNET, (32, 32, 3), 10)
+        for blocks in (3, 5, 7, 9)
+    },
     "vgg16": _Architecture(_vgg((2, 2, 3, 3, 3)), {}, (224, 224, 3), 1000),
     "vgg19": _Architecture(_vgg((2, 2, 4, 4, 4)), {}, (224, 224, 3), 1000),
 }
 
 
-def _validated(architecture):
-    """Name and parameters of an architecture, every parameter checked and none left out."""
-    given = {"name": architecture} if isinstance(architecture, str) else architecture
-    if not isinstance(given, Mapping) or "name" not in given:
-        raise ParameterError(
-            f"an architecture is a name or a mapping with the key 'name', found {architecture!r}"
-        )
+def _validated(given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and parameters of a named architecture, every parameter checked and none left out."""
     name = given["name"]
     if not isinstance(name, str) or name not in _ARCHITECTURES:
         raise ParameterError(
-            f"unknown architecture {name!r}, expected one of {', '.join(_ARCHITECTURES)}"
+            f"unknown architecture {name!r}, expected one of {', '.join(_ARCHITECTURES)}, or a"
+            " mapping with the key 'layers'"
         )
     parameters = dict(_ARCHITECTURES[name].parameters)
+    _check_keys(f"architecture {name!r}", given, ("name", *parameters))
     for key, value in given.items():
-        if key == "name":
-            continue
-        if key not in parameters:
-            raise ParameterError(
-                f"architecture {name!r}: unknown key {key!r}, expected one of"
-                f" {', '.join(('name', *parameters))}"
-            )
-        parameters[key] = _CHECKS[key](key, value)
+        if key != "name":
+            parameters[key] = _CHECKS[key](key, value)
     return name, parameters
 
 
-def _size(key, value):
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ParameterError(f"{key} must be a positive integer, found {value!r}")
-    return int(value)
+def _check_keys(what: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in given:
+        if key not in known:
+            raise ParameterError(
+                f"{what}: unknown key {key!r}, expected one of {', '.join((*known, 'framework'))}"
+            )
 
 
-def _sizes(key, values):
-    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-        raise ParameterError(f"{key} must be a list of positive integers, found {values!r}")
-    return tuple(_size(key, value) for value in values)
-
-
-def _flag(key, value):
+def _flag(key: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ParameterError(f"{key} must be true or false, found {value!r}")
     return value
 
 
-def _positive(key, value):
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < np.inf:
-        raise ParameterError(f"{key} must be a positive number, found {value!r}")
-    return float(value)
+def _one_of(*words: str) -> Callable[[str, object], object]:
+    def check(key: str, value: object) -> object:
+        if value not in words:
+            raise ParameterError(f"{key} must be {' or '.join(words)}, found {value!r}")
+        return value
+
+    return check
 
 
-def _activation(key, value):
-    if value not in ACTIVATIONS:
-        raise ParameterError(f"{key} must be one of {', '.join(ACTIVATIONS)}, found {value!r}")
-    return value
-
-
-_CHECKS = {"hidden": _sizes, "activation": _activation, "batch_norm": _flag, "epsilon": _positive}
+_CHECKS: dict[str, Callable[[str, object], object]] = {
+    "hidden": sizes,
+    "activation": activation,
+    "batch_norm": _flag,
+    "epsilon": positive,
+    "shortcut": _one_of("A", "B"),
+    "reduce": _one_of("stride", "average"),
+    "zeros": _one_of("both", "end"),
+}

@@ -7,7 +7,7 @@ import numpy as np
 from netreduce.errors import ParameterError
 
 from .base import Layer, Shape, check_image, pair, set_field
-from .windows import Padding, Widths, pad, padding, padding_widths, window_counts, windows
+from .windows import Padding, Widths, pad, padding_widths, window_counts, window_padding, windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Pooling2D(Layer):
         set_field(self, "pool_size", pair("pool_size", self.pool_size))
         strides = self.pool_size if self.strides is None else self.strides
         set_field(self, "strides", pair("strides", strides))
-        set_field(self, "padding", padding(self.padding))
+        set_field(self, "padding", window_padding(self.padding))
         if not isinstance(self.padding, str):
             top, bottom, left, right = self.padding
             rows, columns = self.pool_size

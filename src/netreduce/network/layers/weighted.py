@@ -10,7 +10,16 @@ from netreduce.errors import ParameterError, ShapeError
 from netreduce.network.activations import ActivationFunction, activation_function
 
 from .base import Layer, Quantization, Shape, pair, parameter, set_field
-from .windows import Padding, Widths, pad, padding, padding_widths, window_counts, windows
+from .windows import (
+    Padding,
+    Widths,
+    pad,
+    padding,
+    padding_widths,
+    window_counts,
+    window_padding,
+    windows,
+)
 
 # convolutions copy patches in blocks of about this size: they stay in the cache
 PATCH_BYTES = 1 << 19
@@ -137,7 +146,7 @@ class Convolution(Weighted):
         super().__post_init__()
         set_field(self, "strides", pair("strides", self.strides))
         set_field(self, "dilation", pair("dilation", self.dilation))
-        set_field(self, "padding", padding(self.padding))
+        set_field(self, "padding", window_padding(self.padding))
 
     @property
     def inputs(self) -> int:

@@ -28,6 +28,12 @@ def padding(value: str | Sequence[int]) -> Padding:
         ) from None
 
 
+def window_padding(value: str | Sequence[int]) -> Padding:
+    """The same, four zeros being "valid"."""
+    found = padding(value)
+    return "valid" if found == (0, 0, 0, 0) else found
+
+
 def padding_widths(
     size: Sequence[int],
     kernel_size: Sequence[int],
