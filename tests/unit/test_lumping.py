@@ -541,7 +541,7 @@ def test_record():
     assert record["bound"] == pytest.approx(lumping.bound)
     assert record["rounding"] == pytest.approx(lumping.rounding)
     # what storing the merged weights in float32 costs, and what evaluating both networks does
-    assert (0 < lumping.bound).all() and (lumping.bound < lumping.rounding).all()
+    assert (lumping.bound > 0).all() and (lumping.bound < lumping.rounding).all()
     layer = record["layers"]["dense_1"]
     assert (layer["neurons_before"], layer["neurons_after"], layer["classes"]) == (7, 6, 6)
     assert (layer["parameters_before"], layer["parameters_after"]) == (42, 36)

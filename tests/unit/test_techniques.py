@@ -90,6 +90,9 @@ VALUES = {
     "iterations": st.integers(1, 99),
     "epochs": st.integers(0, 99),
     "fold": st.booleans(),
+    "radius": st.sampled_from(["median", "max", "mse", "output"]),
+    "per_channel": st.booleans(),
+    "zero": st.booleans(),
 }
 
 
@@ -112,7 +115,7 @@ def test_labels_and_modules():
 def test_the_table_names_functions_that_take_its_parameters():
     for name, technique in TECHNIQUES.items():
         accepted = set(inspect.signature(technique.load()).parameters)
-        if technique.family == "pruning":
+        if technique.family == "pruning" and "method" in technique.fixed:
             accepted |= set(inspect.signature(METHODS[technique.fixed["method"]]).parameters)
         assert {*technique.parameters, *technique.fixed} <= accepted, name
 

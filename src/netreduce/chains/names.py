@@ -5,14 +5,14 @@ from .steps import Step, parse_path
 TERNARY = 1.58
 
 
-def bits_name(bits) -> str:
+def bits_name(bits: float | str) -> str:
     """ternary, 2 bits, 3 bits, ..."""
     return "ternary" if float(bits) == TERNARY else f"{float(bits):g} bits"
 
 
 def network_name(name: str | float) -> str:
     """Name of a network in a table: analog, its bit width, or its chain in words."""
-    return bits_name(name) if str(name)[0].isdigit() else chain_name(name)
+    return bits_name(name) if str(name)[0].isdigit() else chain_name(str(name))
 
 
 def layer_name(layer: str) -> str:
@@ -23,7 +23,7 @@ def layer_name(layer: str) -> str:
 def step_name(step: Step) -> str:
     """A step of a chain: GPFQ 4 bits, exact lumping, NNrelief 0.95."""
     if step.technique.family == "quantization":
-        bits = step.parameters["bits"]
+        bits = str(step.parameters["bits"])
         return step.label.replace(f" {bits}", f" {bits_name(bits)}", 1)
     if step.parameters == {"tolerance": 0}:
         return f"exact {step.technique.title.lower()}"

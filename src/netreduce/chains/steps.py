@@ -8,8 +8,9 @@ the others where they differ from their defaults.
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from netreduce.errors import ParameterError
@@ -17,6 +18,7 @@ from netreduce.errors import ParameterError
 from .techniques import REQUIRED, TECHNIQUES, Technique, is_number
 
 if TYPE_CHECKING:  # the workflow reads chains where Snakemake runs, which need not have NumPy
+    from netreduce.data import Dataset
     from netreduce.network import Network
 
 
@@ -62,14 +64,14 @@ class Step:
         ]
         return ", ".join(words) or self.technique.title
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "-".join([self.name, *(f"{name}={_text(value)}" for name, value in self._shown())])
 
     @property
-    def _first(self):
+    def _first(self) -> str | None:
         return next(iter(self.technique.parameters), None)
 
-    def _shown(self):
+    def _shown(self) -> list[tuple[str, object]]:
         defaults = {
             name: parameter.default for name, parameter in self.technique.parameters.items()
         }
@@ -85,7 +87,7 @@ class Step:
         return self.technique.analog or bool(self.parameters.get("epochs"))
 
 
-def parse_chain(entry) -> tuple[Step, ...]:
+def parse_chain(entry: object) -> tuple[Step, ...]:
     """The steps of a chain of config.yaml.
 
     Parameters
@@ -103,14 +105,14 @@ def parse_chain(entry) -> tuple[Step, ...]:
             "a chain must be a list of one or more steps such as [nnrelief: 0.95, gpfq: {bits:"
             f" 4}}], found {entry!r}"
         )
-    return _chain(f"chain {_flow(list(entry))}", [lambda part=part: _step(part) for part in entry])
+    return _chain(f"chain {_flow(list(entry))}", [partial(_step, part) for part in entry])
 
 
 def parse_path(path: str) -> tuple[Step, ...]:
     """The steps of a chain's path, such as nnrelief-fraction=0.95/gpfq-bits=4; raises
     ParameterError as `parse_chain` does.
     """
-    return _chain(f"chain {path}", [lambda part=part: parse_step(part) for part in path.split("/")])
+    return _chain(f"chain {path}", [partial(parse_step, part) for part in path.split("/")])
 
 
 def parse_step(text: str) -> Step:
@@ -130,7 +132,9 @@ def parse_step(text: str) -> Step:
     return step
 
 
-def apply(step: Step, network: "Network", data, samples: int = 10_000, seed: int = 0) -> "Network":
+def apply(
+    step: Step, network: "Network", data: "Dataset", samples: int = 10_000, seed: int = 0
+) -> "Network":
     """The network that a step makes of a network.
 
     Parameters
@@ -161,8 +165,9 @@ def apply(step: Step, network: "Network", data, samples: int = 10_000, seed: int
     return getattr(result, "network", result)
 
 
-def _chain(title, readers):
-    steps, quantizer = [], None
+def _chain(title: str, readers: Iterable[Callable[[], Step]]) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    quantizer: Step | None = None
     for number, read in enumerate(readers, start=1):
         try:
             step = read()
@@ -178,7 +183,7 @@ def _chain(title, readers):
     return tuple(steps)
 
 
-def _step(part):
+def _step(part: object) -> Step:
     if isinstance(part, str):
         return _make_step(part, {})
     if not isinstance(part, Mapping) or len(part) != 1:
@@ -196,13 +201,13 @@ def _step(part):
     return _make_step(name, value)
 
 
-def _technique(name):
+def _technique(name: str) -> Technique:
     if name not in TECHNIQUES:
         raise ParameterError(f"unknown technique {name!r}; known: {', '.join(TECHNIQUES)}")
     return TECHNIQUES[name]
 
 
-def _make_step(name, values):
+def _make_step(name: str, values: Mapping[str, object]) -> Step:
     parameters = _technique(name).parameters
     for unknown in values:
         if unknown not in parameters:
@@ -220,11 +225,11 @@ def _make_step(name, values):
     return Step(name, tuple(complete))
 
 
-def _text(value):
+def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _value(text):
+def _value(text: str) -> object:
     if text in ("true", "false"):
         return text == "true"
     try:
@@ -233,7 +238,7 @@ def _value(text):
         return text
 
 
-def _flow(entry):
+def _flow(entry: object) -> str:
     """An entry of config.yaml as it stands there."""
     if isinstance(entry, Mapping):
         return ", ".join(

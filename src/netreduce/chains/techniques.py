@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from numbers import Real
+from typing import TypeGuard
 
 REQUIRED = object()
 
@@ -33,11 +34,12 @@ class Parameter:
     default: object = REQUIRED
 
 
-def is_number(value):
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite real number, not true or false."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _integer(low, default):
+def _integer(low: int, default: int) -> Parameter:
     return Parameter(
         f"a whole number from {low}",
         lambda value: is_number(value) and value == int(value) and value >= low,
@@ -45,11 +47,15 @@ def _integer(low, default):
     )
 
 
-def _choice(*values):
+def _choice(*values: str) -> Parameter:
     return Parameter(" or ".join(values), lambda value: value in values, values[0])
 
 
-FLAG = Parameter("true or false", lambda value: isinstance(value, bool), True)
+def _flag(default: bool) -> Parameter:
+    return Parameter("true or false", lambda value: isinstance(value, bool), default)
+
+
+FLAG = _flag(True)
 FRACTION = Parameter("a number in (0, 1]", lambda value: is_number(value) and 0 < value <= 1)
 TOLERANCE = Parameter("a number in [0, 1)", lambda value: is_number(value) and 0 <= value < 1, 0)
 BITS = Parameter(
@@ -104,8 +110,15 @@ class Technique:
         return getattr(import_module(self.module), self.function.partition(":")[2])
 
 
-def _quantizer(title, method):
-    parameters = {"bits": BITS, "alphabet_scalar": SCALAR, "conv": _choice("channel", "joint")}
+def _quantizer(title: str, method: str) -> Technique:
+    parameters = {
+        "bits": BITS,
+        "alphabet_scalar": SCALAR,
+        "conv": _choice("channel", "joint"),
+        "radius": _choice("median", "max", "mse", "output"),
+        "per_channel": _flag(False),
+        "zero": _flag(False),
+    }
     return Technique(
         title,
         "quantization",
@@ -116,7 +129,7 @@ def _quantizer(title, method):
     )
 
 
-def _pruner(title, method, **parameters):
+def _pruner(title: str, method: str, **parameters: Parameter) -> Technique:
     return Technique(
         title,
         "pruning",

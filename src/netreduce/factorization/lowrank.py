@@ -32,11 +32,13 @@ def lowrank(network: Network, fraction: float) -> Network:
     UnsupportedLayerError
         A layer is quantized: its factors would leave the grid.
     """
-    layers, sources, place = [], [], {INPUT: INPUT}
+    layers: list[Layer] = []
+    sources: list[tuple[int, ...]] = []
+    place = {INPUT: INPUT}
     for index, (name, layer) in enumerate(zip(network.names, network.layers, strict=True)):
         if getattr(layer, "quantization", None) is not None:
             raise UnsupportedLayerError(f"{name} is quantized: factorize before quantizing")
-        parts = [layer]
+        parts: tuple[Layer, ...] = (layer,)
         if isinstance(layer, Dense) or (isinstance(layer, Conv2D) and layer.groups == 1):
             inputs, outputs = layer.kernel.size // layer.outputs, layer.outputs
             rank = count_kept(fraction, min(inputs, outputs))

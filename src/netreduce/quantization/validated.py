@@ -20,6 +20,9 @@ def quantize_validated(
     alphabet_scalar: float | str = "best",
     conv: str = "channel",
     seed: int = 0,
+    radius: str = "median",
+    per_channel: bool = False,
+    zero: bool = False,
     alphabet_scalars: Sequence[float] = ALPHABET_SCALARS,
 ) -> Network:
     """Quantize a network with a given alphabet scalar, or with the one that is best on validation
@@ -27,21 +30,33 @@ def quantize_validated(
 
     Parameters
     ----------
-    network, samples, method, bits, conv, seed
+    network, samples, method, bits, conv, seed, radius, per_channel, zero
         As for `netreduce.quantize`.
     validation : pair of ndarray
         Images and labels; not those that the result is judged by in the end.
     alphabet_scalar : float or "best"
     alphabet_scalars : sequence of float
-        What "best" chooses from; of equally good ones the first.
+        What "best" chooses from; of equally good ones the first. Radii other than "median" leave
+        nothing to choose.
 
     Returns
     -------
     Network
     """
+    fixed = {
+        "method": method,
+        "bits": bits,
+        "conv": conv,
+        "seed": seed,
+        "keep_zeros": True,
+        "radius": radius,
+        "per_channel": per_channel,
+        "zero": zero,
+    }
     scalars = alphabet_scalars if alphabet_scalar == "best" else [alphabet_scalar]
-    fixed = {"method": method, "bits": bits, "conv": conv, "seed": seed, "keep_zeros": True}
     settings = [{**fixed, "alphabet_scalar": scalar} for scalar in scalars]
+    if radius != "median":
+        settings = [fixed]
     networks = (quantized for _, quantized, _ in quantize_many(network, samples, settings))
     return (
         max(networks, key=lambda quantized: accuracy(quantized, *validation))
