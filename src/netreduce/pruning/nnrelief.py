@@ -78,8 +78,9 @@ def nnrelief(network: Network, samples: np.ndarray, fraction: float, norm: str =
 
 
 def _signals(network: Network, samples: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """For every layer with weights: mean |x| of what each weight reads at each position, shape
-    (positions, *kernel.shape[:-1]), and which neurons ever fire.
+    """For every layer with weights: mean |x| of what its weights read at each position, shape
+    (positions, kernel rows, kernel columns, input channels) or (1, inputs), and which neurons ever
+    fire.
     """
     indices = [i for i, layer in enumerate(network.layers) if isinstance(layer, PRUNED)]
     heard = {index: _heard(network, index) for index in indices}
@@ -93,7 +94,7 @@ def _signals(network: Network, samples: np.ndarray) -> dict[int, tuple[np.ndarra
             if isinstance(layer, PRUNED):
                 magnitudes = np.abs(x).astype(np.float64)
                 windows = magnitudes if isinstance(layer, Dense) else layer.patches(magnitudes)
-                shape = (len(batch), -1, *layer.kernel.shape[:-1])
+                shape = (len(batch), -1, *windows.shape[1 - layer.kernel.ndim :])
                 total = windows.reshape(shape).sum(axis=0)
                 sums[index] = sums[index] + total if index in sums else total
             fired[index] = output.any(axis=tuple(range(output.ndim - 1)))
