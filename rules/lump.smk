@@ -1,6 +1,7 @@
 rule lump:
     input:
         network="results/quantized/{model}_{bits}bit.h5",
+        data=dataset,
         script=own("workflow/scripts/lump.py"),
         code=code("workflow/scripts/lump.py"),
     output:
@@ -23,7 +24,7 @@ rule lump:
     message:
         "lump {wildcards.bits}-bit {wildcards.model} exactly"
     shell:
-        "python {input.script:q} --network {input.network:q}"
+        "python {input.script:q} --network {input.network:q} --data {input.data:q}"
         " --input-range {params.input_range:q} --output {output.network:q}"
         " --record {output.record:q} > {log:q} 2>&1"
 

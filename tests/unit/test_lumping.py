@@ -618,3 +618,22 @@ def test_verification_fails_when_the_bound_is_exceeded(monkeypatch):
     monkeypatch.setattr(core.Attempt, "logits_rounding", np.zeros(3))
     with pytest.raises(VerificationError, match=r"output \d differs by .*, more than the bound 0"):
         lump(network, verify=True)
+
+
+@pytest.mark.parametrize("end", ["linear", "sigmoid"])
+def test_two_classes_by_one_output_are_certified_away_from_the_threshold(end):
+    random = np.random.default_rng(0)
+    network = Network(
+        [
+            Dense(random.normal(size=(3, 40)).astype("f4"), activation="relu"),
+            Dense(0.1 * random.normal(size=(40, 1)).astype("f4"), activation=end),
+        ],
+        (3,),
+    )
+    lumping = lump(network, tolerance=0.05, input_range=(-1, 1))
+    x = random.uniform(-1, 1, (500, 3)).astype("f4")
+    before, after = network.predict(x)[:, 0], lumping.network.predict(x)[:, 0]
+    threshold = 0.5 if end == "sigmoid" else 0.0
+    far = np.abs(after - threshold) > lumping.bound[0]
+    assert 0 < lumping.certified(x) == far.mean() < 1
+    assert ((before > threshold) == (after > threshold))[far].all()

@@ -35,6 +35,8 @@ def network(seed=0):
 class Data:
     """What techniques use of a dataset, labelled by a network."""
 
+    target, labelled, input_range = "classes", True, (0.0, 1.0)
+
     def __init__(self, teacher):
         rng = np.random.default_rng(1)
         self.splits = {
@@ -47,6 +49,9 @@ class Data:
 
     def images(self, split, count=None):
         return self.splits[split][:count]
+
+    def targets(self, split, count=None):
+        return getattr(self, f"{split}_labels")[:count]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +161,50 @@ def test_the_best_alphabet_scalar_is_that_of_the_validation_images():
     ]
     assert accuracy(apply(parse_step("msq-bits=2"), original, data), *validation) == max(tried)
     assert len(set(tried)) > 1
+
+
+def test_the_best_alphabet_scalar_of_numbers_has_the_least_squared_error():
+    from netreduce.quantization.validated import ALPHABET_SCALARS
+
+    original = network()
+    data = Data(original)
+    data.target = "numbers"
+    data.validation_labels = original.predict(data.images("validation"))
+    tried, best = (
+        [
+            float(np.mean((apply(parse_step(step), original, data).predict(x) - y) ** 2))
+            for step in steps
+        ]
+        for x, y in [(data.images("validation"), data.validation_labels)]
+        for steps in (
+            [f"msq-bits=2-alphabet_scalar={scalar}" for scalar in ALPHABET_SCALARS],
+            ["msq-bits=2"],
+        )
+    )
+    assert best == [min(tried)] and len(set(tried)) > 1
+
+
+def test_without_labels_the_best_setting_agrees_with_the_network_most():
+    original = network()
+    labelled, data = Data(original), Data(original)
+    data.labelled = False
+    one, other = (apply(parse_step("msq-bits=2"), original, given) for given in (labelled, data))
+    np.testing.assert_array_equal(one.layers[0].kernel, other.layers[0].kernel)
+
+
+def test_lumping_in_a_chain_knows_the_range_of_the_data(monkeypatch):
+    import netreduce.lumping
+
+    seen = []
+
+    def lump(network, tolerance, samples, input_range):
+        seen.append(input_range)
+
+    monkeypatch.setattr(netreduce.lumping, "lump", lump)
+    data = Data(network())
+    data.input_range = (-2.0, 3.0)
+    apply(parse_step("lump-tolerance=0"), network(), data)
+    assert seen == [(-2.0, 3.0)]
 
 
 def test_retraining_in_a_chain():

@@ -11,9 +11,13 @@ from io_networks import assert_same
 from sklearn.datasets import load_digits
 
 from netreduce.errors import ParameterError, SampleError
+from netreduce.measures.evaluation import merit
+from netreduce.network import Network
 from netreduce.network.architectures import build
-from netreduce.training import check_training, learning_rates
+from netreduce.network.layers import Conv2D
+from netreduce.training import check_training, learning_rates, loss_for
 from netreduce.training.augmentation import augment
+from netreduce.training.retraining import retrain
 from netreduce.training.torch import train
 
 
@@ -269,3 +273,75 @@ def test_augmentation_needs_images():
         check_training(
             build(MLP, (64,), 10), np.zeros((2, 64)), np.zeros(2, int), augmentation={"shift": 1}
         )
+
+
+def two_rings(samples=400):
+    """Points inside a circle (1) and outside it (0)."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(samples, 2)).astype(np.float32)
+    return x, (np.linalg.norm(x, axis=1) < 1.1).astype(np.uint8)
+
+
+def test_one_output_learns_two_classes_by_binary_cross_entropy(train_in):
+    x, y = two_rings()
+    template = build(MLP, (2,), 1, seed=0)
+    settings = {**SETTINGS, "epochs": 15, "learning_rate": 0.05}
+    trained, history = train_in(template, x[:300], y[:300], x[300:], y[300:], **settings)
+    logits = trained.predict(x[300:])[:, 0].astype(float)
+    expected = np.mean(np.log1p(np.exp(-logits)) + (y[300:] == 0) * logits)
+    assert history[-1]["validation_loss"] == pytest.approx(expected, rel=1e-5)
+    assert history[-1]["validation_accuracy"] == np.mean((logits > 0) == y[300:]) > 0.9
+
+
+def test_numbers_are_learned_by_their_squared_error(train_in):
+    x, _ = two_rings()
+    y = np.stack([x[:, 0] * x[:, 1], x.sum(axis=1)], axis=1)
+    template = build(MLP, (2,), 2, seed=0)
+    settings = {**SETTINGS, "epochs": 15, "learning_rate": 0.05}
+    trained, history = train_in(template, x[:300], y[:300], x[300:], y[300:], **settings)
+    assert list(history[0]) == ["epoch", "training_loss", "validation_loss"]
+    error = np.mean((trained.predict(x[300:]) - y[300:]) ** 2)
+    assert history[-1]["validation_loss"] == pytest.approx(error, rel=1e-5)
+    assert error < 0.1 * y.var()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "message"),
+    [
+        (1, np.array([0, 2]), r"labels must lie in 0 … 1 .*found 0 … 2"),
+        (3, np.zeros((2, 2), np.float32), r"must have shape \(2, 3\), .* found \(2, 2\)"),
+        (1, np.array([[0.0], [np.nan]]), "must be finite, found NaN"),
+    ],
+)
+def test_labels_that_no_loss_takes(outputs, labels, message):
+    with pytest.raises(SampleError, match=message):
+        loss_for(build(MLP, (2,), outputs), np.zeros((2, 2)), labels)
+
+
+@pytest.mark.parametrize(("outputs", "end"), [(1, "sigmoid"), (2, "linear")])
+def test_retraining_follows_the_loss(outputs, end):
+    x, _ = two_rings()
+    targets = (
+        (x[:, 0] > x[:, 1]) + 0
+        if outputs == 1
+        else np.stack([x[:, 0] * x[:, 1], x.sum(axis=1)], axis=1)
+    )
+    network = build(MLP, (2,), outputs, seed=0)
+    last = len(network.layers) - 1
+    network = network.replace({last: network.layers[last].replace(activation=end)})
+    retrained = retrain(network, x, targets, epochs=60)
+    assert merit(retrained, x, targets) > merit(network, x, targets) + 0.1
+    assert retrained.layers[last].activation == end
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_an_image_is_learned_channel_by_channel(framework):
+    """A 1×1 convolution learns to swap the channels of its input."""
+    x = np.random.default_rng(0).random((64, 3, 4, 2)).astype(np.float32)
+    y = x[..., ::-1].reshape(64, -1)
+    template = Network([Conv2D(np.eye(2, dtype=np.float32)[None, None])], (3, 4, 2))
+    arguments = (template, x, y, x, y)
+    settings = {"epochs": 20, "batch_size": 8, "learning_rate": 0.05, "threads": 1}
+    chosen = train if framework == "torch" else train_on_the_threads_there_are
+    trained, _ = chosen(*arguments, **settings)
+    assert np.abs(trained.layers[0].kernel[0, 0] - [[0, 1], [1, 0]]).max() < 0.01

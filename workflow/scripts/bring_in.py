@@ -8,7 +8,7 @@ from pathlib import Path
 
 from netreduce.cli.exits import run_script
 from netreduce.data import read
-from netreduce.data.fit import fit_to_dataset
+from netreduce.data.fit import fit_to_dataset, network_for
 from netreduce.formats import load, save
 
 
@@ -31,10 +31,12 @@ def main() -> None:
     architecture = arguments.architecture
     if architecture:
         architecture = {"name": architecture} if isinstance(architecture, str) else architecture
-        shapes = {"input_shape": data.image_shape, "classes": len(data.classes)}
+        shapes = {"input_shape": data.image_shape}
+        if data.outputs is not None:
+            shapes["classes"] = data.outputs
         architecture = {**shapes, **architecture}
     network = load(arguments.weights, architecture)
-    save(fit_to_dataset(network, data.image_shape, len(data.classes)), arguments.network)
+    save(fit_to_dataset(network, data), arguments.network)
 
 
 if __name__ == "__main__":

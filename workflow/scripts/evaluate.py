@@ -3,12 +3,11 @@
 import argparse
 from pathlib import Path
 
-from measure import measure
+from measure import measure, predictions
 from netreduce.cli.exits import run_script
 from netreduce.data import read
 from netreduce.files import write_table
 from netreduce.formats import load
-from netreduce.measures.evaluation import predict_classes
 
 
 def main() -> None:
@@ -29,7 +28,7 @@ def main() -> None:
 
     data = read(arguments.data)
     analog = load(arguments.analog)
-    reference = predict_classes(analog, data.images("test"))
+    reference = predictions(analog, data)
     rows = [{"network": "analog", "bits": "", **measure(analog, reference, data)}]
     for kind, paths in (("quantized", arguments.quantized), ("lumped", arguments.lumped)):
         for bits, path in zip(arguments.bits, paths, strict=True):

@@ -1,4 +1,4 @@
-"""Accuracy of a network as its layers are quantized one after the other, and with each layer
+"""How good a network is as its layers are quantized one after the other, and with each layer
 quantized alone.
 """
 
@@ -11,7 +11,7 @@ from netreduce.cli.exits import run_script
 from netreduce.data import read
 from netreduce.files import write_table
 from netreduce.formats import load
-from netreduce.measures.evaluation import evaluate
+from netreduce.measures.evaluation import trial
 
 QUANTIZED = re.compile(r"(?P<method>\w+)_(?P<bits>[\d.]+)bit")
 
@@ -33,13 +33,14 @@ def main() -> None:
         required=True,
         help="test images to evaluate on, the first ones; null for all",
     )
-    parser.add_argument("--output", type=Path, required=True, help="where the accuracies go (.csv)")
+    parser.add_argument("--output", type=Path, required=True, help="where the measures go (.csv)")
     arguments = parser.parse_args()
 
     analog = load(arguments.analog)
     data = read(arguments.data)
-    images, labels = data.images("test", arguments.images), data.test_labels[: arguments.images]
-    analog_accuracy = evaluate(analog, images, labels).accuracy
+    test = trial(data, "test", analog, arguments.images)
+    measure = test.measure.name
+    of_analog = test.score(analog)
     rows = []
     for path in arguments.quantized:
         key = QUANTIZED.fullmatch(path.stem).groupdict()
@@ -58,8 +59,8 @@ def main() -> None:
                         "kind": kind,
                         "layer": analog.names[index],
                         "position": position,
-                        "test_accuracy": evaluate(network, images, labels).accuracy,
-                        "analog_accuracy": analog_accuracy,
+                        f"test_{measure}": test.score(network),
+                        f"analog_{measure}": of_analog,
                     }
                 )
     write_table(arguments.output, rows)

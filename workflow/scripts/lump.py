@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from netreduce.cli.exits import run_script
+from netreduce.data import read
 from netreduce.files import write_json
 from netreduce.formats import load, save
 from netreduce.lumping import lump
@@ -14,8 +15,13 @@ from netreduce.lumping import lump
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", type=Path, required=True, help="network (.h5)")
+    parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
     parser.add_argument(
-        "--input-range", type=float, nargs=2, required=True, help="smallest and largest input value"
+        "--input-range",
+        type=float,
+        nargs=2,
+        required=True,
+        help="smallest and largest input value; own data bring theirs",
     )
     parser.add_argument(
         "--output", type=Path, required=True, help="where the lumped network goes (.h5)"
@@ -23,7 +29,9 @@ def main() -> None:
     parser.add_argument("--record", type=Path, required=True, help="where the record goes (.json)")
     arguments = parser.parse_args()
 
-    lumping = lump(load(arguments.network), input_range=tuple(arguments.input_range), verify=True)
+    data = read(arguments.data)
+    box = data.input_range if data.own else tuple(arguments.input_range)
+    lumping = lump(load(arguments.network), input_range=box, verify=True)
     save(lumping.network, arguments.output)
     write_json(arguments.record, lumping.record())
 

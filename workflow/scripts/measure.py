@@ -1,23 +1,49 @@
-"""Measure a network: accuracy with its confidence interval, agreement with a reference network, and
-cost.
+"""Measure a network: accuracy or squared error with its confidence interval, agreement with a
+reference network, and cost.
 """
 
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from netreduce.cli.exits import run_script
-from netreduce.data import read
+from netreduce.data import Dataset, read
 from netreduce.files import write_json
 from netreduce.formats import load
 from netreduce.measures.cost import cost
-from netreduce.measures.evaluation import evaluate
+from netreduce.measures.evaluation import evaluate, predict_classes
+from netreduce.network import Network
+
+TABLE = ("accuracy", "low", "high", "correct", "samples", "agreement")
+WITH_LABELS = ("accuracy", "low", "high", "top5", "auc", "mean_squared_error", "r2")
 
 
-def measure(network, reference, data):
-    """Accuracy, agreement and cost of a network on the test images, as one flat dictionary."""
-    quality = asdict(evaluate(network, data.images("test"), data.test_labels, reference=reference))
-    return {**quality, **asdict(cost(network))}
+def measure(network: Network, reference: Network | np.ndarray, data: Dataset) -> dict[str, Any]:
+    """Quality, agreement with a reference (a network, or its `predictions`) and cost of a network
+    on the test samples, as one flat dictionary.
+    """
+    if isinstance(reference, Network):
+        reference = predictions(reference, data)
+    x = data.images("test")
+    y = data.targets("test") if data.labelled else reference
+    quality = asdict(evaluate(network, x, y, reference=reference))
+    if not data.own:  # their tables have the columns that they always had
+        quality = {key: quality[key] for key in TABLE}
+    if not data.labelled:
+        quality = {key: value for key, value in quality.items() if key not in WITH_LABELS}
+    known = {key: value for key, value in quality.items() if value is not None}
+    return {**known, **asdict(cost(network))}
+
+
+def predictions(network: Network, data: Dataset) -> np.ndarray:
+    """What a network answers on the test samples: classes, or numbers."""
+    x = data.images("test")
+    if data.target == "classes":
+        return predict_classes(network, x)
+    return network.predict(x).reshape(len(x), -1).astype(np.float64)
 
 
 def main() -> None:

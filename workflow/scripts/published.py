@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from measure import measure
+from measure import measure, predictions
 from netreduce.cli.exits import run_script
 from netreduce.data import read
 from netreduce.data.fit import fit_to_dataset
@@ -50,12 +50,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     data = read(arguments.data)
-    network = with_grids(
-        fit_to_dataset(load(arguments.weights), data.image_shape, len(data.classes))
-    )
-    lumping = lump(network, input_range=tuple(arguments.input_range), verify=True)
+    network = with_grids(fit_to_dataset(load(arguments.weights), data))
+    box = data.input_range if data.own else tuple(arguments.input_range)
+    lumping = lump(network, input_range=box, verify=True)
     images = data.images("test")
     outputs = network.predict(images)
+    reference = predictions(network, data)
     difference = np.abs(lumping.network.predict(images) - outputs)
     save(lumping.network, arguments.lumped)
     write_json(
@@ -63,8 +63,8 @@ def main() -> None:
         {
             "weights": str(arguments.weights),
             "data": data.source,
-            "network": measure(network, outputs.argmax(axis=1), data),
-            "lumped": measure(lumping.network, outputs.argmax(axis=1), data),
+            "network": measure(network, reference, data),
+            "lumped": measure(lumping.network, reference, data),
             "lumping": {
                 "neurons_merged": len(lumping.merges),
                 "largest_output_difference": float(difference.max()),

@@ -17,11 +17,11 @@ import torch
 
 from netreduce.cli.exits import run_script
 from netreduce.data import read
+from netreduce.data.fit import network_for
 from netreduce.errors import VerificationError
 from netreduce.files import replacing, write_json
 from netreduce.formats import load, save
 from netreduce.formats.torch_module import to_torch
-from netreduce.network.architectures import build
 
 LOGIT_TOLERANCE = 1e-4
 
@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     data = read(arguments.data)
-    template = build(arguments.architecture, data.image_shape, len(data.classes))
+    template = network_for(data, arguments.architecture)
     network = load(arguments.text, template)
     trained = load(arguments.weights, template)
     differing = sum(
@@ -61,10 +61,13 @@ def main() -> None:
         module = to_torch(trained).eval()
         torch_logits = np.concatenate(
             [
-                module(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())).numpy()
+                channels_last(module(channels_first(batch)).numpy())
                 for batch in np.split(images, range(500, len(images), 500))
             ]
         )
+    # Where the outputs are numbers, their size is that of the data.
+    size = 1.0 if data.target == "classes" else max(1.0, float(np.abs(torch_logits).max()))
+    tolerance = LOGIT_TOLERANCE * size
     with replacing(arguments.network) as temporary:
         save(network, temporary)
         keras_logits = keras.models.load_model(temporary, compile=False).predict(
@@ -76,10 +79,10 @@ def main() -> None:
                 f"{arguments.text}: {differing} values differ from {arguments.weights}, expected"
                 " none"
             )
-        if not difference <= LOGIT_TOLERANCE:
+        if not difference <= tolerance:
             raise VerificationError(
                 f"{arguments.network}: logits differ from PyTorch's by {difference:.3g}, expected"
-                f" at most {LOGIT_TOLERANCE:g}"
+                f" at most {tolerance:g}"
             )
     write_json(
         arguments.metrics,
@@ -89,11 +92,23 @@ def main() -> None:
             ),
             "text_bit_for_bit": differing == 0,
             "max_logit_difference": difference,
-            "logit_tolerance": LOGIT_TOLERANCE,
+            "logit_tolerance": tolerance,
             "test_images": len(images),
-            "equal_predictions": int((keras_logits.argmax(1) == torch_logits.argmax(1)).sum()),
+            "equal_predictions": (
+                int((keras_logits.argmax(1) == torch_logits.argmax(1)).sum())
+                if data.target == "classes"
+                else None
+            ),
         },
     )
+
+
+def channels_first(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy((x.transpose(0, 3, 1, 2) if x.ndim == 4 else x).copy())
+
+
+def channels_last(y: np.ndarray) -> np.ndarray:
+    return y.transpose(0, 2, 3, 1) if y.ndim == 4 else y
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Choose the best method of a bit width on the validation images, and put the tables of all its
+"""Choose the best method of a bit width on the validation samples, and put the tables of all its
 methods together.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from netreduce.cli.exits import run_script
 from netreduce.files import replacing, write_json, write_table
+from netreduce.measures.kinds import measure_of
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
         type=Path,
         nargs="+",
         required=True,
-        help="accuracies of each method, by alphabet scalar (.csv)",
+        help="measures of each method, by alphabet scalar (.csv)",
     )
     parser.add_argument(
         "--timings", type=Path, nargs="+", required=True, help="its seconds, likewise (.csv)"
@@ -47,7 +48,7 @@ def main() -> None:
     tables = [read_rows(path) for path in arguments.tables]
     best = [best_setting(rows) for rows in tables]
     # Ties go to the earlier method: max keeps the first of equals.
-    chosen = max(range(len(best)), key=lambda place: best[place]["validation_accuracy"])
+    chosen = max(range(len(best)), key=lambda place: merit(best[place]))
     with replacing(arguments.network) as temporary:
         shutil.copyfile(arguments.networks[chosen], temporary)
     write_json(arguments.setting, {**best[chosen], "methods": {row["method"]: row for row in best}})
@@ -65,7 +66,12 @@ def best_setting(rows: Sequence[dict[str, str]]) -> dict[str, Any]:
         {key: text if key == "method" else float(text) for key, text in row.items()} for row in rows
     ]
     settings.sort(key=lambda row: row["alphabet_scalar"])
-    return max(settings, key=lambda row: row["validation_accuracy"])
+    return max(settings, key=merit)
+
+
+def merit(row: dict[str, Any]) -> float:
+    measure = measure_of(row, "validation_")
+    return measure.merit(row[f"validation_{measure.name}"])
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

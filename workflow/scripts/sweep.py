@@ -10,7 +10,7 @@ from netreduce.cli.exits import run_script
 from netreduce.data import read
 from netreduce.files import replacing, write_table
 from netreduce.formats import load, save
-from netreduce.measures.evaluation import evaluate
+from netreduce.measures.evaluation import trial
 from netreduce.quantization import dead_weights, quantize_many
 
 
@@ -34,17 +34,15 @@ def main() -> None:
         help="where the networks go (.h5), one for each scalar",
     )
     parser.add_argument("--best", type=Path, required=True, help="where the best one goes (.h5)")
-    parser.add_argument("--table", type=Path, required=True, help="where the accuracies go (.csv)")
+    parser.add_argument("--table", type=Path, required=True, help="where the measures go (.csv)")
     parser.add_argument("--timings", type=Path, required=True, help="where the seconds go (.csv)")
     arguments = parser.parse_args()
 
     analog = load(arguments.network)
     data = read(arguments.data)
-    splits = {
-        split: (data.images(split), getattr(data, f"{split}_labels"))
-        for split in ("validation", "test")
-    }
-    analog_accuracy = {split: evaluate(analog, *pair).accuracy for split, pair in splits.items()}
+    trials = {split: trial(data, split, analog) for split in ("validation", "test")}
+    measure = trials["test"].measure.name
+    of_analog = {split: trial.score(analog) for split, trial in trials.items()}
     settings = [
         {
             "method": arguments.method,
@@ -62,12 +60,12 @@ def main() -> None:
     ):
         save(network, path)
         key = {name: setting[name] for name in ("method", "bits", "alphabet_scalar")}
-        accuracies = {split: evaluate(network, *pair).accuracy for split, pair in splits.items()}
+        scores = {split: trial.score(network) for split, trial in trials.items()}
         table.append(
             {
                 **key,
-                **{f"{split}_accuracy": value for split, value in accuracies.items()},
-                **{f"analog_{split}_accuracy": value for split, value in analog_accuracy.items()},
+                **{f"{split}_{measure}": value for split, value in scores.items()},
+                **{f"analog_{split}_{measure}": value for split, value in of_analog.items()},
                 "dead_weights": sum(
                     dead_weights(layer)
                     for layer in network.layers
@@ -76,12 +74,11 @@ def main() -> None:
             }
         )
         timings.append({**key, "seconds": round(seconds, 4)})
-        print(
-            " ".join(f"{name}={value}" for name, value in {**key, **accuracies}.items()), flush=True
-        )
+        print(" ".join(f"{name}={value}" for name, value in {**key, **scores}.items()), flush=True)
+    merit = trials["validation"].measure.merit
     best = max(
         zip(table, arguments.networks, strict=True),
-        key=lambda pair: (pair[0]["validation_accuracy"], -pair[0]["alphabet_scalar"]),
+        key=lambda pair: (merit(pair[0][f"validation_{measure}"]), -pair[0]["alphabet_scalar"]),
     )
     with replacing(arguments.best) as temporary:
         shutil.copyfile(best[1], temporary)

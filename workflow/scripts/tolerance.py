@@ -4,19 +4,23 @@ it.
 
 import argparse
 import json
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from measure import predictions
 from netreduce.cli.exits import run_script
 from netreduce.data import read
 from netreduce.files import write_table
 from netreduce.formats import load
-from netreduce.lumping import lump
-from netreduce.measures.evaluation import evaluate, predict_classes
+from netreduce.lumping import Lumping, lump
+from netreduce.measures.evaluation import evaluate, trial
+from netreduce.network import Network
 from netreduce.quantization import quantize
 
 
-def smaller(lumping, network):
+def smaller(lumping: Lumping, network: Network) -> Network:
     """The lumped network; where nothing merged, the very network."""
     merged = any(
         layer["neurons_after"] < layer["neurons_before"]
@@ -52,7 +56,7 @@ def main() -> None:
 
     analog = load(arguments.analog)
     data = read(arguments.data)
-    images, labels = data.images("test"), data.test_labels
+    images = data.images("test")
     samples = data.images("train", arguments.samples)
     settings = {
         bits: json.loads(path.read_text())
@@ -62,45 +66,60 @@ def main() -> None:
         bits: load(path) for bits, path in zip(arguments.bits, arguments.quantized, strict=True)
     }
 
+    test = trial(data, "test", analog)
+    shares = test.measure.share
     predicted = {
-        name: predict_classes(network, images)
+        name: predictions(network, data)
         for name, network in {"analog": analog, **quantized}.items()
     }
 
     @cache
-    def measure(network, name):
-        return evaluate(network, images, labels, reference=predicted[name])
+    def measured(network: Network, name: str) -> dict[str, float | None]:
+        found = asdict(evaluate(network, images, test.y, reference=predicted[name]))
+        beside = "agreement" if shares else "relative_difference"
+        columns = {f"test_{test.measure.name}": test.score(network)}
+        return columns | ({} if beside in columns else {beside: found[beside]})
 
-    def row(name, order, tolerance, lumping, certified, network):
+    def certified(lumping: Lumping) -> float | None:
+        """Only classes can be certified to be the same."""
+        return lumping.certified(images) if shares else None
+
+    def row(
+        name: str,
+        order: str,
+        tolerance: float,
+        lumping: Lumping,
+        certified: float | None,
+        network: Network,
+    ) -> dict[str, Any]:
         layers = lumping.record()["layers"].values()
-        measured = measure(network, name)
         return {
             "network": name,
             "order": order,
             "tolerance": tolerance,
             "neurons": sum(layer["neurons_before"] for layer in layers),
             "neurons_kept": sum(layer["neurons_after"] for layer in layers),
-            "test_accuracy": measured.accuracy,
-            "agreement": measured.agreement,
+            **measured(network, name),
             "bound": float(lumping.bound.max()),
             "certified_share": certified,
         }
 
+    box = data.input_range if data.own else tuple(arguments.input_range)
     rows = []
     for tolerance in arguments.tolerances:
-        lumping = lump(analog, tolerance, tuple(arguments.input_range))
-        certified = lumping.certified(images)
+        lumping = lump(analog, tolerance, box)
+        share = certified(lumping)
         lumped = smaller(lumping, analog)
-        rows.append(row("analog", "lump", tolerance, lumping, certified, lumped))
+        rows.append(row("analog", "lump", tolerance, lumping, share, lumped))
         for bits, network in quantized.items():
-            after = lump(network, tolerance, tuple(arguments.input_range))
+            after = lump(network, tolerance, box)
             rows.append(
                 row(
                     bits,
                     "quantize-lump",
                     tolerance,
                     after,
-                    after.certified(images),
+                    certified(after),
                     smaller(after, network),
                 )
             )
@@ -110,7 +129,7 @@ def main() -> None:
                 if lumped is analog
                 else quantize(lumped, samples, **setting, conv=arguments.conv, seed=arguments.seed)
             )
-            rows.append(row(bits, "lump-quantize", tolerance, lumping, certified, before))
+            rows.append(row(bits, "lump-quantize", tolerance, lumping, share, before))
     rows.sort(key=lambda r: (r["network"] != "analog", r["network"], r["order"], r["tolerance"]))
     write_table(arguments.output, rows)
 

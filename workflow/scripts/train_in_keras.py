@@ -6,9 +6,9 @@ from pathlib import Path
 
 from netreduce.cli.exits import run_script
 from netreduce.data import read
+from netreduce.data.fit import network_for
 from netreduce.files import write_table
 from netreduce.formats import save
-from netreduce.network.architectures import build
 from netreduce.training.keras import train
 
 
@@ -33,15 +33,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     data = read(arguments.data)
-    template = build(
-        arguments.architecture, data.image_shape, len(data.classes), seed=arguments.seed
-    )
+    template = network_for(data, arguments.architecture, seed=arguments.seed)
     network, history = train(
         template,
         data.images("train"),
-        data.train_labels,
+        data.targets("train"),
         data.images("validation"),
-        data.validation_labels,
+        data.targets("validation"),
         **arguments.training,
         seed=arguments.seed,
     )

@@ -142,17 +142,21 @@ def apply(
     step : Step
     network : Network
     data : netreduce.data.Dataset
-        Gives training and validation images to techniques that learn from them.
+        Gives training and validation samples to techniques that learn from them, and the range of
+        the inputs.
     samples : int
         Number of training images that data-dependent techniques see.
     seed : int
         Of techniques that draw random numbers.
     """
+    from netreduce.measures.evaluation import trial
+
     function = step.technique.load()
     offers = {
         "samples": lambda: data.images("train", samples),
-        "training": lambda: (data.images("train"), data.train_labels),
-        "validation": lambda: (data.images("validation"), data.validation_labels),
+        "training": lambda: trial(data, "train", network).pair(),
+        "validation": lambda: trial(data, "validation", network).pair(),
+        "input_range": lambda: data.input_range,
         "seed": lambda: seed,
     }
     wanted = inspect.signature(function).parameters

@@ -82,8 +82,8 @@ class Technique:
     function : str
         "module:function". It is called as function(network, **parameters), and gets besides those
         of these arguments that it names: `samples` (training images), `training` and `validation`
-        (pairs of images and labels), `seed`. It returns a Network, or an object with a Network as
-        its attribute `network`.
+        (pairs of samples and labels), `input_range` (of the samples), `seed`. It returns a Network,
+        or an object with a Network as its attribute `network`.
     parameters : mapping of str to Parameter
         The first one is the one that `name: value` sets.
     fixed : mapping

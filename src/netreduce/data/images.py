@@ -3,6 +3,7 @@
 import io
 import logging
 import tarfile
+import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -14,13 +15,15 @@ from netreduce.errors import DataError
 
 log = logging.getLogger(__name__)
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+
 
 def class_folders(
     source: Path,
     classes: tuple[str, ...],
     image_shape: tuple[int, int, int],
     skip_unreadable: bool = False,
-):
+) -> tuple[tuple[np.ndarray, ...], tuple[str, ...], int]:
     """Training and test images from train/<class>/* and test/<class>/*, in a folder or in a tar
     archive.
 
@@ -99,21 +102,25 @@ def interleave(folders: Iterable[list[str]]) -> list[tuple[int, str]]:
     return [(label, name) for _, label, name in sorted(ranked)]
 
 
-def read_image(file, where: str) -> Image.Image:
+def read_image(file: Path | bytes, where: str) -> Image.Image:
     """Open and decode an image file (path or bytes); DataError that names it (`where`) when that
-    cannot be done.
+    cannot be done, or when it has more pixels than Pillow takes for harmless.
     """
     try:
-        image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
-        image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(
+                io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS
+            )
+            image.load()
     except UnidentifiedImageError:
         raise DataError(f"{where}: not an image in a format that Pillow reads") from None
-    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's plugins raise whatever a damaged file leads to
         raise DataError(f"{where}: the image cannot be read ({error})") from None
     return image
 
 
-def _pixels(image, image_shape, where):
+def _pixels(image: Image.Image, image_shape: tuple[int, ...], where: str) -> np.ndarray:
     if Image.getmodebase(image.mode) == "L":
         raise DataError(f"{where}: a grayscale image (mode {image.mode}), expected colour")
     if (image.height, image.width) != image_shape[:2]:
@@ -124,7 +131,7 @@ def _pixels(image, image_shape, where):
     return np.asarray(image.convert("RGB"))
 
 
-def _members(source):
+def _members(source: Path) -> dict[tuple[str, ...], Path | bytes]:
     """(split, class, file name) → path, or content, of every file train/<class>/<name> and
     test/<class>/<name>; hidden ones do not count.
     """

@@ -7,6 +7,7 @@ import numpy as np
 
 from netreduce.errors import ParameterError, SampleError
 from netreduce.measures.cost import LayerCost, layer_costs
+from netreduce.measures.evaluation import threshold
 from netreduce.network import Network
 
 from .bound import logits
@@ -93,6 +94,9 @@ class Lumping:
         if not self.steps:
             return 1.0
         outputs = logits(self.network).predict(samples).astype(np.float64)
+        if outputs.shape[1] == 1:
+            distance = np.abs(outputs - threshold(self.network))
+            return float(np.mean(distance > self.logits_bound))
         rows = np.arange(len(outputs))
         top = outputs.argmax(axis=1)
         reach = outputs + self.logits_bound

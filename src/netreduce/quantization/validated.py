@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from netreduce.measures.evaluation import accuracy
+from netreduce.measures.evaluation import merit
 from netreduce.network import Network
 from netreduce.quantization import quantize_many
 
@@ -33,7 +33,8 @@ def quantize_validated(
     network, samples, method, bits, conv, seed, radius, per_channel, zero
         As for `netreduce.quantize`.
     validation : pair of ndarray
-        Images and labels; not those that the result is judged by in the end.
+        Samples and their classes (int) or numbers (float); not those that the result is judged by
+        in the end. The best setting has the highest accuracy, or the least mean squared error.
     alphabet_scalar : float or "best"
     alphabet_scalars : sequence of float
         What "best" chooses from; of equally good ones the first. Radii other than "median" leave
@@ -59,7 +60,7 @@ def quantize_validated(
         settings = [fixed]
     networks = (quantized for _, quantized, _ in quantize_many(network, samples, settings))
     return (
-        max(networks, key=lambda quantized: accuracy(quantized, *validation))
+        max(networks, key=lambda quantized: merit(quantized, *validation))
         if len(settings) > 1
         else next(networks)
     )

@@ -1,6 +1,9 @@
 """Training of networks, in PyTorch (`torch`) and in Keras (`keras`)."""
 
+import math
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,19 +18,26 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("none", "cosine", "onecycle")
 AUGMENTATIONS = ("shift", "flip")
 PRECISIONS = ("float32", "bfloat16")
+LOSSES = ("cross entropy", "binary cross entropy", "mean squared error")
 
 
 def check_training(
     network: Network,
-    images,
-    labels,
+    images: np.ndarray,
+    labels: np.ndarray,
     *,
-    optimizer="adam",
-    schedule="none",
-    precision="float32",
-    augmentation=None,
-) -> None:
+    optimizer: str = "adam",
+    schedule: str = "none",
+    precision: str = "float32",
+    augmentation: Mapping[str, Any] | None = None,
+) -> str:
     """Refuse, before any work, settings that are not known and data that do not fit the network.
+
+    Returns
+    -------
+    str
+        The loss, one of LOSSES: cross entropy for classes, binary cross entropy for two classes and
+        one output, mean squared error for numbers.
 
     Raises
     ------
@@ -50,18 +60,60 @@ def check_training(
             f"augmentation needs images, the network takes inputs of shape {network.input_shape}"
         )
     network.check_samples(images)
-    labels = np.asarray(labels)
+    return loss_for(network, images, labels)
+
+
+def loss_for(network: Network, images: np.ndarray, labels: np.ndarray) -> str:
+    """The loss that labels call for: see `check_training`.
+
+    Raises
+    ------
+    SampleError
+        Labels that do not fit the images or the network's outputs.
+
+    Examples
+    --------
+    >>> from netreduce import Dense, Network
+    >>> network = Network([Dense(np.eye(3))], (3,))
+    >>> loss_for(network, np.eye(3), np.array([0, 1, 2])), loss_for(network, np.eye(3), np.eye(3))
+    ('cross entropy', 'mean squared error')
+    """
+    labels, shape = np.asarray(labels), network.shapes[-1]
+    if labels.dtype.kind == "f" and len(images):
+        if labels.shape != (len(images), math.prod(shape)):
+            raise SampleError(
+                f"numbers to learn must have shape ({len(images)}, {math.prod(shape)}), one for"
+                f" each of the network's outputs, found {labels.shape}"
+            )
+        if not np.isfinite(labels).all():
+            raise SampleError("numbers to learn must be finite, found NaN or infinite ones")
+        return "mean squared error"
     if labels.shape != (len(images),) or not len(images):
         raise SampleError(
             f"one label for each of the {len(images)} images is needed, found labels of shape"
             f" {labels.shape}"
         )
-    classes = network.shapes[-1][-1]
-    if len(network.shapes[-1]) != 1 or labels.min() < 0 or labels.max() >= classes:
+    classes = max(shape[-1], 2)
+    if len(shape) != 1 or labels.min() < 0 or labels.max() >= classes:
         raise SampleError(
-            f"labels must lie in 0 … {classes - 1} (the network's outputs: {network.shapes[-1]}),"
+            f"labels must lie in 0 … {classes - 1} (the network's outputs: {shape}),"
             f" found {labels.min()} … {labels.max()}"
         )
+    return "cross entropy" if shape[0] > 1 else "binary cross entropy"
+
+
+def history_row(
+    epoch: int, loss: str, training: Sequence[float], validation: Sequence[float]
+) -> dict[str, float]:
+    """An epoch of the history, from (loss, accuracy) on the training and the validation samples;
+    where numbers are learned, the losses alone.
+    """
+    row: dict[str, float] = {"epoch": epoch}
+    for split, (value, accuracy) in (("training", training), ("validation", validation)):
+        row[f"{split}_loss"] = value
+        if loss != "mean squared error":
+            row[f"{split}_accuracy"] = accuracy
+    return row
 
 
 def learning_rates(schedule: str, peak: float, steps: int) -> np.ndarray:
@@ -79,5 +131,5 @@ def learning_rates(schedule: str, peak: float, steps: int) -> np.ndarray:
     return peak * np.concatenate([1 - 0.96 * _falling(rise), _falling(steps - rise)])
 
 
-def _falling(steps):
-    return (1 + np.cos(np.pi * np.arange(steps) / max(steps, 1))) / 2
+def _falling(steps: int) -> np.ndarray:
+    return np.asarray((1 + np.cos(np.pi * np.arange(steps) / max(steps, 1))) / 2)

@@ -2,7 +2,9 @@
 
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -14,7 +16,7 @@ from tqdm import tqdm
 from netreduce.errors import ParameterError
 from netreduce.formats.keras_h5 import write_network
 from netreduce.network import Network
-from netreduce.training import check_training, learning_rates
+from netreduce.training import check_training, history_row, learning_rates
 
 EVALUATION_BATCH = 1000
 
@@ -33,14 +35,14 @@ def train(
     weight_decay: float = 0.0,
     schedule: str = "cosine",
     precision: str = "float32",
-    augmentation: dict | None = None,
+    augmentation: Mapping[str, Any] | None = None,
     seed: int = 0,
     threads: int | None = None,
-) -> tuple[Network, list[dict]]:
-    """Train a network to classify images, in float32; parameters, results and errors as of
+) -> tuple[Network, list[dict[str, float]]]:
+    """Train a network, in float32; parameters, results and errors as of
     `netreduce.training.torch.train`.
     """
-    check_training(
+    loss_name = check_training(
         network, images, labels, optimizer=optimizer, schedule=schedule, augmentation=augmentation
     )
     check_training(network, validation_images, validation_labels)
@@ -57,8 +59,9 @@ def train(
 
     model = to_keras(network)
     descent = _optimizer(optimizer, learning_rate, weight_decay)
-    step = _step(model, descent, 0.0 if optimizer == "adamw" else weight_decay)
+    step = _step(model, loss_name, descent, 0.0 if optimizer == "adamw" else weight_decay)
     steps = epochs * -(-len(images) // batch_size)
+    kind = tf.float32 if labels.dtype.kind == "f" else tf.int64
     rates = iter(learning_rates(schedule, learning_rate, steps))
     history = []
     with tqdm(total=steps, unit="step", mininterval=5) as progress:
@@ -70,29 +73,16 @@ def train(
                 batch = _augment(images[index], random, **(augmentation or {}))
                 seen += [
                     float(value)
-                    for value in step(tf.constant(batch), tf.constant(labels[index], tf.int64))
+                    for value in step(tf.constant(batch), tf.constant(labels[index], kind))
                 ]
                 progress.update()
-            loss, accuracy = (seen / len(images)).tolist()
-            validation_loss, validation_accuracy = _evaluate(
-                model, validation_images, validation_labels
-            )
-            history.append(
-                {
-                    "epoch": epoch,
-                    "training_loss": loss,
-                    "training_accuracy": accuracy,
-                    "validation_loss": validation_loss,
-                    "validation_accuracy": validation_accuracy,
-                }
-            )
-            progress.set_postfix(
-                epoch=epoch, loss=f"{loss:.4f}", validation=f"{validation_accuracy:.4f}"
-            )
+            validated = _evaluate(model, loss_name, validation_images, validation_labels)
+            history.append(history_row(epoch, loss_name, (seen / len(images)).tolist(), validated))
+            progress.set_postfix({name: f"{value:.4g}" for name, value in history[-1].items()})
     return from_keras(model, network), history
 
 
-def _use_threads(threads):
+def _use_threads(threads: int) -> None:
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -123,12 +113,14 @@ def from_keras(model: keras.Model, network: Network) -> Network:
     return network.replace(trained)
 
 
-def _step(model, optimizer, weight_decay):
-    @tf.function(reduce_retracing=True)
-    def step(x, y):
+def _step(
+    model: keras.Model, loss_name: str, optimizer: keras.optimizers.Optimizer, weight_decay: float
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def step(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            logits = model(x, training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            outputs = model(x, training=True)
+            losses = _losses(loss_name, outputs, y)
             loss = tf.reduce_mean(losses)
         variables = model.trainable_variables
         gradients = [
@@ -136,12 +128,30 @@ def _step(model, optimizer, weight_decay):
             for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)
         ]
         optimizer.apply(gradients, variables)
-        return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == y, tf.float32))
+        return tf.reduce_sum(losses), tf.reduce_sum(_correct(loss_name, outputs, y))
 
     return step
 
 
-def _optimizer(name, learning_rate, weight_decay):
+def _losses(name: str, outputs: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """The loss of every sample, by its name in `netreduce.training.LOSSES`."""
+    if name == "cross entropy":
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs)
+    if name == "binary cross entropy":
+        return tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(y, tf.float32), outputs[:, 0])
+    return tf.reduce_mean((tf.reshape(outputs, tf.shape(y)) - y) ** 2, axis=1)
+
+
+def _correct(name: str, outputs: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """1 for every sample that is classified as labelled, else 0; 0 for numbers."""
+    if name == "cross entropy":
+        return tf.cast(tf.argmax(outputs, 1) == y, tf.float32)
+    if name == "binary cross entropy":
+        return tf.cast((outputs[:, 0] > 0) == (y == 1), tf.float32)
+    return tf.zeros(tf.shape(y)[0])
+
+
+def _optimizer(name: str, learning_rate: float, weight_decay: float) -> keras.optimizers.Optimizer:
     if name == "sgd":
         return keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True)
     if name == "adamw":
@@ -149,7 +159,9 @@ def _optimizer(name, learning_rate, weight_decay):
     return keras.optimizers.Adam(learning_rate, epsilon=1e-8)
 
 
-def _augment(batch, random, shift=0, flip=False):
+def _augment(
+    batch: np.ndarray, random: np.random.Generator, shift: int = 0, flip: bool = False
+) -> np.ndarray:
     """As `augmentation.augment`, with images channels last."""
     if flip:
         mirrored = random.random(len(batch)) < 0.5
@@ -163,7 +175,10 @@ def _augment(batch, random, shift=0, flip=False):
     return batch
 
 
-def _evaluate(model, images, labels):
-    logits = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels.astype(np.int64), logits)
-    return float(tf.reduce_mean(loss)), float((logits.argmax(1) == labels).mean())
+def _evaluate(
+    model: keras.Model, loss_name: str, images: np.ndarray, labels: np.ndarray
+) -> tuple[float, float]:
+    outputs = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
+    y = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
+    found = float(tf.reduce_mean(_losses(loss_name, outputs, y)))
+    return found, float(np.mean(_correct(loss_name, tf.constant(outputs), y), dtype=np.float64))

@@ -4,23 +4,25 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
-from netreduce.errors import ParameterError, SampleError
+from netreduce.errors import ParameterError
 from netreduce.formats.torch_module import to_torch, with_parameters_of
 from netreduce.network import Network
-from netreduce.network.layers import Activation
+from netreduce.network.layers import Activation, Layer
+from netreduce.training import loss_for
+from netreduce.training.torch import loss_of, tensors
 
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3  # sparse networks bear, and need, more than dense ones
+BROUGHT = {"cross entropy": "softmax", "binary cross entropy": "sigmoid"}
 WEIGHT_DECAY = 1e-4  # small weights carry little signal, so that the next iteration prunes them
 
 
 def retrain(
     network: Network, images: np.ndarray, labels: np.ndarray, epochs: int, seed: int = 0
 ) -> Network:
-    """Train a network further, by Adam on the cross entropy, with the learning rate falling
-    linearly to zero.
+    """Train a network further, by Adam on the loss that the labels call for
+    (`netreduce.training.loss_for`), with the learning rate falling linearly to zero.
 
     Zero weights and zero biases stay zero; the mean and variance of batch normalization stay as
     they are. The same seed and number of threads give the same weights, bit for bit.
@@ -28,9 +30,10 @@ def retrain(
     Parameters
     ----------
     network : Network
-        Ends in one score per class: logits, or softmax.
+        Ends in one score per class: logits, or softmax; in one score for two classes: a logit, or
+        sigmoid; or in numbers.
     images : ndarray, shape (n, *network.input_shape)
-    labels : ndarray of int, shape (n,)
+    labels : ndarray of int, shape (n,), or of float, shape (n, outputs)
     epochs : int
     seed : int
         Of the order of the images.
@@ -47,43 +50,37 @@ def retrain(
         Images that do not fit the network, or labels that do not fit the images.
     """
     images, labels = network.check_samples(images), np.asarray(labels)
-    if labels.shape != (len(images),) or not len(images):
-        raise SampleError(
-            f"retraining needs one label for each image, found labels of shape {labels.shape} for"
-            f" {len(images)} images"
-        )
+    loss = loss_for(network, images, labels)
     for name, layer in zip(network.names, network.layers, strict=True):
         if getattr(layer, "quantization", None) is not None:
             raise ParameterError(f"{name} is quantized: retrain before quantizing")
     last = len(network.layers) - 1
     end = network.layers[last]
-    model = to_torch(network.replace({last: _logits(end)})).eval()
+    model = to_torch(network.replace({last: _logits(end, loss)})).eval()
     for parameter in model.parameters():
         parameter.register_hook(partial(torch.mul, (parameter != 0).to(parameter.dtype)))
-    x, y = (
-        torch.from_numpy(images.astype(network.dtype, copy=False)),
-        torch.from_numpy(labels.astype(np.int64)),
-    )
-    x = x.permute(0, 3, 1, 2) if x.ndim == 4 else x
+    x, y = tensors(images.astype(network.dtype, copy=False), labels)
+    y = y.to(x.dtype) if y.is_floating_point() else y
     steps = epochs * -(-len(x) // BATCH_SIZE)
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     order = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        for batch in torch.randperm(len(x), generator=order).split(BATCH_SIZE):
+        for batch in torch.split(torch.randperm(len(x), generator=order), BATCH_SIZE):
             optimizer.zero_grad()
-            cross_entropy(model(x[batch]), y[batch]).backward()
+            loss_of(loss, model(x[batch]), y[batch]).backward()
             optimizer.step()
             schedule.step()
     return with_parameters_of(model, network)
 
 
-def _logits(layer):
-    """The layer without softmax, which the loss brings along."""
+def _logits(layer: Layer, loss: str) -> Layer:
+    """The layer without softmax, or sigmoid, which the loss brings along."""
+    brought = BROUGHT.get(loss)
     if isinstance(layer, Activation):
-        return Activation("linear") if layer.name == "softmax" else layer
+        return Activation("linear") if layer.name == brought else layer
     return (
         layer.replace(activation="linear")
-        if getattr(layer, "activation", None) == "softmax"
+        if brought and getattr(layer, "activation", None) == brought
         else layer
     )

@@ -1,5 +1,8 @@
 """Training in PyTorch."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -7,7 +10,7 @@ from tqdm import tqdm
 
 from netreduce.formats.torch_module import to_torch, with_parameters_of
 from netreduce.network import Network
-from netreduce.training import check_training, learning_rates
+from netreduce.training import check_training, history_row, learning_rates
 
 from .augmentation import augment
 
@@ -28,19 +31,20 @@ def train(
     weight_decay: float = 0.0,
     schedule: str = "cosine",
     precision: str = "float32",
-    augmentation: dict | None = None,
+    augmentation: Mapping[str, Any] | None = None,
     seed: int = 0,
     threads: int | None = None,
     device: str | None = None,
-) -> tuple[Network, list[dict]]:
-    """Train a network to classify images, by cross-entropy on its logits.
+) -> tuple[Network, list[dict[str, float]]]:
+    """Train a network, by the loss that the labels call for: cross entropy on its logits for
+    classes, binary cross entropy for two classes and one output, mean squared error for numbers.
 
     Parameters
     ----------
     network : Network
         Architecture and initial weights; its last layer is linear.
     images, validation_images : ndarray of float32, shape (samples, *input_shape)
-    labels, validation_labels : ndarray of int, shape (samples,)
+    labels, validation_labels : ndarray of int, shape (samples,), or of float, (samples, outputs)
     epochs, batch_size : int
     optimizer : {"adam", "adamw", "sgd"}
         sgd has Nesterov momentum 0.9.
@@ -67,14 +71,14 @@ def train(
         After the last epoch.
     list of dict
         For every epoch: epoch, training_loss, training_accuracy (both as seen during the epoch),
-        validation_loss, validation_accuracy.
+        validation_loss, validation_accuracy; for numbers the losses alone.
 
     Raises
     ------
     ParameterError, SampleError
         A setting that is not known, images or labels that do not fit the network.
     """
-    check_training(
+    loss_name = check_training(
         network,
         images,
         labels,
@@ -88,12 +92,12 @@ def train(
         torch.set_num_threads(threads)
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     order = torch.Generator().manual_seed(seed)
 
-    model = to_torch(network).to(device, memory_format=torch.channels_last)
-    x, y = _tensors(images, labels, device)
-    validation = _tensors(validation_images, validation_labels, device)
+    model = to_torch(network).to(place).to(memory_format=torch.channels_last)
+    x, y = _tensors(images, labels, place)
+    validation = _tensors(validation_images, validation_labels, place)
     steps = epochs * -(-len(x) // batch_size)
     descent = _optimizer(optimizer, model.parameters(), learning_rate, weight_decay)
     rates = iter(learning_rates(schedule, learning_rate, steps).tolist())
@@ -101,57 +105,78 @@ def train(
     with tqdm(total=steps, unit="step", mininterval=5) as progress:
         for epoch in range(1, epochs + 1):
             model.train()
-            seen = torch.zeros(2, device=device, dtype=torch.float64)
+            seen = torch.zeros(2, device=place, dtype=torch.float64)
             for index in torch.randperm(len(x), generator=order).split(batch_size):
-                batch, target = x[index.to(device)], y[index.to(device)]
+                batch, target = x[index.to(place)], y[index.to(place)]
                 batch = augment(batch, **(augmentation or {}))
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    logits = model(batch).float()
-                loss = nn.functional.cross_entropy(logits, target)
+                with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                    outputs = model(batch).float()
+                loss = loss_of(loss_name, outputs, target)
                 descent.zero_grad(set_to_none=True)
                 loss.backward()
                 descent.param_groups[0]["lr"] = next(rates)
                 descent.step()
                 seen += torch.stack(
-                    (loss.detach() * len(target), (logits.detach().argmax(1) == target).sum())
+                    (loss.detach() * len(target), correct(loss_name, outputs.detach(), target))
                 )
                 progress.update()
-            loss, accuracy = (seen / len(x)).tolist()
-            validation_loss, validation_accuracy = _evaluate(model, *validation)
+            trained = (seen / len(x)).tolist()
             history.append(
-                {
-                    "epoch": epoch,
-                    "training_loss": loss,
-                    "training_accuracy": accuracy,
-                    "validation_loss": validation_loss,
-                    "validation_accuracy": validation_accuracy,
-                }
+                history_row(epoch, loss_name, trained, _evaluate(model, loss_name, *validation))
             )
-            progress.set_postfix(
-                epoch=epoch, loss=f"{loss:.4f}", validation=f"{validation_accuracy:.4f}"
-            )
+            progress.set_postfix({name: f"{value:.4g}" for name, value in history[-1].items()})
     return with_parameters_of(model.cpu(), network), history
 
 
-def _tensors(images, labels, device):
+def loss_of(name: str, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """A loss of `netreduce.training.LOSSES`, mean over a batch."""
+    if name == "cross entropy":
+        return nn.functional.cross_entropy(outputs, target)
+    if name == "binary cross entropy":
+        return nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], target.float())
+    if outputs.ndim == 4:  # targets are images with the channels last
+        outputs = outputs.permute(0, 2, 3, 1)
+    return nn.functional.mse_loss(outputs.flatten(1), target)
+
+
+def correct(name: str, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How many of a batch are classified as labelled; none of numbers."""
+    if name == "cross entropy":
+        return (outputs.argmax(1) == target).sum()
+    if name == "binary cross entropy":
+        return ((outputs[:, 0] > 0) == (target == 1)).sum()
+    return torch.zeros((), dtype=torch.long, device=outputs.device)
+
+
+def tensors(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples as PyTorch takes them, and classes as int64 or numbers as float32."""
     x = torch.from_numpy(np.ascontiguousarray(images))
     if x.ndim == 4:  # channels last in memory, channels first in PyTorch's shapes
         x = x.permute(0, 3, 1, 2)
-    return x.to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
+    kind = np.float32 if labels.dtype.kind == "f" else np.int64
+    return x, torch.from_numpy(labels.astype(kind))
 
 
-def _optimizer(name, parameters, learning_rate, weight_decay):
-    settings = {"lr": learning_rate, "weight_decay": weight_decay, "fused": True}
+def _tensors(
+    images: np.ndarray, labels: np.ndarray, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = tensors(images, labels)
+    return x.to(device), y.to(device)
+
+
+def _optimizer(
+    name: str, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": weight_decay, "fused": True}
     if name == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **settings)
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name](parameters, **settings)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, **settings)
+    return torch.optim.Adam(parameters, **settings)
 
 
 @torch.inference_mode()
-def _evaluate(model, x, y):
+def _evaluate(model: nn.Module, loss: str, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
     model.eval()
-    logits = torch.cat([model(batch) for batch in x.split(EVALUATION_BATCH)])
-    return (
-        nn.functional.cross_entropy(logits, y).item(),
-        (logits.argmax(1) == y).double().mean().item(),
-    )
+    outputs = torch.cat([model(batch) for batch in torch.split(x, EVALUATION_BATCH)])
+    return loss_of(loss, outputs, y).item(), correct(loss, outputs, y).item() / len(y)
