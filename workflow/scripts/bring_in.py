@@ -8,7 +8,7 @@ from pathlib import Path
 
 from netreduce.cli.exits import run_script
 from netreduce.data import read
-from netreduce.data.fit import fit_to_dataset, network_for
+from netreduce.data.fit import fit_to_dataset
 from netreduce.formats import load, save
 
 
