@@ -66,6 +66,8 @@ _PUBLIC = {
     "lump_neural_network": "lumping.dictionary",
     "prune": "pruning",
     "select": "pruning.selection",
+    "certify": "certificates",
+    "Certificate": "certificates",
     "fold_batch_norm": "folding",
     "cost": "measures.cost",
     "evaluate": "measures.evaluation",

@@ -1,0 +1,9 @@
+"""Certificates: how far a reduced network can be from the original, on inputs nobody tried.
+
+Both networks are bounded by linear relaxations at once, and what they have in common cancels.
+"""
+
+from .certificate import Certificate, Decision
+from .core import certify, deviation_bound
+
+__all__ = ["Certificate", "Decision", "certify", "deviation_bound"]

@@ -1,0 +1,555 @@
+"""Bounds of linear forms over boxes, by backward substitution (CROWN, DeepPoly).
+
+A form in the values of a node becomes a form in the input that is nowhere larger: linear operators
+are transposed, functions replaced by the line below or above, by the sign of the coefficient. Forms
+in several nodes, of one network or two, are added up on the way: what they have in common cancels.
+
+Rounding: every step replaces a form by one that differs by its rounding errors, and these are at
+most γ_n · |coefficients| · (magnitudes of what they multiply), which are known from the bounds of
+the nodes. They add up in `slack`, which is taken off at the end. (Higham, "Accuracy and stability
+of numerical algorithms", section 3.1: any order of summation.)
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from netreduce.network import INPUT
+from netreduce.quantization.threads import in_order, thread_count
+
+from .functions import Function, Lines
+from .kernels import UNIT, constants, flat, magnitudes, relax, relax_pair
+from .operators import Linear, Matrix, Reshape, Rows, Scale
+from .pooling import Maximum, WindowForms
+from .program import Program
+
+TINY = 1e-290  # more than all underflow together
+SAFE = 1 + 1e-9  # covers the rounding of sums of non-negative numbers
+CHUNK_BYTES = 1 << 25  # of the largest array of a chunk of rows
+Lower = dict[int, np.ndarray]
+
+
+def gamma(terms: int) -> float:
+    """Relative error of a sum of so many products in float64."""
+    return terms * UNIT / (1 - terms * UNIT)
+
+
+@dataclass
+class Forms:
+    """What became of some forms.
+
+    Attributes
+    ----------
+    lower : ndarray, shape (rows,)
+        Lower bounds of the forms over their boxes.
+    slopes : ndarray, shape (rows, *input_shape)
+        Of the forms in the input.
+    outputs : dict of int to ndarray
+        By function: the coefficients of its outputs.
+    """
+
+    lower: np.ndarray
+    slopes: np.ndarray
+    outputs: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+class Relaxation:
+    """Bounds of all nodes of a program over some boxes, and lines around its functions.
+
+    Parameters
+    ----------
+    program : Program
+    low, high : ndarray, shape (boxes, *input_shape)
+    threads : bool
+        Whether rows are shared among threads.
+    """
+
+    def __init__(self, program: Program, low: np.ndarray, high: np.ndarray, threads: bool = True):
+        self.program, self.threads = program, threads
+        self.low, self.high = {INPUT: low}, {INPUT: high}
+        self.size: dict[int, np.ndarray] = {}  # of what a linear operator sums, in magnitude
+        self.lines: dict[int, Lines | WindowForms] = {}
+        self.difference: dict[int, tuple[np.ndarray, np.ndarray]] = {INPUT: (0 * low, 0 * low)}
+        self.difference_lines: dict[int, np.ndarray] = {}
+        self.paired = {index: other for other, index in program.pairs.items()}
+        self.boxlike = {INPUT}  # nodes whose values fill their box
+        self.center = low / 2 + high / 2
+        self.radius = np.maximum(high - self.center, self.center - low) * (1 + 4 * UNIT) + TINY
+
+    @property
+    def boxes(self) -> int:
+        return len(self.center)
+
+    def magnitude(self, node: int) -> np.ndarray:
+        return np.maximum(np.abs(self.low[node]), np.abs(self.high[node]))
+
+    def propagate(
+        self,
+        refine: Callable[["Relaxation", int], None] | None = None,
+        refine_difference: Callable[["Relaxation", int], None] | None = None,
+    ) -> "Relaxation":
+        """Bounds of all nodes in turn.
+
+        `refine` may tighten those of a function's input, `refine_difference` those of the
+        differences to the input of the paired function.
+        """
+        for index, node in enumerate(self.program.nodes):
+            operator = node.operator
+            if isinstance(operator, Linear):
+                self._interval(index)
+                self._difference(index)
+                continue
+            source = node.sources[0]
+            if isinstance(operator, Function):
+                if refine is not None and not self._is_exact(source):
+                    refine(self, source)
+                self.lines[index] = operator.lines(self.low[source], self.high[source])
+            else:
+                self.lines[index] = operator.forms(self.low[source], self.high[source])
+            self.low[index], self.high[index] = operator.interval(
+                self.low[source], self.high[source]
+            )
+            if (
+                index in self.program.pairs
+                and isinstance(operator, Function)
+                and np.isfinite(operator.slopes).all()
+            ):
+                if refine_difference is not None:
+                    refine_difference(self, source)
+                self._improve_by_difference(source, index)
+                self.difference_lines[index] = operator.difference_lines(*self.difference[source])
+            self._difference(index)
+        return self
+
+    def _improve_by_difference(self, source, index):
+        """z = y + (z − y): bounds of each of the three from those of the others."""
+        other = self.program.pairs[source]
+        low, high = self.difference[source]
+        margin = 2 * UNIT * (self.magnitude(source) + self.magnitude(other)) + TINY
+        self.difference[source] = (
+            np.fmax(low, self.low[source] - self.high[other] - margin),
+            np.fmin(high, self.high[source] - self.low[other] + margin),
+        )
+
+    def _difference(self, index):
+        """Bounds of the difference between a node and the one it is paired with."""
+        if index not in self.program.pairs:
+            return
+        node, other = self.program.nodes[index], self.program.pairs[index]
+        operator = node.operator
+        parts = [self.difference[s] for s in node.sources]
+        if isinstance(operator, Function) and not np.isfinite(operator.slopes).all():
+            low, high = np.full_like(parts[0][0], -np.inf), np.full_like(parts[0][1], np.inf)
+        elif isinstance(operator, Function):
+            low, high = operator.difference(*parts[0])
+        elif isinstance(operator, Maximum):
+            low, high = -operator.forward(-parts[0][0]), operator.forward(parts[0][1])
+        else:
+            low, high = self._linear_difference(index, other, parts)
+        margin = 2 * UNIT * (self.magnitude(index) + self.magnitude(other)) + TINY
+        self.difference[index] = (
+            np.fmax(low, self.low[index] - self.high[other] - margin),
+            np.fmin(high, self.high[index] - self.low[other] + margin),
+        )
+
+    def _linear_difference(self, index, other, parts):
+        """W' (y + d) + b' − W y − b = W' d + (W' − W) y + (b' − b)."""
+        operator = self.program.nodes[index].operator
+        first = self.program.nodes[other]
+        middles = [lo / 2 + hi / 2 for lo, hi in parts]
+        radii = [np.maximum(hi / 2 - lo / 2, 0) * SAFE + TINY for lo, hi in parts]
+        middle, radius = operator.apply(*middles), operator.magnitude(*radii)
+        size = operator.magnitude(*(np.abs(m) + r for m, r in zip(middles, radii, strict=True)))
+        change = operator.minus(first.operator)
+        if change is not None:
+            source = first.sources[0]
+            center = self.low[source] / 2 + self.high[source] / 2
+            spread = np.maximum(self.high[source] / 2 - self.low[source] / 2, 0) * SAFE + TINY
+            middle = middle + change.forward(center)
+            radius = radius + change.magnitude(spread)
+            size = size + change.magnitude(np.abs(center) + spread) + np.abs(change.bias)
+            # the change is itself rounded
+            size = size + 2.0**-3 * (self.size[other] + self.size[index]) / operator.terms
+        radius = radius * SAFE + 2 * gamma(operator.terms + 8) * size + TINY
+        return middle - radius, middle + radius
+
+    def _interval(self, index):
+        node = self.program.nodes[index]
+        operator, sources = node.operator, node.sources
+        low, high = [self.low[s] for s in sources], [self.high[s] for s in sources]
+        if isinstance(operator, Reshape):
+            self.low[index], self.high[index] = operator.apply(*low), operator.apply(*high)
+            self.size[index] = np.maximum(np.abs(self.low[index]), np.abs(self.high[index]))
+        else:
+            middle = operator.forward(*(lo / 2 + hi / 2 for lo, hi in zip(low, high, strict=True)))
+            radius = operator.magnitude(
+                *(np.maximum(hi / 2 - lo / 2, 0) for lo, hi in zip(low, high, strict=True))
+            )
+            size = operator.magnitude(*(self.magnitude(s) for s in sources))
+            if operator.bias is not None:
+                size = size + np.abs(operator.bias)
+            self.size[index] = size * SAFE + TINY
+            radius = radius * SAFE + gamma(operator.terms + 8) * 2 * self.size[index] + TINY
+            self.low[index], self.high[index] = middle - radius, middle + radius
+        if (
+            len(sources) == 1
+            and sources[0] in self.boxlike
+            and isinstance(operator, Reshape | Scale)
+        ):
+            self.boxlike.add(index)
+
+    def _is_exact(self, index):
+        """Whether a node's values fill its interval up to rounding."""
+        if index in self.boxlike:
+            return True
+        sources = self.program.nodes[index].sources
+        return (
+            isinstance(self.program.nodes[index].operator, Linear)
+            and len(sources) == 1
+            and sources[0] in self.boxlike
+        )
+
+    def tighten(self, node: int, low: np.ndarray, high: np.ndarray) -> None:
+        """Take better bounds of a node."""
+        self.low[node] = np.fmax(self.low[node], low)
+        self.high[node] = np.fmax(np.fmin(self.high[node], high), self.low[node])
+
+    def lower(
+        self,
+        start: dict[int, Rows],
+        place: np.ndarray,
+        slopes: Lower | None = None,
+        constant: np.ndarray | None = None,
+        slack: np.ndarray | None = None,
+        record: bool = False,
+    ) -> Forms:
+        """Lower bounds of forms in the values of some nodes.
+
+        Parameters
+        ----------
+        start : dict of int to Rows
+            By node; they are overwritten.
+        place : ndarray of int, shape (rows,)
+            The box of every row.
+        slopes : dict of int to ndarray, shape (rows, *shape), optional
+            Other slopes of the lower lines through 0 of functions, row by row.
+        constant, slack : ndarray, shape (rows,), optional
+            What to start with.
+        """
+        count = len(place)
+        constant = np.zeros(count) if constant is None else constant
+        slack = np.zeros(count) if slack is None else slack
+        pending = dict(start)
+        outputs: dict[int, np.ndarray] = {}
+        for index in range(max(pending), -1, -1):
+            rows = pending.pop(index, None)
+            if rows is None:
+                continue
+            node = self.program.nodes[index]
+            operator = node.operator
+            origin = _origins(rows, count)
+            partner = self.program.pairs.get(index)
+            if index in self.difference_lines and _same_window(rows, pending.get(partner)):
+                given = (rows,)
+                self._relax_pair(index, pending[partner], rows, origin, place, constant, slack)
+                self._push(
+                    pending,
+                    self.program.nodes[partner],
+                    (pending.pop(partner),),
+                    slack,
+                    place,
+                    constant,
+                )
+            elif isinstance(operator, Linear):
+                self._account(index, rows, origin, place, constant, slack)
+                given = operator.transposed(rows)
+            elif isinstance(operator, Function):
+                if record:
+                    outputs[index] = rows.values.copy()
+                self._relax(index, rows, origin, place, slopes, constant, slack)
+                given = (rows,)
+            else:
+                given = (
+                    operator.transposed(
+                        Rows(rows.values, rows.origin),
+                        place,
+                        self.lines[index],
+                        self.magnitude(index),
+                        constant,
+                        slack,
+                    ),
+                )
+            self._push(pending, node, given, slack, place, constant)
+        values = _whole(pending.get(INPUT), self.program.input_shape, count)
+        return Forms(self._concretise(values, place, constant, slack), values, outputs)
+
+    def _push(self, pending, node, given, slack, place, constant):
+        for target, part in zip(node.sources, given, strict=True):
+            if target in pending:
+                pending[target] = pending[target].plus(part, self.program.shape(target))
+                self._account_sum(target, pending[target], place, slack)
+            else:
+                pending[target] = part if len(node.sources) == 1 else _copy(part)
+
+    def _relax_pair(self, index, first, second, origin, place, constant, slack):
+        other = self.program.pairs[index]
+        source = self.program.nodes[index].sources[0]
+        y = self.program.pairs[source]
+        operator = self.program.nodes[index].operator
+        low, high = self.difference[source]
+        relax_pair(
+            flat(first.values),
+            flat(second.values),
+            origin,
+            place,
+            _stacked(self.lines[other]),
+            _stacked(self.lines[index]),
+            _map4(self.difference_lines[index]),
+            flat(self.low[y] / 2 + self.high[y] / 2),
+            flat(low / 2 + high / 2),
+            flat(self.magnitude(y)),
+            flat(self.magnitude(source)),
+            max(1.0, *map(abs, operator.slopes)),
+            constant,
+            slack,
+        )
+        slack += 4 * UNIT * np.abs(constant)
+
+    def _account(self, index, rows, origin, place, constant, slack):
+        """The constant of a linear operator, and the rounding of its transposition."""
+        node = self.program.nodes[index]
+        values = flat(rows.values)
+        if node.operator.bias is not None:
+            bias = np.broadcast_to(node.operator.bias, node.shape)[None]
+            zeros = np.zeros(len(place), np.int64)
+            constants(values, origin, zeros, flat(bias), constant)
+        terms = max(node.operator.terms, values[0].size) + 8
+        magnitudes(values, origin, place, flat(self.size[index]), gamma(terms), slack)
+        slack += 4 * UNIT * np.abs(constant)
+
+    def _account_sum(self, index, rows, place, slack):
+        """The rounding of the sum of two forms: of the result, where the sum is."""
+        size = self.magnitude(index)
+        magnitudes(
+            flat(rows.values), _origins(rows, len(place)), place, flat(size), 2 * UNIT, slack
+        )
+
+    def _relax(self, index, rows, origin, place, slopes, constant, slack):
+        lines, source = self.lines[index], self.program.nodes[index].sources[0]
+        lower_place, lower_slope, lower_shift = place, lines.lower_slope, lines.lower_shift
+        if slopes is not None and index in slopes:
+            lower_place, lower_slope = np.arange(len(place)), slopes[index]
+            lower_shift = np.broadcast_to(np.zeros(()), lower_slope.shape)
+        relax(
+            flat(rows.values),
+            origin,
+            lower_place,
+            flat(lower_slope),
+            flat(lower_shift),
+            place,
+            flat(lines.upper_slope),
+            flat(lines.upper_shift),
+            flat(self.magnitude(source)),
+            constant,
+            slack,
+        )
+        slack += 4 * UNIT * np.abs(constant)
+
+    def _concretise(self, values, place, constant, slack):
+        """The least value of forms in the input."""
+        flat_values = values.reshape(len(values), -1)
+        center = self.center.reshape(self.boxes, -1)
+        radius = self.radius.reshape(self.boxes, -1)
+        if self.boxes == 1:
+            middle = flat_values @ center[0]
+            spread = np.abs(flat_values) @ radius[0]
+            size = np.abs(flat_values) @ np.abs(center[0])
+        else:
+            middle = np.einsum("rn,rn->r", flat_values, center[place])
+            spread = np.einsum("rn,rn->r", np.abs(flat_values), radius[place])
+            size = np.einsum("rn,rn->r", np.abs(flat_values), np.abs(center[place]))
+        terms = flat_values.shape[1] + 16
+        slack = slack + gamma(terms) * (size + spread) + 8 * UNIT * np.abs(constant) + TINY
+        lower = constant + middle - spread - slack * SAFE
+        lower -= 8 * UNIT * (np.abs(constant) + np.abs(middle) + spread)
+        return np.where(np.isfinite(lower), lower, -np.inf)
+
+    def refine(self, node: int) -> None:
+        """Tighten the input of a function by backward substitution, where that can help."""
+        function = self._function_of(node)
+        wanted = function.unstable(self.low[node], self.high[node])
+        if wanted.any():
+            self.tighten(node, *self.entries(node, wanted))
+
+    def refine_difference(self, node: int) -> None:
+        """Tighten the differences to the input of the paired function, likewise."""
+        function, other = self._function_of(node), self.program.pairs[node]
+        wanted = function.unstable(self.low[node], self.high[node]) & function.unstable(
+            self.low[other], self.high[other]
+        )
+        if wanted.any():
+            low, high = self.differences(node, wanted)
+            least, most = self.difference[node]
+            self.difference[node] = np.fmax(least, low), np.fmin(most, high)
+
+    def _function_of(self, node):
+        return next(
+            n.operator
+            for n in self.program.nodes
+            if node in n.sources and isinstance(n.operator, Function)
+        )
+
+    def entries(self, node: int, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of some values of a node by backward substitution.
+
+        Parameters
+        ----------
+        wanted : ndarray of bool, shape (boxes, *shape)
+
+        Returns
+        -------
+        low, high : ndarray, as wanted
+            Infinite where nothing was wanted.
+        """
+        index = np.nonzero(wanted)
+        low, high = np.full(wanted.shape, -np.inf), np.full(wanted.shape, np.inf)
+        chunk = self._chunk(node)
+        return self._in_chunks(
+            index, chunk, lambda part, sign: self._signed(node, part, sign), low, high
+        )
+
+    def differences(self, node: int, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of the differences between some values of a node and those of the paired one."""
+        index = np.nonzero(wanted)
+        low, high = np.full(wanted.shape, -np.inf), np.full(wanted.shape, np.inf)
+        other = self.program.pairs[node]
+        shape = self.program.shape(node)
+
+        def bound(part, sign):
+            start = {
+                node: one_hot(shape, part[1:], sign),
+                other: one_hot(shape, part[1:], -sign),
+            }
+            return self.lower(start, part[0]).lower
+
+        return self._in_chunks(index, self._chunk(node), bound, low, high)
+
+    def _in_chunks(self, index, chunk, function, low, high):
+        parts = [
+            tuple(i[start : start + chunk] for i in index)
+            for start in range(0, len(index[0]), chunk)
+        ]
+
+        def bound(part):
+            return function(part, 1.0), function(part, -1.0)
+
+        for part, (below, above) in zip(parts, run(bound, parts, self.threads), strict=True):
+            low[part], high[part] = below, -above
+        return low, high
+
+    def _signed(self, node, part, sign):
+        place = part[0]
+        operator = self.program.nodes[node].operator
+        if isinstance(operator, Matrix):
+            source = self.program.nodes[node].sources[0]
+            constant = sign * operator.bias[part[1]]
+            slack = 4 * UNIT * self.size[node][part]
+            rows = Rows(sign * operator.transpose[part[1]])
+            if source == INPUT:
+                start = {INPUT: rows}
+                return self._concretise(rows.values, place, constant, slack)
+            start = {source: rows}
+            return self.lower(start, place, None, constant, slack).lower
+        return self.lower({node: one_hot(self.program.shape(node), part[1:], sign)}, place).lower
+
+    def _chunk(self, node):
+        numbers = max(footprint(self.program, node))
+        return int(min(max(CHUNK_BYTES // (8 * numbers), 1), 4096))
+
+
+def run(function: Callable, items: list, threads: bool = True) -> Iterator:
+    """function(item) of every item in order, in threads where there are several."""
+    if not threads or len(items) < 2 or thread_count() == 1:
+        return map(function, items)
+    return in_order(function, items)
+
+
+def one_hot(shape: tuple[int, ...], index: tuple[np.ndarray, ...], sign: float = 1.0) -> Rows:
+    """Forms that are ± one value each: index holds an array for each axis of the shape."""
+    count = len(index[0])
+    if len(shape) != 3:
+        values = np.zeros((count, *shape))
+        values[np.arange(count), *index] = sign
+        return Rows(values)
+    values = np.zeros((count, 1, 1, shape[2]))
+    values[np.arange(count), 0, 0, index[2]] = sign
+    return Rows(values, np.stack(index[:2], axis=1).astype(np.int64))
+
+
+def footprint(program: Program, node: int) -> list[int]:
+    """How many values of each node before this one a form in one of its values reads."""
+    start = program.shape(node)
+    windows = {node: np.ones(2, int) if len(start) == 3 else np.array(start[:-1], int)}
+    counts = []
+    for index in range(node, -1, -1):
+        window = windows.get(index)
+        if window is None:
+            continue
+        shape = program.shape(index)
+        counts.append(int(np.prod(window)) * shape[-1])
+        operator = program.nodes[index].operator
+        for source in program.nodes[index].sources:
+            before = program.shape(source)
+            if len(before) != 3 or len(window) != 2:
+                size = np.array(before[:-1], int)
+            else:
+                layer = getattr(getattr(operator, "sums", operator), "layer", None)
+                size = np.minimum(_window_before(layer, window), before[:2])
+            windows[source] = np.maximum(windows.get(source, size), size)
+    counts.append(int(np.prod(program.input_shape)))
+    return counts
+
+
+def _window_before(layer, window):
+    if layer is None:
+        return window
+    kernel = layer.kernel.shape[:2] if hasattr(layer, "kernel") else layer.pool_size
+    dilation = getattr(layer, "dilation", (1, 1))
+    return (window - 1) * layer.strides + (np.array(kernel) - 1) * dilation + 1
+
+
+def _origins(rows, count):
+    if rows.origin is None:
+        return np.zeros((count, 2), np.int64)
+    return np.ascontiguousarray(np.broadcast_to(rows.origin, (count, 2)))
+
+
+def _same_window(rows, others):
+    if others is None:
+        return False
+    if rows.origin is None or others.origin is None:
+        return rows.origin is None and others.origin is None
+    return rows.values.shape == others.values.shape and (rows.origin == others.origin).all()
+
+
+def _stacked(lines):
+    return _map4(
+        np.stack([lines.lower_slope, lines.lower_shift, lines.upper_slope, lines.upper_shift])
+    )
+
+
+def _map4(values):
+    return values if values.ndim == 5 else values.reshape(*values.shape[:2], 1, 1, -1)
+
+
+def _copy(rows):
+    return Rows(rows.values.copy(), rows.origin)
+
+
+def _whole(rows, shape, count):
+    from .operators import densify_rows
+
+    if rows is None:
+        return np.zeros((count, *shape))
+    return densify_rows(rows, shape).values if len(shape) == 3 else rows.values

@@ -1,0 +1,460 @@
+"""Linear operators of a program: forward, forward in magnitude, and transposed on rows.
+
+`Rows` are linear forms: row r stands for Σ values[r] · (the output of a node). On feature maps a
+row covers a window only, whose upper left corner is `origin[r]`; outside it is zero. So
+convolutions are transposed window by window, and no matrix of a convolution is ever built.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+
+from netreduce.network.layers import (
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    DepthwiseConv2D,
+    Layer,
+    Normalization,
+    Rescaling,
+    UpSampling2D,
+)
+
+from .kernels import densify, mask
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Rows:
+    """Linear forms in the values of one node.
+
+    Attributes
+    ----------
+    values : ndarray, shape (rows, window rows, window columns, channels) or (rows, features)
+    origin : ndarray of int, shape (rows, 2), or None
+        Upper left corner of each row's window, which may reach beyond the map (with zeros); None
+        where it is the whole map, or a vector.
+    """
+
+    values: np.ndarray
+    origin: np.ndarray | None = None
+
+    def plus(self, other: "Rows", shape: Shape) -> "Rows":
+        """The sum of forms in the same node, of that shape."""
+        if self.origin is not None and other.origin is not None:
+            offsets = other.origin - self.origin
+            if (offsets == offsets[0]).all():
+                return _union(self, other, offsets[0])
+        if len(shape) == 3:
+            return Rows(densify_rows(self, shape).values + densify_rows(other, shape).values)
+        return Rows(self.values + other.values)
+
+
+class Linear:
+    """A linear map of one or more nodes plus a constant.
+
+    Attributes
+    ----------
+    bias : ndarray that broadcasts to the output, or None
+    bias_size : ndarray or None
+        Magnitudes of the constants that are added up to the bias when the layers are evaluated one
+        by one, where they are more than one.
+    terms : int
+        Most products that are summed for one number, forward or transposed.
+    """
+
+    bias: np.ndarray | None = None
+    bias_size: np.ndarray | None = None
+    terms: int = 1
+
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
+        """The map without its bias, for a batch."""
+        raise NotImplementedError
+
+    def magnitude(self, *inputs: np.ndarray) -> np.ndarray:
+        """The map with the magnitudes of its coefficients, for a batch."""
+        return self.apply(*inputs)
+
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
+        """The forms in the inputs that equal these forms in the output, bias apart."""
+        raise NotImplementedError
+
+    def minus(self, other: "Linear") -> "Linear | None":
+        """The difference of two maps of one kind; None where it is zero."""
+        return None
+
+    def forward(self, *inputs: np.ndarray) -> np.ndarray:
+        out = self.apply(*inputs)
+        return out if self.bias is None else out + self.bias
+
+
+SCATTER = 1 << 17  # numbers that a transposed convolution adds up at a time
+
+
+class Matrix(Linear):
+    """x @ kernel + bias."""
+
+    def __init__(self, kernel: np.ndarray, bias: np.ndarray):
+        self.kernel = np.ascontiguousarray(kernel, np.float64)
+        self.transpose = np.ascontiguousarray(self.kernel.T)
+        self.bias = np.asarray(bias, np.float64)
+        self.terms = max(kernel.shape)
+
+    def normalized(self, norm: BatchNormalization) -> "Matrix":
+        """The map followed by batch normalization."""
+        slope, shift = norm.affine()
+        operator = Matrix(self.kernel * slope, self.bias * slope + shift)
+        operator.bias_size = _constants_of(norm) + np.abs(slope * self.bias)
+        return operator
+
+    def minus(self, other):
+        return Matrix(self.kernel - other.kernel, self.bias - other.bias)
+
+    def apply(self, x):
+        return x @ self.kernel
+
+    def magnitude(self, x):
+        return x @ np.abs(self.kernel)
+
+    def transposed(self, rows):
+        return (Rows(rows.values @ self.transpose),)
+
+
+class Convolution(Linear):
+    """A convolution, also depthwise; average pooling is one with equal weights."""
+
+    def __init__(self, layer: Conv2D | DepthwiseConv2D, input_shape: Shape):
+        self.layer = layer.replace(
+            kernel=layer.kernel.astype(np.float64),
+            bias=np.zeros(layer.outputs),
+            activation="linear",
+            quantization=None,
+        )
+        self.bias = layer.bias.astype(np.float64)
+        self.input_shape = input_shape
+        self.output_shape = layer.output_shape(input_shape)
+        self.depthwise = isinstance(layer, DepthwiseConv2D)
+        kernel = self.layer.kernel
+        rows, columns, inputs, outputs = kernel.shape
+        groups = getattr(layer, "groups", 1)
+        most = outputs if self.depthwise else max(inputs, outputs // groups)
+        self.terms = rows * columns * most
+        (top, _), (left, _) = layer.padding_widths(input_shape)
+        self.before = np.array([top, left])
+
+    def normalized(self, norm: BatchNormalization) -> "Convolution":
+        """The map followed by batch normalization."""
+        slope, shift = norm.affine()
+        kernel = self.layer.kernel
+        factor = slope.reshape(kernel.shape[2:]) if self.depthwise else slope
+        operator = Convolution(
+            self.layer.replace(kernel=kernel * factor, bias=self.bias * slope + shift),
+            self.input_shape,
+        )
+        operator.bias_size = _constants_of(norm) + np.abs(slope * self.bias)
+        return operator
+
+    def minus(self, other):
+        return Convolution(
+            self.layer.replace(
+                kernel=self.layer.kernel - other.layer.kernel, bias=self.bias - other.bias
+            ),
+            self.input_shape,
+        )
+
+    def apply(self, x):
+        return self.layer.linear(x)
+
+    def magnitude(self, x):
+        return self.layer.replace(kernel=np.abs(self.layer.kernel)).linear(x)
+
+    def transposed(self, rows):
+        values, origin = rows.values, rows.origin
+        count, height, width = values.shape[:3]
+        kernel, (down, across) = self.layer.kernel, self.layer.strides
+        spacing = self.layer.dilation
+        size = [
+            (n - 1) * s + (k - 1) * d + 1
+            for n, s, k, d in zip(
+                (height, width), (down, across), kernel.shape[:2], spacing, strict=True
+            )
+        ]
+        out = np.zeros((count, *size, self.input_shape[2]))
+        block = max(1, SCATTER // max(1, height * width * kernel[..., 0].size))
+        for start in range(0, count, block):
+            part = slice(start, start + block)
+            for target, placed in self._products(values[part]):
+                for i, j in np.ndindex(kernel.shape[:2]):
+                    top, left = i * spacing[0], j * spacing[1]
+                    out[
+                        part,
+                        top : top + (height - 1) * down + 1 : down,
+                        left : left + (width - 1) * across + 1 : across,
+                        target,
+                    ] += placed(i, j)
+        whole = origin is None
+        if whole:
+            origin = np.zeros((1, 2), np.int64)
+        return (settle(out, origin * (down, across) - self.before, self.input_shape, whole),)
+
+    def _products(self, values):
+        """For every group: its input channels, and what each place of the kernel adds there."""
+        kernel = self.layer.kernel
+        if self.depthwise:
+            split = values.reshape(*values.shape[:3], *kernel.shape[2:])
+            yield slice(None), lambda i, j: np.einsum("rhwcm,cm->rhwc", split, kernel[i, j])
+            return
+        for inputs, outputs in self.layer.parts():
+            part = kernel[..., outputs]
+            matrix = part.reshape(-1, part.shape[3]).T
+            columns = (values[..., outputs].reshape(-1, part.shape[3]) @ matrix).reshape(
+                *values.shape[:3], *part.shape[:3]
+            )
+            yield inputs, lambda i, j, columns=columns: columns[:, :, :, i, j]
+
+
+class TransposedConvolution(Linear):
+    """A transposed convolution."""
+
+    def __init__(self, layer: Conv2DTranspose, input_shape: Shape):
+        self.layer = layer.replace(
+            kernel=layer.kernel.astype(np.float64),
+            bias=np.zeros(layer.outputs),
+            activation="linear",
+            quantization=None,
+        )
+        self.bias = layer.bias.astype(np.float64)
+        self.input_shape, self.output_shape = input_shape, layer.output_shape(input_shape)
+        self.terms = layer.kernel[..., 0].size * max(layer.kernel.shape[2:])
+
+    def minus(self, other):
+        return TransposedConvolution(
+            self.layer.replace(
+                kernel=self.layer.kernel - other.layer.kernel, bias=self.bias - other.bias
+            ),
+            self.input_shape,
+        )
+
+    def apply(self, x):
+        return self.layer.linear(x)
+
+    def magnitude(self, x):
+        return self.layer.replace(kernel=np.abs(self.layer.kernel)).linear(x)
+
+    def transposed(self, rows):
+        values = densify_rows(rows, self.output_shape).values
+        kernel, strides = self.layer.kernel, self.layer.strides
+        (top, _), (left, _) = self.layer.crop(self.input_shape)
+        size = [
+            (n - 1) * s + k
+            for n, s, k in zip(self.input_shape[:2], strides, kernel.shape[:2], strict=True)
+        ]
+        canvas = np.zeros((len(values), *size, self.output_shape[2]))
+        inside = values[:, : size[0] - top, : size[1] - left]
+        canvas[:, top : top + inside.shape[1], left : left + inside.shape[2]] = inside
+        return (Rows(Conv2D(kernel, strides=strides).linear(canvas)),)
+
+
+class Scale(Linear):
+    """slope · x + shift, both broadcasting against the input."""
+
+    def __init__(self, slope: np.ndarray, shift: np.ndarray, bias_size: np.ndarray | None = None):
+        self.slope, self.bias, self.bias_size = slope, shift, bias_size
+
+    @classmethod
+    def of(cls, layer: BatchNormalization | Rescaling | Normalization) -> "Scale":
+        slope, shift = layer.affine()
+        if isinstance(layer, BatchNormalization):
+            return cls(slope, shift, _constants_of(layer))
+        return cls(slope, shift, np.abs(shift))
+
+    def minus(self, other):
+        return Scale(self.slope - other.slope, self.bias - other.bias)
+
+    def apply(self, x):
+        return x * self.slope
+
+    def magnitude(self, x):
+        return x * np.abs(self.slope)
+
+    def transposed(self, rows):
+        if rows.origin is not None and self.slope.ndim > 1:
+            return self.transposed(densify_rows(rows, self.slope.shape))
+        return (Rows(rows.values * self.slope, rows.origin),)
+
+
+class Sum(Linear):
+    """The sum of all inputs, each with a sign."""
+
+    def __init__(self, signs: tuple[float, ...]):
+        self.signs = signs
+        self.terms = len(signs)
+
+    def apply(self, *inputs):
+        return sum(sign * x for sign, x in zip(self.signs, inputs, strict=True))
+
+    def magnitude(self, *inputs):
+        return sum(inputs)
+
+    def transposed(self, rows):
+        return tuple(Rows(sign * rows.values, rows.origin) for sign in self.signs)
+
+
+class Join(Linear):
+    """Inputs side by side along the last axis."""
+
+    def __init__(self, widths: tuple[int, ...]):
+        self.cuts = np.cumsum(widths)[:-1]
+
+    def apply(self, *inputs):
+        return np.concatenate(inputs, axis=-1)
+
+    def transposed(self, rows):
+        return tuple(Rows(part, rows.origin) for part in np.split(rows.values, self.cuts, axis=-1))
+
+
+class Reshape(Linear):
+    """The same values in another shape."""
+
+    def __init__(self, input_shape: Shape, shape: Shape):
+        self.input_shape, self.shape = input_shape, shape
+
+    def apply(self, x):
+        return x.reshape(len(x), *self.shape)
+
+    def transposed(self, rows):
+        values = densify_rows(rows, self.shape).values
+        return (Rows(values.reshape(-1, *self.input_shape)),)
+
+
+class Selection(Linear):
+    """Values in other places, repeated, left out, interpolated, with zeros between: what a layer
+    without weights does, as a sparse matrix.
+    """
+
+    def __init__(self, matrix: scipy.sparse.csr_array, input_shape: Shape, shape: Shape):
+        self.matrix, self.input_shape, self.shape = matrix, input_shape, shape
+        self.terms = int(max(np.diff(matrix.indptr).max(), np.bincount(matrix.indices).max()))
+
+    @classmethod
+    def of(cls, layer: Layer, input_shape: Shape) -> "Selection":
+        """Of a layer that puts values in other places, or zeros."""
+        shape = layer.output_shape(input_shape)
+        count = math.prod(input_shape)
+        places = layer(np.arange(1.0, count + 1).reshape(1, *input_shape)).reshape(-1)
+        filled = np.nonzero(places)[0]
+        matrix = scipy.sparse.csr_array(
+            (np.ones(len(filled)), (filled, places[filled].astype(int) - 1)),
+            shape=(places.size, count),
+        )
+        return cls(matrix, input_shape, shape)
+
+    @classmethod
+    def interpolating(cls, layer: UpSampling2D, input_shape: Shape) -> "Selection":
+        """Of bilinear upsampling."""
+        matrix = scipy.sparse.eye_array(input_shape[2])
+        for axis in (1, 0):
+            size, factor = input_shape[axis], layer.size[axis]
+            low, high, share = layer.neighbours(size, factor)
+            rows = np.arange(size * factor)
+            along = scipy.sparse.coo_array(
+                (
+                    np.concatenate([1 - share, share]),
+                    (np.concatenate([rows, rows]), np.concatenate([low, high])),
+                ),
+                shape=(size * factor, size),
+            )
+            matrix = scipy.sparse.kron(along, matrix)
+        return cls(scipy.sparse.csr_array(matrix), input_shape, layer.output_shape(input_shape))
+
+    def apply(self, x):
+        return (x.reshape(len(x), -1) @ self.matrix.T).reshape(len(x), *self.shape)
+
+    def transposed(self, rows):
+        values = densify_rows(rows, self.shape).values
+        flat = values.reshape(len(values), -1) @ self.matrix
+        return (Rows(flat.reshape(-1, *self.input_shape)),)
+
+
+class GlobalMean(Linear):
+    """The mean of every channel over all positions."""
+
+    def __init__(self, shape: Shape):
+        self.shape = shape
+        self.positions = math.prod(shape[:-1])
+        self.terms = self.positions
+
+    def apply(self, x):
+        return x.mean(axis=tuple(range(1, x.ndim - 1)))
+
+    def transposed(self, rows):
+        values = (rows.values / self.positions)[:, None, None]
+        return (Rows(np.ascontiguousarray(np.broadcast_to(values, (len(values), *self.shape)))),)
+
+
+class Mean(Linear):
+    """Average pooling; padding does not count."""
+
+    def __init__(self, layer: AveragePooling2D, shape: Shape):
+        ones = np.ones((*layer.pool_size, shape[2], 1))
+        self.sums = Convolution(
+            DepthwiseConv2D(ones, strides=layer.strides, padding=layer.padding), shape
+        )
+        self.counts = np.broadcast_to(layer.counts(shape)[0].astype(float), self.sums.output_shape)
+        self.terms = math.prod(layer.pool_size) + 1
+
+    def apply(self, x):
+        return self.sums.apply(x) / self.counts
+
+    def transposed(self, rows):
+        if (self.counts == self.counts.flat[0]).all():
+            return self.sums.transposed(Rows(rows.values / self.counts.flat[0], rows.origin))
+        whole = densify_rows(rows, self.counts.shape)
+        return self.sums.transposed(Rows(whole.values / self.counts))
+
+
+def settle(values: np.ndarray, origin: np.ndarray, shape: Shape, whole: bool) -> Rows:
+    """Windows of a map of that shape, with zeros outside it; whole maps where they come from whole
+    maps (and have one origin) or are as large.
+    """
+    height, width = values.shape[1:3]
+    if whole:
+        top, left = -origin[0]
+        out = np.zeros((len(values), *shape))
+        inside = values[:, top : top + shape[0], left : left + shape[1]]
+        out[:, : inside.shape[1], : inside.shape[2]] = inside
+        return Rows(out)
+    if height >= shape[0] and width >= shape[1]:
+        return densify_rows(Rows(values, origin), shape)
+    mask(values, origin, shape[0], shape[1])
+    return Rows(values, origin)
+
+
+def densify_rows(rows: Rows, shape: Shape) -> Rows:
+    """The same forms as whole maps."""
+    if rows.origin is None:
+        return rows
+    whole = np.zeros((len(rows.values), *shape))
+    densify(rows.values, rows.origin, whole)
+    return Rows(whole)
+
+
+def _union(first: Rows, second: Rows, offset: np.ndarray) -> Rows:
+    sizes = [np.array(rows.values.shape[1:3]) for rows in (first, second)]
+    corner = np.minimum(0, offset)
+    end = np.maximum(sizes[0], offset + sizes[1])
+    out = np.zeros((len(first.values), *(end - corner), first.values.shape[3]))
+    for rows, (top, left), (height, width) in (
+        (first, -corner, sizes[0]),
+        (second, offset - corner, sizes[1]),
+    ):
+        out[:, top : top + height, left : left + width] += rows.values
+    return Rows(out, first.origin + corner)
+
+
+def _constants_of(norm: BatchNormalization) -> np.ndarray:
+    return np.abs(norm.beta.astype(np.float64)) + np.abs(norm.affine()[0] * norm.mean)

@@ -1,0 +1,297 @@
+"""Networks as programs: linear operators and functions of one value, in one graph.
+
+Batch normalization is folded into the weights before it, activations are nodes of their own. The
+networks to be compared share the input and stand side by side, layer by layer.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from netreduce.errors import UnsupportedLayerError
+from netreduce.network import INPUT, Network
+from netreduce.network.layers import (
+    Activation,
+    Add,
+    AveragePooling2D,
+    BatchNormalization,
+    Concatenate,
+    Conv2D,
+    Conv2DTranspose,
+    Cropping2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    Layer,
+    MaxPooling2D,
+    Normalization,
+    Permute,
+    PReLU,
+    Rescaling,
+    Subtract,
+    UpSampling2D,
+    ZeroPadding2D,
+)
+from netreduce.network.layers import Reshape as ReshapeLayer
+
+from .functions import Function, Rectifier, function_of
+from .operators import (
+    Convolution,
+    GlobalMean,
+    Join,
+    Linear,
+    Matrix,
+    Mean,
+    Reshape,
+    Scale,
+    Selection,
+    Shape,
+    Sum,
+    TransposedConvolution,
+)
+from .pooling import Maximum
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One step of a program.
+
+    Attributes
+    ----------
+    operator : Linear, Function or Maximum
+    sources : tuple of int
+        Nodes that it reads, INPUT for the input.
+    shape : tuple of int
+    name : str
+        The network and the layer it stands for.
+    """
+
+    operator: Linear | Function | Maximum
+    sources: tuple[int, ...]
+    shape: Shape
+    name: str
+
+
+@dataclass
+class Program:
+    """Nodes in topological order.
+
+    Attributes
+    ----------
+    outputs : list of int
+        The last node of each network.
+    pairs : dict of int to int
+        Nodes of the second network that do what a node of the first one does, on paired inputs.
+    """
+
+    input_shape: Shape
+    nodes: list[Node] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    pairs: dict[int, int] = field(default_factory=dict)
+
+    def add(
+        self,
+        operator: Linear | Function | Maximum,
+        sources: tuple[int, ...],
+        shape: Shape,
+        name: str,
+    ) -> int:
+        self.nodes.append(Node(operator, sources, shape, name))
+        return len(self.nodes) - 1
+
+    def shape(self, node: int) -> Shape:
+        return self.input_shape if node == INPUT else self.nodes[node].shape
+
+    def needed(self, node: int) -> set[int]:
+        """The nodes that a node is computed from, and itself."""
+        found, todo = set(), [node]
+        while todo:
+            index = todo.pop()
+            if index != INPUT and index not in found:
+                found.add(index)
+                todo.extend(self.nodes[index].sources)
+        return found
+
+    def forward(self, x: np.ndarray) -> list[np.ndarray]:
+        """The values of all nodes for a batch, in float64."""
+        values: list[np.ndarray] = []
+        for node in self.nodes:
+            values.append(
+                node.operator.forward(*(x if s == INPUT else values[s] for s in node.sources))
+            )
+        return values
+
+
+NAMES = ("original", "reduced")
+
+
+def compile_networks(networks: Iterable[Network], names: Iterable[str] = NAMES) -> Program:
+    """The networks as one program that reads one input.
+
+    Raises
+    ------
+    UnsupportedLayerError
+        For a layer without a linear relaxation: names it.
+    """
+    networks = list(networks)
+    program = Program(networks[0].input_shape)
+    writers = [
+        _Writer(program, network, name) for network, name in zip(networks, names, strict=False)
+    ]
+    for index in range(max(len(network.layers) for network in networks)):
+        for writer in writers:
+            writer.write(index)
+    if len(writers) == 2:
+        program.pairs = _pairs(program.nodes)
+    program.outputs = [writer.node[len(writer.network.layers) - 1] for writer in writers]
+    return program
+
+
+def _pairs(nodes: list[Node]) -> dict[int, int]:
+    """Nodes of the second network by those of the first that do the same, if all have one."""
+    first, second = (
+        [i for i, node in enumerate(nodes) if node.name.startswith(name)] for name in NAMES
+    )
+    if len(first) != len(second):
+        return {}
+    pairs = {INPUT: INPUT}
+    for one, other in zip(first, second, strict=True):
+        a, b = nodes[one], nodes[other]
+        if (
+            a.shape != b.shape
+            or not _same_kind(a.operator, b.operator)
+            or tuple(pairs[s] for s in b.sources) != a.sources
+        ):
+            return {}
+        pairs[other] = one
+    pairs.pop(INPUT)
+    return pairs
+
+
+def _same_kind(first, second):
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, Function):
+        return first.same(second)
+    if isinstance(first, Convolution):
+        return (
+            first.layer.kernel.shape == second.layer.kernel.shape
+            and first.layer.strides == second.layer.strides
+            and (first.before == second.before).all()
+            and first.layer.dilation == second.layer.dilation
+            and getattr(first.layer, "groups", 1) == getattr(second.layer, "groups", 1)
+        )
+    if isinstance(first, TransposedConvolution):
+        return first.layer.kernel.shape == second.layer.kernel.shape and first.layer.crop(
+            first.input_shape
+        ) == second.layer.crop(second.input_shape)
+    if isinstance(first, Selection):
+        return (first.matrix != second.matrix).nnz == 0
+    if isinstance(first, Sum):
+        return first.signs == second.signs
+    if isinstance(first, Maximum | Mean):
+        layers = [getattr(o, "sums", o).layer for o in (first, second)]
+        return all(
+            getattr(layers[0], key, None) == getattr(layers[1], key, None)
+            for key in ("pool_size", "strides", "padding")
+        ) and (not isinstance(first, Mean) or np.array_equal(first.counts, second.counts))
+    return True
+
+
+class _Writer:
+    """Appends the layers of one network to a program."""
+
+    def __init__(self, program: Program, network: Network, name: str):
+        self.program, self.network, self.name = program, network, name
+        self.node = {INPUT: INPUT}
+        self.folded: dict[int, BatchNormalization] = {}
+
+    def write(self, index: int) -> None:
+        if index >= len(self.network.layers):
+            return
+        layer = self.network.layers[index]
+        sources = tuple(self.node[s] for s in self.network.sources[index])
+        shapes = tuple(self.program.shape(s) for s in sources)
+        name = f"{self.name}: {self.network.names[index]}"
+        if self.network.sources[index][0] in self.folded:  # is in the weights already
+            self.folded.pop(self.network.sources[index][0])
+            self.node[index] = sources[0]
+            return
+        node = sources[0]
+        if not _is_identity(layer):
+            node = self._add(_operator(layer, shapes, name), sources, index, name)
+        activation = getattr(layer, "activation", "linear")
+        if activation != "linear":
+            function = _operator(Activation(activation), shapes, name)
+            node = self.program.add(function, (node,), self.network.shapes[index], name)
+        self.node[index] = node
+
+    def _add(self, operator, sources, index, name):
+        shape = self.network.shapes[index]
+        norm = self._norm_behind(index)
+        if norm is not None:
+            operator = operator.normalized(norm)
+            self.folded[index] = norm
+        if isinstance(operator, Maximum) and operator.output_shape != shape:
+            node = self.program.add(operator, sources, operator.output_shape, name)
+            return self.program.add(Reshape(operator.output_shape, shape), (node,), shape, name)
+        return self.program.add(operator, sources, shape, name)
+
+    def _norm_behind(self, index: int) -> BatchNormalization | None:
+        """The batch normalization that alone reads a layer of weights."""
+        layer, readers = self.network.layers[index], self.network.readers(index)
+        if (
+            isinstance(layer, Dense | Conv2D | DepthwiseConv2D)
+            and layer.activation == "linear"
+            and len(readers) == 1
+            and isinstance(self.network.layers[readers[0]], BatchNormalization)
+        ):
+            return self.network.layers[readers[0]]
+        return None
+
+
+def _is_identity(layer: Layer) -> bool:
+    return isinstance(layer, Dropout) or (isinstance(layer, Activation) and layer.name == "linear")
+
+
+def _operator(layer: Layer, shapes: tuple[Shape, ...], name: str) -> Linear | Function | Maximum:
+    shape = shapes[0]
+    match layer:
+        case Dense():
+            return Matrix(layer.kernel, layer.bias)
+        case Conv2D() | DepthwiseConv2D():
+            return Convolution(layer, shape)
+        case Conv2DTranspose():
+            return TransposedConvolution(layer, shape)
+        case BatchNormalization() | Rescaling() | Normalization():
+            return Scale.of(layer)
+        case Flatten() | ReshapeLayer():
+            return Reshape(shape, layer.output_shape(shape))
+        case UpSampling2D(interpolation="bilinear"):
+            return Selection.interpolating(layer, shape)
+        case Permute() | ZeroPadding2D() | Cropping2D() | UpSampling2D():
+            return Selection.of(layer, shape)
+        case Add():
+            return Sum((1.0,) * len(shapes))
+        case Subtract():
+            return Sum((1.0, -1.0))
+        case Concatenate():
+            return Join(tuple(shape[-1] for shape in shapes))
+        case AveragePooling2D():
+            return Mean(layer, shape)
+        case GlobalAveragePooling2D():
+            return GlobalMean(shape)
+        case MaxPooling2D():
+            return Maximum(layer, shape)
+        case GlobalMaxPooling2D():
+            return Maximum(MaxPooling2D(shape[:2]), shape)
+        case PReLU():
+            return Rectifier(np.broadcast_to(layer.alpha.astype(np.float64), shape))
+        case Activation() if layer.function.elementwise:
+            return function_of(layer)
+    what = f"activation {layer.name!r}" if isinstance(layer, Activation) else type(layer).__name__
+    raise UnsupportedLayerError(f"{name}: no linear relaxation of {what} is known")

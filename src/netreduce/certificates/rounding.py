@@ -1,0 +1,58 @@
+"""What floating-point evaluation of networks can add: for any order of summation, in their type.
+
+Every node adds a local error, γ_n times the magnitudes of what it sums (Higham, section 3.1), and
+passes on those of its inputs, at most by the magnitudes of its coefficients and slopes.
+"""
+
+import numpy as np
+
+from netreduce.network import INPUT
+
+from .bounds import SAFE, Relaxation
+from .functions import Function, Rectifier
+from .operators import Linear
+
+STEPS = 8  # roundings of a number besides its sum: batch normalization, casts of parameters
+FUNCTION_ULPS = 16
+
+
+def rounding_errors(bounds: Relaxation, nodes: set[int], dtype: np.dtype) -> dict[int, np.ndarray]:
+    """How far the computed values of nodes may be from those in real arithmetic.
+
+    Parameters
+    ----------
+    nodes : set of int
+        Those of one network.
+    dtype : dtype
+        In which it is evaluated.
+
+    Returns
+    -------
+    dict of int to ndarray, shape (boxes, *shape)
+    """
+    unit = float(np.finfo(dtype).eps) / 2
+    least = float(np.finfo(dtype).smallest_normal)
+    errors = {INPUT: np.zeros_like(bounds.low[INPUT])}
+    for index in sorted(nodes):
+        node = bounds.program.nodes[index]
+        operator, inputs = node.operator, [errors[s] for s in node.sources]
+        if isinstance(operator, Linear):
+            terms = operator.terms + STEPS
+            factor = terms * unit / (1 - terms * unit) if terms * unit < 0.5 else np.inf
+            size = operator.magnitude(
+                *(bounds.magnitude(s) + e for s, e in zip(node.sources, inputs, strict=True))
+            )
+            for constant in (operator.bias, operator.bias_size):
+                if constant is not None:
+                    size = size + np.abs(constant)
+            error = operator.magnitude(*inputs) + factor * size + terms * least
+        elif isinstance(operator, Function):
+            steep = max(map(abs, operator.slopes))
+            error = steep * inputs[0]
+            if not isinstance(operator, Rectifier) or operator.slope.any():
+                value = bounds.magnitude(index) + error
+                error = error + FUNCTION_ULPS * unit * np.maximum(1, value)
+        else:
+            error = operator.forward(inputs[0])
+        errors[index] = error * SAFE
+    return errors

@@ -1,0 +1,167 @@
+"""Deciding a claim |g(x) − f(x)| ≤ ε on a box by cutting it into smaller ones."""
+
+import heapq
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .attack import ascend, deviations, representable
+from .bounds import Relaxation, Rows
+from .problem import Problem
+
+BATCH = 256  # boxes at a time
+RANDOM_POINTS = 2000
+STARTS = 64
+FEW_INPUTS = 64  # input splitting halves one input at a time: hopeless with many
+MAX_BOXES = 200_000  # without a time limit
+
+
+@dataclass
+class Search:
+    """What a search came to.
+
+    Attributes
+    ----------
+    answer : str
+        "yes", "no" or "undecided".
+    witness : ndarray or None
+        Where the answer is "no", an input with a larger deviation.
+    boxes : int
+        How many were bounded.
+    """
+
+    answer: str
+    witness: np.ndarray | None
+    boxes: int
+
+
+def decide(
+    problem: Problem, index: int, epsilon: float, deadline: float, points: np.ndarray
+) -> Search:
+    """Whether the deviation stays within epsilon on one box of a problem.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, *input_shape)
+        Where to look first.
+    """
+    low, high = problem.low[index : index + 1], problem.high[index : index + 1]
+    found = violation(problem, points, low[0], high[0], epsilon)
+    if found is not None:
+        return Search("no", found, 0)
+    if np.prod(problem.original.input_shape) > FEW_INPUTS:
+        return Search("undecided", None, 0)
+    heap: list[tuple[float, int, np.ndarray, np.ndarray]] = [(0.0, 0, low[0], high[0])]
+    count = boxes = 0
+    while heap:
+        if time.monotonic() > deadline or boxes >= MAX_BOXES:
+            return Search("undecided", None, boxes)
+        taken = [heapq.heappop(heap) for _ in range(min(BATCH, len(heap)))]
+        low, high = np.stack([t[2] for t in taken]), np.stack([t[3] for t in taken])
+        boxes += len(low)
+        margins, influence, points = _bounded(problem, low, high, epsilon)
+        open_ = margins <= 0
+        if not open_.any():
+            continue
+        low, high = low[open_], high[open_]
+        points = np.concatenate([low / 2 + high / 2, points[open_]])
+        found = violation(problem, points, problem.low[index], problem.high[index], epsilon)
+        if found is not None:
+            return Search("no", found, boxes)
+        for part in _halves(low, high, influence[open_], margins[open_]):
+            count += 1
+            heapq.heappush(heap, (part[0], count, part[1], part[2]))
+    return Search("yes", None, boxes)
+
+
+def _bounded(problem, low, high, epsilon):
+    """By box: the least margin ε ∓ (g − f) over outputs; how much each input moves the outputs of
+    the two networks, for that is what makes relaxations wide; and the point where the form of the
+    worst output is least.
+    """
+    program, outputs, boxes = problem.program, problem.outputs, len(low)
+    bounds = Relaxation(program, low, high).propagate(Relaxation.refine)
+    rows = np.eye(outputs)
+    rows = np.tile(np.concatenate([rows, -rows]), (boxes, 1))
+    rows = rows.reshape(-1, *program.shape(program.outputs[0]))
+    place = np.repeat(np.arange(boxes), 2 * outputs)
+    first, second = program.outputs
+    forms = bounds.lower({first: Rows(rows.copy()), second: Rows(-rows)}, place)
+    margins = (epsilon + forms.lower).reshape(boxes, -1)
+    margins[~np.isfinite(margins)] = -np.inf
+    worst = margins.argmin(axis=1)
+    slopes = forms.slopes.reshape(boxes, 2 * outputs, *low.shape[1:])[np.arange(boxes), worst]
+    influence = sum(
+        np.abs(bounds.lower({node: Rows(rows.copy())}, place).slopes)
+        .reshape(boxes, 2 * outputs, *low.shape[1:])
+        .sum(axis=1)
+        for node in program.outputs
+    )
+    return margins[np.arange(boxes), worst], influence, np.where(slopes > 0, low, high)
+
+
+def _halves(low, high, influence, margins) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    """Both halves of every box, cut where width · influence is largest."""
+    width = high - low
+    with np.errstate(invalid="ignore"):
+        gain = np.nan_to_num(influence, posinf=1e300) * width + 1e-9 * width
+    axis = gain.reshape(len(low), -1).argmax(axis=1)
+    for i, at in enumerate(axis):
+        cut = np.unravel_index(at, low.shape[1:])
+        middle = low[i][cut] / 2 + high[i][cut] / 2
+        for end in range(2):
+            part = low[i].copy(), high[i].copy()
+            part[1 - end][cut] = middle
+            yield float(margins[i]), *part
+
+
+def violation(
+    problem: Problem, points: np.ndarray, low: np.ndarray, high: np.ndarray, epsilon: float
+) -> np.ndarray | None:
+    """The one of some points with the largest deviation, if that is above epsilon, in the networks'
+    type and in float64.
+    """
+    dtype = np.result_type(problem.original.dtype, problem.reduced.dtype)
+    points = representable(points, low, high, dtype)
+    computed = deviations(problem.original, problem.reduced, points)
+    computed = computed.reshape(len(points), -1).max(axis=1)
+    best = int(computed.argmax())
+    if not computed[best] > epsilon:
+        return None
+    values = problem.program.forward(points[best : best + 1].astype(np.float64))
+    first, second = (values[node] for node in problem.program.outputs)
+    if problem.softmax or np.abs(second - first).max() > epsilon:
+        return points[best]
+    return None
+
+
+def first_points(problem: Problem, index: int, seed: int = 0) -> np.ndarray:
+    """Random points of a box, and what gradient ascent makes of the best of them."""
+    random = np.random.default_rng(seed)
+    low, high = problem.low[index], problem.high[index]
+    size = max(16, min(RANDOM_POINTS, (1 << 21) // max(1, low.size)))
+    points = low + (high - low) * random.random((size, *low.shape))
+    corners = np.where(random.random((size, *low.shape)) < 0.5, low, high)
+    points = np.concatenate([(low / 2 + high / 2)[None], points, corners])
+    values = problem.program.forward(points)
+    first, second = (values[node].reshape(len(points), -1) for node in problem.program.outputs)
+    change = second - first
+    outputs = change.shape[1]
+    chosen = np.argsort(-np.abs(change), axis=0)[: max(1, STARTS // outputs)]
+    starts = points[chosen.reshape(-1)]
+    output = np.tile(np.arange(outputs), len(chosen))
+    sign = np.sign(change[chosen.reshape(-1), output])
+    weights = np.zeros((len(starts), outputs))
+    weights[np.arange(len(starts)), output] = np.where(sign == 0, 1.0, sign)
+    weights = weights.reshape(-1, *problem.original.shapes[-1])
+    nodes = problem.program.outputs
+    best = ascend(
+        problem.program,
+        np.broadcast_to(low, starts.shape),
+        np.broadcast_to(high, starts.shape),
+        starts,
+        {nodes[0]: -weights, nodes[1]: weights},
+    )
+    return np.concatenate([best, starts])

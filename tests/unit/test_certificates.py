@@ -1,0 +1,290 @@
+"""Certificates: no input moves an output by more than they say, whatever the layers."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from certificates_networks import ELEMENTWISE, KINDS, Maker, disturbed, mlp, pair
+
+import netreduce as nr
+from netreduce.certificates import deviation_bound
+from netreduce.certificates.attack import gradient
+from netreduce.certificates.functions import function_of
+from netreduce.certificates.problem import problem_of
+from netreduce.network.layers import Multiply
+
+ACASXU = Path(__file__).resolve().parents[3] / "shared" / "acasxu"
+
+
+def box(random, shape, width=None):
+    low = random.uniform(-1, 1, shape)
+    width = 10 ** random.uniform(-3, 0.3) if width is None else width
+    return low, low + width * random.random(shape)
+
+
+def points_of(random, low, high, count=200):
+    share = random.choice([0.0, 0.3, 0.5, 1.0, random.random()], (count, *low.shape))
+    return np.clip(low + share * (high - low), low, high)
+
+
+def real_deviation(certificate, points):
+    """|g − f| in float64, layers as they are, batch normalization folded."""
+    values = certificate.problem.program.forward(points)
+    first, second = (values[node] for node in certificate.problem.program.outputs)
+    return np.abs(second - first), first, second
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(5))
+def test_no_input_moves_an_output_by_more_than_the_bound(kind, seed):
+    original, reduced, random = pair(kind, seed)
+    low, high = box(random, original.input_shape)
+    certificate = nr.certify(original, reduced, (low, high), classes=True)
+    points = points_of(random, low, high)
+    deviation, first, second = real_deviation(certificate, points)
+    np.testing.assert_allclose(
+        first, original.predict(points), atol=1e-4 * (1 + np.abs(first).max())
+    )
+    assert (deviation <= certificate.bound).all()
+    assert (deviation <= deviation_bound(original, reduced, (low, high))).all()
+    allowed = certificate.bound + certificate.rounding
+    computed = np.abs(
+        reduced.predict(points).astype(float) - original.predict(points).astype(float)
+    )
+    inside = points.astype(np.float32)
+    inside = ((inside >= low) & (inside <= high)).reshape(len(points), -1).all(axis=1)
+    assert (computed[inside] <= allowed).all()
+    assert (certificate.found <= allowed).all()
+    assert certificate.found.max() >= 0.5 * computed.max()
+    if certificate.same_class:
+        assert (first.argmax(axis=1) == first[0].argmax()).all()
+        assert (second.argmax(axis=1) == first[0].argmax()).all()
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_lines_lie_on_both_sides_of_every_activation(name):
+    random = np.random.default_rng(1)
+    function = function_of(nr.Activation(name))
+    low = random.uniform(-6, 6, 200) * random.choice([1, 0.01], 200)
+    high = low + 10 ** random.uniform(-9, 1, 200)
+    high[:5] = low[:5]
+    lines = function.lines(low, high)
+    z = np.concatenate([low + (high - low) * np.linspace(0, 1, 2000)[:, None], [high]])
+    z = np.clip(z, low, high)
+    value = function.forward(z)
+    assert (lines.lower_slope * z + lines.lower_shift <= value).all()
+    assert (lines.upper_slope * z + lines.upper_shift >= value).all()
+    least, most = function.interval(low, high)
+    assert (least <= value).all() and (value <= most).all()
+    gap = (lines.upper_slope - lines.lower_slope) * (low + high) / 2
+    gap += lines.upper_shift - lines.lower_shift
+    assert (gap <= (most - least) * 1.001 + 1e-9).all()
+    if np.isfinite(function.slopes).all():
+        d_low, d_high = -random.random(200), random.random(200) - 0.5
+        d_high = np.maximum(d_low, d_high)
+        slope, shift, above_slope, above = function.difference_lines(d_low, d_high)
+        y = random.uniform(-5, 5, (500, 200))
+        d = d_low + (d_high - d_low) * random.random((500, 200))
+        change = function.forward(y + d) - function.forward(y)
+        assert (slope * d + shift <= change + 1e-13).all()
+        assert (above_slope * d + above >= change - 1e-13).all()
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_bounds_of_networks_with_every_activation(name):
+    make = Maker(3)
+    original = mlp(make, [name])
+    reduced = disturbed(original, make.random, 0.05)
+    low, high = box(make.random, original.input_shape, 0.2)
+    certificate = nr.certify(original, reduced, (low, high))
+    deviation, *_ = real_deviation(certificate, points_of(make.random, low, high, 2000))
+    assert (deviation <= certificate.bound).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_those_of_differences(kind):
+    original, reduced, random = pair(kind, 11)
+    problem = problem_of(original, reduced)
+    x = random.random((2, *original.input_shape))
+    values = problem.program.forward(x)
+    node = problem.program.outputs[1]
+    weights = random.standard_normal(values[node].shape)
+    slopes = gradient(problem.program, x, values, {node: weights})
+    direction = random.standard_normal(x.shape)
+    step = 1e-7
+    ends = [
+        (problem.program.forward(x + s * step * direction)[node] * weights).sum(axis=1)
+        for s in (1, -1)
+    ]
+    expected = (ends[0] - ends[1]) / (2 * step)
+    along = (slopes * direction).reshape(2, -1).sum(axis=1)
+    np.testing.assert_allclose(along, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_equal_networks_are_certified_equal():
+    original, _, random = pair("chain", 2)
+    low, high = box(random, original.input_shape, 0.5)
+    certificate = nr.certify(original, original, (low, high))
+    assert (certificate.bound < 1e-9).all() and (certificate.found == 0).all()
+    assert certificate.holds(1e-6) == "yes"
+
+
+def test_what_networks_have_in_common_cancels():
+    original, _, random = pair("mlp", 4)
+    last = original.layers[-1]
+    moved = original.replace({3: last.replace(bias=last.bias + np.float32(0.25))})
+    certificate = nr.certify(original, moved, box(random, original.input_shape, 3.0))
+    np.testing.assert_allclose(certificate.bound, 0.25, atol=1e-6)
+
+
+def test_balls_around_samples_are_certified_one_by_one():
+    original, reduced, random = pair("mlp", 6)
+    samples = random.random((5, *original.input_shape)).astype(np.float32)
+    certificate = nr.certify(original, reduced, around=samples, radius=0.01, classes=True)
+    assert certificate.bound.shape == (5, 3) and certificate.witness.shape == samples.shape
+    for i, sample in enumerate(samples):
+        low, high = np.maximum(sample - 0.01, 0), np.minimum(sample + 0.01, 1)
+        one = nr.certify(original, reduced, (low, high), classes=True)
+        np.testing.assert_allclose(certificate.bound[i], one.bound, rtol=1e-5)
+        assert certificate.same_class[i] == one.same_class
+        assert (np.abs(certificate.witness[i] - sample) <= 0.01 + 1e-7).all()
+
+
+def test_softmax_at_the_end_of_both():
+    original, reduced, random = pair("mlp", 8)
+    ends = [
+        nr.Network([*network.layers, nr.Activation("softmax")], network.input_shape)
+        for network in (original, reduced)
+    ]
+    low, high = box(random, original.input_shape, 0.3)
+    certificate = nr.certify(*ends, (low, high))
+    points = points_of(random, low, high)
+    computed = np.abs(ends[1].predict(points) - ends[0].predict(points))
+    assert (computed <= certificate.bound + certificate.rounding).all()
+    assert (certificate.bound <= 1).all()
+    with pytest.raises(nr.ShapeError, match=r"original network ends in a softmax and the reduced"):
+        nr.certify(ends[0], reduced)
+
+
+def test_a_claim_that_the_bound_does_not_decide_is_decided_by_cutting():
+    make = Maker(5)
+    original = mlp(make, ["relu"])
+    reduced = disturbed(original, make.random, 0.1)
+    low, high = box(make.random, original.input_shape, 2.0)
+    certificate = nr.certify(original, reduced, (low, high))
+    bound, found = certificate.bound.max(), certificate.found.max()
+    assert bound > 1.2 * found
+    decision = certificate.holds(1.1 * found)
+    assert decision == "yes" and decision.boxes > 0
+    decision = certificate.holds(0.9 * found)
+    assert decision == "no"
+    x = decision.counterexample[None]
+    assert ((x >= low) & (x <= high)).all()
+    assert np.abs(reduced.predict(x) - original.predict(x)).max() > 0.9 * found
+
+
+def test_without_time_a_claim_is_undecided():
+    original, reduced, _ = pair("mlp", 6)
+    certificate = nr.certify(original, reduced, (-1, 1), seconds=1e-9)
+    assert certificate.notes and (certificate.found <= certificate.bound + 1e-4).all()
+    assert certificate.holds(1.0001 * float(certificate.found.max())) == "undecided"
+
+
+@pytest.mark.skipif(not ACASXU.exists(), reason="needs ../shared/acasxu")
+@pytest.mark.parametrize("instance", [0, 3])
+def test_counterexamples_are_confirmed_by_onnx_runtime(instance):
+    import onnxruntime
+
+    from netreduce.formats.onnx_reader import read_network
+
+    with (ACASXU / "instances.csv").open() as file:
+        row = list(csv.DictReader(file))[instance]
+    paths = [ACASXU / row[key] for key in ("original", "reduced")]
+    low = np.array([0.6, -0.5, -0.5, 0.45, -0.45], np.float32)
+    high = np.array([0.679857769, 0.5, 0.5, 0.5, -0.45], np.float32)
+    networks = [read_network(path) for path in paths]
+    shape = networks[0].input_shape
+    certificate = nr.certify(*networks, (low.reshape(shape), high.reshape(shape)))
+    decision = certificate.holds(0.05)
+    assert decision == "no"
+    x = decision.counterexample.reshape(-1)
+    assert x.dtype == np.float32 and (x >= low).all() and (x <= high).all()
+    sessions = [onnxruntime.InferenceSession(path) for path in paths]
+    values = [s.run(None, {s.get_inputs()[0].name: x})[0] for s in sessions]
+    assert np.abs(values[1] - values[0]).max() > 0.05
+
+
+def test_json_out_and_in():
+    original, reduced, random = pair("mlp", 3)
+    samples = random.random((2, *original.input_shape)).astype(np.float32)
+    certificate = nr.certify(original, reduced, around=samples, radius=0.1, classes=True)
+    certificate.holds(0.9 * float(certificate.found.max()))
+    text = certificate.to_json()
+    again = nr.Certificate.from_json(text)
+    for key in ("bound", "rounding", "found", "witness", "same_class", "class_differs"):
+        np.testing.assert_array_equal(getattr(again, key), getattr(certificate, key))
+    assert again.to_json() == text and again.decisions.keys() == certificate.decisions.keys()
+    assert again.holds(0.9 * float(certificate.found.max())) == "no"
+    between = float(certificate.found.max() + certificate.bound.max()) / 2
+    assert again.holds(1e9) == "yes" and again.holds(between) == "undecided"
+    for broken, message in (
+        ("nonsense", "must be JSON"),
+        ("[1]", "format"),
+        (json.dumps({"format": "netreduce-certificate-1"}), "lacks bound"),
+        (text.replace('"radius": 0.1', '"radius": "x"'), "damaged"),
+    ):
+        with pytest.raises(nr.ModelFileError, match=message):
+            nr.Certificate.from_json(broken)
+
+
+def test_infinity_and_nan_are_never_within_a_bound():
+    original, reduced, _ = pair("mlp", 6)
+    kernel = np.full_like(reduced.layers[0].kernel, 3e38)
+    wild = reduced.replace({0: reduced.layers[0].replace(kernel=kernel, activation="relu")})
+    wild = wild.replace({1: wild.layers[1].replace(kernel=wild.layers[1].kernel * 1e30)})
+    certificate = nr.certify(original, wild)
+    assert not (certificate.bound < 1e3).any()
+    assert certificate.holds(1e3) != "yes"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"input_range": (1, 0)}, nr.ParameterError, "empty"),
+        ({"input_range": (0, np.inf)}, nr.ParameterError, "finite"),
+        ({"input_range": (0, np.nan)}, nr.ParameterError, "finite"),
+        ({"input_range": 3}, nr.ParameterError, "not a pair"),
+        ({"input_range": (np.zeros(7), 1)}, nr.ParameterError, r"shape \(7,\)"),
+        ({"around": np.zeros((1, 4))}, nr.ParameterError, "radius is missing"),
+        ({"radius": 0.1}, nr.ParameterError, "around is missing"),
+        ({"around": np.zeros((1, 4)), "radius": 0}, nr.ParameterError, "above 0, found 0"),
+        ({"around": np.zeros((1, 4)), "radius": np.nan}, nr.ParameterError, "found nan"),
+        ({"around": np.full((2, 4), 2.0), "radius": 0.1}, nr.ParameterError, "2 of 2 outside"),
+        ({"around": np.zeros((0, 4)), "radius": 0.1}, nr.ParameterError, "at least one"),
+        ({"around": np.zeros((1, 5)), "radius": 0.1}, nr.SampleError, "shape"),
+        ({"seconds": 0}, nr.ParameterError, "seconds"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    original, reduced, _ = pair("normalized", 0)
+    with pytest.raises(error, match=message):
+        nr.certify(original, reduced, **arguments)
+
+
+def test_networks_that_cannot_be_compared():
+    make = Maker(0)
+    original = nr.Network([make.dense(4, 3)], (4,))
+    with pytest.raises(nr.ShapeError, match=r"inputs .* \(4,\) \(original\) and \(5,\)"):
+        nr.certify(original, nr.Network([make.dense(5, 3)], (5,)))
+    with pytest.raises(nr.ShapeError, match=r"outputs .* \(3,\) \(original\) and \(2,\)"):
+        nr.certify(original, nr.Network([make.dense(4, 2)], (4,)))
+    gated = nr.Network([make.dense(4, 3), Multiply()], (4,), [(-1,), (0, 0)])
+    with pytest.raises(nr.UnsupportedLayerError, match=r"reduced: multiply_1: .*Multiply"):
+        nr.certify(original, gated)
+    middle = nr.Network([make.dense(4, 3, "softmax"), make.dense(3, 3)], (4,))
+    with pytest.raises(nr.UnsupportedLayerError, match=r"dense_1: .*softmax"):
+        nr.certify(original, middle)
+    with pytest.raises(nr.ParameterError, match="epsilon"):
+        nr.certify(original, original).holds(-1)
