@@ -66,37 +66,37 @@ def load(path: str | Path, architecture: Network | dict | str | None = None) -> 
         kind = kind_of(path)
     match kind:
         case "hdf5":
-            from .keras_h5 import read_network
+            from . import keras_h5
 
-            return read_network(path, architecture)
+            return keras_h5.read_network(path, architecture)
         case "keras":
-            from .keras_zip import read_network
+            from . import keras_zip
 
-            return read_network(path)
+            return keras_zip.read_network(path)
         case "pytorch":
-            from .pytorch import read_network
+            from . import pytorch
 
-            return read_network(path, architecture)
+            return pytorch.read_network(path, architecture)
         case "safetensors":
-            from .safetensors import read_network
+            from . import safetensors
 
-            return read_network(path, architecture)
+            return safetensors.read_network(path, architecture)
         case "pt2":
-            from .torch_export import read_network
+            from . import torch_export
 
-            return read_network(path)
+            return torch_export.read_network(path)
         case "onnx":
-            from .onnx_reader import read_network
+            from . import onnx_reader
 
-            return read_network(path)
+            return onnx_reader.read_network(path)
         case "nnet":
-            from .nnet import read_network
+            from . import nnet
 
-            return read_network(path)
-        case "text":
-            from .text import read_network
+            return nnet.read_network(path)
+        case _:
+            from . import text
 
-            return read_network(path, architecture)
+            return text.read_network(path, architecture)
 
 
 def save(network: Network, path: str | Path) -> None:

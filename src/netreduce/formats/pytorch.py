@@ -8,7 +8,7 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 import torch
@@ -168,7 +168,7 @@ def _class_of_content(path: Path) -> str | None:
         return _first_global(file)
 
 
-def _first_global(file: BinaryIO) -> str | None:
+def _first_global(file: IO[bytes]) -> str | None:
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name == "GLOBAL":
             return str(argument).replace(" ", ".")

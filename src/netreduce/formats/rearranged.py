@@ -177,7 +177,7 @@ class Builder:
         if top or bottom or left or right:
             layer = self.emit(Cropping2D((top, bottom, left, right)), layer)
         if (down, across) != (1, 1):
-            layer = self.emit(AveragePooling2D(1, (down, across)), layer)
+            layer = self.emit(AveragePooling2D((1, 1), (down, across)), layer)
         if not np.array_equal(chosen, np.arange(channels)):
             layer = self.emit(Conv2D(_selection(chosen, channels)[None, None]), layer)
         return layer
@@ -213,16 +213,19 @@ class Builder:
             found = Value(index, self.whole(index))
         return found.moved(found.places.reshape(*lead, outputs))
 
-    def scaled(self, value: Value, scale: np.ndarray, offset: np.ndarray) -> Value:
+    def scaled(
+        self, value: Value, scale: np.ndarray | float = 1, offset: np.ndarray | float = 0
+    ) -> Value:
         """scale · value + offset, with numbers that broadcast against the value."""
         layer = Rescaling(self.spread(value, scale, 1), self.spread(value, offset, 0))
         return Value(self.emit(layer, value.layer), value.places)
 
-    def spread(self, value: Value, numbers: np.ndarray, other: float) -> np.ndarray:
+    def spread(self, value: Value, numbers: np.ndarray | float, other: float) -> np.ndarray:
         """Numbers for the elements of a value as numbers for the output of its layer: one in all,
         one for each of the last axis, or one for each element; `other` where the value is not.
         """
-        numbers = np.asarray(numbers)
+        if not isinstance(numbers, np.ndarray):
+            numbers = np.array(numbers, np.float32)
         if np.broadcast_shapes(value.shape, numbers.shape) != value.shape:
             raise UnsupportedLayerError(
                 f"numbers of shape {numbers.shape} make a value of shape {value.shape} larger"
@@ -284,7 +287,7 @@ def merged(network: Network) -> Network:
     """The network with activations, and offsets for each output, as part of the layer before them,
     where nothing else reads it.
     """
-    layers, sources = list(network.layers), [list(found) for found in network.sources]
+    layers, sources = list(network.layers), [list(found) for found in network.sources or ()]
     readers = {i: network.readers(i) for i in range(len(layers))}
     stands_for = {INPUT: INPUT}
     kept: list[int] = []

@@ -122,8 +122,8 @@ def _varint(block: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _is_text(head: bytes, *_: object) -> bool:
-    name, colon, _ = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b":")
+def _is_text(head: bytes, *_others: object) -> bool:
+    name, colon, _values = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b":")
     return bool(colon) and name.strip() == b"Layer"
 
 

@@ -29,6 +29,7 @@ from netreduce.network.layers import (
     PReLU,
     Rescaling,
     Subtract,
+    Weighted,
 )
 
 from .matching import Needed, match, natural_order
@@ -47,7 +48,7 @@ def to_tensors(network: Network) -> dict[str, np.ndarray]:
     return {
         f"{name}.{role}": np.ascontiguousarray(array)
         for name, layer, (source, *_) in zip(
-            network.names, network.layers, network.sources, strict=True
+            network.names, network.layers, network.sources or (), strict=True
         )
         for role, array in _roles(layer, orders[source]).items()
     }
@@ -88,9 +89,10 @@ def from_tensors(
     found = _matched(tensors, template, flat, ordered)
     layers = {}
     for index, (name, layer) in enumerate(zip(template.names, template.layers, strict=True)):
+        sources = (template.sources or ())[index]
         if isinstance(layer, FIXED) and not any(key.startswith(f"{name}.") for key in found):
             continue
-        order = orders[template.sources[index][0]]
+        order = orders[sources[0]]
         arrays = {}
         for role, expected in _roles(layer, order).items():
             key = found.get(f"{name}.{role}")
@@ -146,14 +148,14 @@ def _roles(layer: Layer, order: np.ndarray | None) -> dict[str, np.ndarray]:
     match layer:
         case Dense():
             kernel = layer.kernel if order is None else layer.kernel[order]
-            return {"weight": kernel.T, "bias": layer.bias}
+            return {"weight": kernel.T, "bias": layer.arrays()["bias"]}
         case Conv2D() | Conv2DTranspose():
-            return {"weight": layer.kernel.transpose(3, 2, 0, 1), "bias": layer.bias}
+            return {"weight": layer.kernel.transpose(3, 2, 0, 1), "bias": layer.arrays()["bias"]}
         case DepthwiseConv2D():
             rows, columns = layer.kernel.shape[:2]
             return {
                 "weight": layer.kernel.reshape(rows, columns, 1, -1).transpose(3, 2, 0, 1),
-                "bias": layer.bias,
+                "bias": layer.arrays()["bias"],
             }
         case BatchNormalization():
             return {
@@ -184,7 +186,7 @@ def _with_roles(layer: Layer, arrays: Mapping[str, np.ndarray], order: np.ndarra
             )
         case Dense():
             kernel = _unordered(arrays["weight"].T, order)
-        case _:
+        case Weighted():
             kernel = arrays["weight"].transpose(2, 3, 1, 0).reshape(layer.kernel.shape)
     return layer.replace(
         kernel=np.ascontiguousarray(kernel), bias=arrays["bias"], quantization=None
@@ -225,7 +227,9 @@ def feature_orders(network: Network) -> dict[int, np.ndarray | None]:
     """
     orders: dict[int, np.ndarray | None] = {INPUT: None}
     shapes = {INPUT: network.input_shape, **dict(enumerate(network.shapes))}
-    for index, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=True)):
+    for index, (layer, sources) in enumerate(
+        zip(network.layers, network.sources or (), strict=True)
+    ):
         inputs = [orders[source] for source in sources]
         match layer:
             case Flatten() if len(shapes[sources[0]]) == 3:
@@ -239,7 +243,7 @@ def feature_orders(network: Network) -> dict[int, np.ndarray | None]:
                 orders[index] = inputs[0]
             case Add() | Subtract() | Multiply():
                 if any(
-                    not np.array_equal(order, inputs[0])
+                    order is None or inputs[0] is None or not np.array_equal(order, inputs[0])
                     for order in inputs
                     if order is not inputs[0]
                 ):
@@ -328,7 +332,7 @@ def _normalizes(template: Network, index: int) -> bool:
     """Whether a layer is batch normalization of the layer with parameters just before it."""
     before = [i for i in range(index) if template.layers[i].arrays()]
     return isinstance(template.layers[index], BatchNormalization) and (
-        template.sources[index] == tuple(before[-1:])
+        (template.sources or ())[index] == tuple(before[-1:])
     )
 
 
@@ -349,7 +353,7 @@ def _misfit(names: list[str], expected: set[str], needed: list[Needed]) -> str:
     )
 
 
-def _fitted(array, shape, flat, label):
+def _fitted(array: np.ndarray, shape: tuple[int, ...], flat: bool, label: str) -> np.ndarray:
     if flat and array.size != np.prod(shape):
         raise ModelFileError(
             f"{label}: found {array.size} values, expected {np.prod(shape)} (shape {shape})"

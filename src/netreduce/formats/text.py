@@ -75,7 +75,9 @@ def _decimals(values: np.ndarray) -> str:
 
 def _read(path: Path) -> tuple[dict[str, int], dict[str, np.ndarray]]:
     """Line number and values of every tensor."""
-    lines, parts, current = {}, {}, None
+    lines: dict[str, int] = {}
+    parts: dict[str, list[np.ndarray]] = {}
+    current = None
     for number, text in _pieces(path):
         header = HEADER.fullmatch(text)
         if header:

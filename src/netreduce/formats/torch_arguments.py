@@ -18,7 +18,6 @@ class Arguments:
 
     def __init__(self, given: Mapping[str, Any], node: Node):
         self._given = given
-        self.shape = node.shapes[0] if node.shapes else None
         self.shapes = node.shapes
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -33,8 +32,23 @@ class Arguments:
             raise UnsupportedLayerError("a constant is combined with the input in this order")
         return value
 
-    def constant(self, name: str) -> np.ndarray | None:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the first output, one sample of it."""
+        shape = self.shapes[0]
+        if shape is None:
+            raise UnsupportedLayerError("it does not keep the samples of a batch apart")
+        return shape
+
+    def constant(self, name: str) -> np.ndarray:
         """An array that does not depend on the input."""
+        value = self.optional(name)
+        if value is None:
+            raise UnsupportedLayerError(f"it has no {name}")
+        return value
+
+    def optional(self, name: str) -> np.ndarray | None:
+        """An array that does not depend on the input, or None."""
         value = self._given.get(name)
         if value is not None and not isinstance(value, np.ndarray):
             raise UnsupportedLayerError(f"its {name} depends on the input")

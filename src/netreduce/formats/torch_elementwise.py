@@ -62,22 +62,26 @@ def _hardtanh(builder: Builder, arguments: Arguments) -> Value:
 
 def _clipped(builder: Builder, x: Value, low: object, high: object) -> Value:
     """Between two numbers, of which one may be missing: a relu with a ceiling, shifted."""
-    if not all(limit is None or isinstance(limit, int | float) for limit in (low, high)):
-        raise UnsupportedLayerError("its limits depend on the input, or differ between elements")
-    low = None if low is None or low == -math.inf else float(low)
-    high = None if high is None or high == math.inf else float(high)
-    if low is None and high is None:
+    least, most = _limit(low, -math.inf), _limit(high, math.inf)
+    if least is None and most is None:
         return x
-    if low is None:  # −max(−x, −high)
-        x = builder.scaled(x, np.float32(-1), np.float32(0))
-        x = _clipped(builder, x, -high, None)
-        return builder.scaled(x, np.float32(-1), np.float32(0))
-    if low == 0:
-        layer = Activation("relu6") if high == 6 else Activation("relu", max_value=high)
+    if least is None:  # −max(−x, −high)
+        x = _clipped(builder, builder.scaled(x, -1), -(most or 0.0), None)
+        return builder.scaled(x, -1)
+    if least == 0:
+        layer = Activation("relu6") if most == 6 else Activation("relu", max_value=most)
         return _elementwise(builder, x, layer)
-    x = builder.scaled(x, np.float32(1), np.float32(-low))
-    x = _clipped(builder, x, 0.0, None if high is None else high - low)
-    return builder.scaled(x, np.float32(1), np.float32(low))
+    x = builder.scaled(x, offset=-least)
+    x = _clipped(builder, x, 0.0, None if most is None else most - least)
+    return builder.scaled(x, offset=least)
+
+
+def _limit(value: object, none: float) -> float | None:
+    if value is None or value == none:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    raise UnsupportedLayerError("its limits depend on the input, or differ between elements")
 
 
 def _softmax(name: str) -> Operator:
@@ -108,7 +112,7 @@ def _difference(builder: Builder, arguments: Arguments) -> Value:
 
 def _reversed_difference(builder: Builder, arguments: Arguments) -> Value:
     arguments.expect("alpha", 1)
-    return builder.scaled(arguments.x, np.float32(-1), _number(arguments.get("other"), arguments.x))
+    return builder.scaled(arguments.x, -1, _number(arguments.get("other"), arguments.x))
 
 
 def _combined(builder: Builder, arguments: Arguments, layer: Layer, sign: int) -> Value:
@@ -117,15 +121,15 @@ def _combined(builder: Builder, arguments: Arguments, layer: Layer, sign: int) -
     alpha = arguments.get("alpha", 1)
     if isinstance(x, Value) and isinstance(other, Value):
         if alpha != 1:
-            other = builder.scaled(other, np.float32(alpha), np.float32(0))
+            other = builder.scaled(other, alpha)
         if x.shape != other.shape:
             raise UnsupportedLayerError(
                 f"shapes {x.shape} and {other.shape} differ: only equal ones can be added"
             )
         return _joined(builder, layer, [x, other])
     if isinstance(x, Value):
-        return builder.scaled(x, np.float32(1), sign * alpha * _number(other, x))
-    return builder.scaled(other, np.float32(sign * alpha), _number(x, other))
+        return builder.scaled(x, 1, sign * alpha * _number(other, x))
+    return builder.scaled(other, sign * alpha, _number(x, other))
 
 
 def _multiplication(builder: Builder, arguments: Arguments) -> Value:
@@ -137,7 +141,7 @@ def _multiplication(builder: Builder, arguments: Arguments) -> Value:
             )
         return _joined(builder, Multiply(), [_once(x), _once(other)])
     value, constant = (x, other) if isinstance(x, Value) else (other, x)
-    return builder.scaled(value, _number(constant, value), np.float32(0))
+    return builder.scaled(value, _number(constant, value))
 
 
 def _once(value: Value) -> Value:
@@ -151,11 +155,11 @@ def _division(builder: Builder, arguments: Arguments) -> Value:
     x, other = arguments.x, arguments.get("other")
     if isinstance(other, Value):
         raise UnsupportedLayerError("a quotient of two values is not supported")
-    return builder.scaled(x, 1 / _number(other, x), np.float32(0))
+    return builder.scaled(x, 1 / _number(other, x))
 
 
 def _negative(builder: Builder, arguments: Arguments) -> Value:
-    return builder.scaled(arguments.x, np.float32(-1), np.float32(0))
+    return builder.scaled(arguments.x, -1)
 
 
 def _joined(builder: Builder, layer: Layer, values: Sequence[Value]) -> Value:

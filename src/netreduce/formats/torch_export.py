@@ -82,8 +82,8 @@ def from_torch(module: "nn.Module", example: "torch.Tensor") -> Network:
     with zipfile.ZipFile(content) as archive:
         converter = _converted(archive)
     network = converter.network()
-    found = converter.outputs(network.predict(converter.inputs(batch.numpy(force=True))))
-    _check_agreement(found, expected.double().numpy(force=True))
+    computed = converter.outputs(network.predict(converter.inputs(batch.numpy(force=True))))
+    _check_agreement(computed, expected.double().numpy(force=True))
     return network
 
 

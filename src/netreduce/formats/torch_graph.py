@@ -35,7 +35,7 @@ class Converter:
         shape = program.input_shape
         self._sequence = len(shape) == 2 and any(
             node.operation in SPATIAL_1D
-            or getattr(program.constants.get(node.arguments.get("weight")), "ndim", 0) == 3
+            or getattr(program.constants.get(str(node.arguments.get("weight"))), "ndim", 0) == 3
             for node in program.nodes
         )
         if self._sequence or len(shape) == 3:

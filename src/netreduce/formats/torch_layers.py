@@ -42,7 +42,7 @@ def _convolution(builder: Builder, arguments: Arguments) -> Value:
     else:
         sides = [(p, p) for p in arguments.ints("padding", 0, count)]
     kernel = _images(weight).transpose(2, 3, 1, 0)
-    settings = {
+    settings: dict[str, Any] = {
         "strides": _two(strides),
         "dilation": _two(dilation),
         "padding": _four(sides),
@@ -77,14 +77,14 @@ def _transposed_convolution(builder: Builder, arguments: Arguments) -> Value:
         bias,
         strides=_two(arguments.ints("stride", 1, count)),
         padding=_four([(p, p) for p in arguments.ints("padding", 0, count)]),
-        output_padding=(0, *more)[-2:],
+        output_padding=_two((0, *more)[-2:]),
     )
     return like(builder, builder.emit(layer, builder.image(x)), arguments)
 
 
 def _weights(arguments: Arguments) -> tuple[Value, np.ndarray, np.ndarray | None]:
-    weight, bias = arguments.constant("weight"), arguments.constant("bias")
-    if weight is None or weight.ndim not in (3, 4):
+    weight, bias = arguments.constant("weight"), arguments.optional("bias")
+    if weight.ndim not in (3, 4):
         raise UnsupportedLayerError("only convolutions in one and two dimensions are supported")
     if arguments.x.places.ndim != weight.ndim - 1:
         raise UnsupportedLayerError("its input has no batch axis")
@@ -97,7 +97,8 @@ def _images(weight: np.ndarray) -> np.ndarray:
 
 
 def _two(numbers: Sequence[int]) -> tuple[int, int]:
-    return (1, *numbers)[-2:]  # type: ignore[return-value]
+    first, second = (1, *numbers)[-2:]
+    return first, second
 
 
 def _four(sides: Sequence[tuple[int, int]]) -> str | tuple[int, int, int, int]:
@@ -108,7 +109,7 @@ def _four(sides: Sequence[tuple[int, int]]) -> str | tuple[int, int, int, int]:
 
 def _linear(builder: Builder, arguments: Arguments) -> Value:
     weight = arguments.constant("weight")
-    return builder.dense(arguments.x, weight.T, arguments.constant("bias"))
+    return builder.dense(arguments.x, weight.T, arguments.optional("bias"))
 
 
 def _addmm(builder: Builder, arguments: Arguments) -> Value:
@@ -136,7 +137,7 @@ def _batch_norm(builder: Builder, arguments: Arguments) -> Value:
             " with track_running_stats"
         )
     mean = arguments.constant("running_mean")
-    weight, bias = arguments.constant("weight"), arguments.constant("bias")
+    weight, bias = arguments.optional("weight"), arguments.optional("bias")
     parameters = {
         "gamma": np.ones_like(mean) if weight is None else weight,
         "beta": np.zeros_like(mean) if bias is None else bias,
@@ -216,7 +217,7 @@ def _reduced(
         image = builder.image(x)
         if axes == spatial:
             return like(builder, builder.emit(whole(), image), arguments)
-        size = tuple(x.shape[axis] if axis in axes else 1 for axis in (1, 2))
+        size = _two([x.shape[axis] if axis in axes else 1 for axis in (1, 2)])
         return like(builder, builder.emit(kind(size), image), arguments)
 
     return operator
@@ -243,9 +244,11 @@ def _pad(builder: Builder, arguments: Arguments) -> Value:
     index = builder.image(x)
     (top, bottom), (left, right) = ((0, 0), *widths[1:])[-2:]
     if min(top, bottom, left, right) < 0:
-        index = builder.emit(Cropping2D([max(0, -n) for n in (top, bottom, left, right)]), index)
+        cut = (max(0, -top), max(0, -bottom), max(0, -left), max(0, -right))
+        index = builder.emit(Cropping2D(cut), index)
     if max(top, bottom, left, right) > 0:
-        index = builder.emit(ZeroPadding2D([max(0, n) for n in (top, bottom, left, right)]), index)
+        added = (max(0, top), max(0, bottom), max(0, left), max(0, right))
+        index = builder.emit(ZeroPadding2D(added), index)
     if any(widths[0]):  # channels as columns of an image of one channel
         rows, columns, channels = builder.shapes[index]
         index = builder.emit(Reshape((rows * columns, channels, 1)), index)

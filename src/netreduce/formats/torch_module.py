@@ -113,7 +113,7 @@ class TorchNetwork(nn.Module):
         dtype = torch.from_numpy(np.empty(0, network.dtype)).dtype
         self.orders = feature_orders(network)
         for index, (name, layer, sources) in enumerate(
-            zip(network.names, network.layers, network.sources, strict=True)
+            zip(network.names, network.layers, network.sources or (), strict=True)
         ):
             shape = shapes[sources[0]]
             child = _child(layer, shape)
@@ -121,7 +121,9 @@ class TorchNetwork(nn.Module):
                 self.add_module(name, child.to(dtype))
             self.steps.append((name, layer, shape, shapes[index], sources))
         self.last_readers = {
-            source: index for index, sources in enumerate(network.sources) for source in sources
+            source: index
+            for index, sources in enumerate(network.sources or ())
+            for source in sources
         }
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +135,7 @@ class TorchNetwork(nn.Module):
             child = self._modules.get(name)
             if child is not None and not isinstance(layer, Weighted):
                 values[index] = child(*inputs)
-            elif isinstance(layer, Weighted):
+            elif isinstance(layer, Weighted) and child is not None:
                 values[index] = activated(_weighted(layer, child, shape, inputs[0]), layer)
             else:
                 values[index] = _call(layer, shape, result, self.training, inputs)
@@ -167,6 +169,9 @@ def activated(x: Tensor, layer: Weighted | Activation) -> Tensor:
 class _Scale(nn.Module):
     """scale · x + offset, neither of which is trained."""
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(self, scale: Sequence[int], offset: Sequence[int]):
         super().__init__()
         self.register_buffer("scale", torch.empty(scale))
@@ -178,6 +183,9 @@ class _Scale(nn.Module):
 
 class _Normalize(nn.Module):
     """(x − mean) / sqrt(variance), neither of which is trained."""
+
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, mean: Sequence[int], variance: Sequence[int]):
         super().__init__()
@@ -261,7 +269,7 @@ def _weighted(layer: Weighted, child: nn.Module, shape: Shape, x: Tensor) -> Ten
         case Conv2DTranspose():
             (top, rows), (left, columns) = layer.crop(shape)
             out = child(x)
-            if any(child.padding):
+            if _transposed_padding(layer, shape)[0] != (0, 0):
                 return out
             return out[:, :, top : top + rows, left : left + columns]
     return child(x)
