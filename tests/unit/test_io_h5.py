@@ -306,9 +306,9 @@ def test_weight_files_that_do_not_fit(tmp_path):
         (dense(activation={"class_name": "Mine", "config": {}}), (4,), r"layer 'd' \(Dense\): activation 'Mine \(not a function of Keras\)'"),
         (dense(), (None,), r"layer 'd' \(Dense\): inputs of variable size are not supported, found \[None, None\]"),
         (entry("Conv2D", "c", filters=3, kernel_size=[2, 2], padding="causal"), (4, 4, 2), r"layer 'c' \(Conv2D\): padding='causal' is not"),
-        (entry("BatchNormalization", "b", axis=1), (4, 4, 2), r"layer 'b' \(BatchNormalization\): axis=1 is not supported, expected the last"),
+        (entry("BatchNormalization", "b", axis=2), (4, 4, 2), r"layer 'b' \(BatchNormalization\): axis=2 is not supported, expected the last"),
         (entry("BatchNormalization", "b", renorm=True), (4,), r"layer 'b' \(BatchNormalization\): renorm=True is not supported"),
-        (entry("Softmax", "s", axis=1), (4, 4, 2), r"layer 's' \(Softmax\): axis=1 is not supported"),
+        (entry("Softmax", "s", axis=2), (4, 4, 2), r"layer 's' \(Softmax\): axis=2 is not supported"),
     ],
 )  # fmt: skip
 def test_unsupported_layers_are_named(tmp_path, described, shape, message):

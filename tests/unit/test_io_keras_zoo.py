@@ -14,7 +14,7 @@ from keras import layers as L
 import netreduce as nr
 from netreduce.formats import load, save
 
-IMAGE, LINE, VECTOR = (8, 7, 4), (9, 4), (6,)
+IMAGE, FIRST, LINE, VECTOR = (8, 7, 4), (4, 9, 8), (9, 4), (6,)
 
 
 def gate(x):
@@ -36,6 +36,16 @@ def nested_functional(x):
     y = L.BatchNormalization(name="norm")(L.SeparableConv2D(4, 3, name="separable")(frozen))
     y = keras.Sequential([L.ReLU(), L.Conv2D(3, 2), L.BatchNormalization(trainable=False)])(y)
     return L.Flatten()(keras.Model(given, y, name="body")(x))
+
+
+def first_graph(x):
+    y = L.Conv2D(4, 3, padding="same", data_format="channels_first")(x)
+    z = L.Concatenate(axis=1)([L.Add()([x, y]), y, L.Multiply()([y, y])])
+    kept = L.GlobalMaxPooling2D(keepdims=True, data_format="channels_first")(z)
+    z = L.Conv2D(3, 2, data_format="channels_first")(L.Multiply()([z, kept]))
+    z = L.BatchNormalization(axis=1)(z)
+    pooled = L.GlobalAveragePooling2D(data_format="channels_first")(z)
+    return L.Concatenate()([pooled, L.Flatten()(z), L.Dense(2)(L.Flatten()(z))])
 
 
 ZOO = {
@@ -151,6 +161,55 @@ ZOO = {
     ),
     "nested sequential": (IMAGE, lambda: residual),
     "nested functional": (IMAGE, lambda: nested_functional),
+    "channels first": (
+        FIRST,
+        lambda: [
+            L.ZeroPadding2D(((1, 0), (2, 1)), data_format="channels_first"),
+            L.Conv2D(5, 3, data_format="channels_first", activation="relu"),
+            L.BatchNormalization(axis=1),
+            L.PReLU("uniform", shared_axes=[2, 3]),
+            L.MaxPooling2D(2, data_format="channels_first"),
+            L.UpSampling2D((1, 2), data_format="channels_first"),
+            L.Softmax(axis=1),
+            L.Flatten(),
+            L.Dropout(0.1),
+            L.ReLU(),
+            L.Dense(3),
+        ],
+    ),
+    "channels first, flattened last": (
+        FIRST,
+        lambda: [
+            L.Conv2D(5, 3, data_format="channels_first"),
+            L.Flatten(data_format="channels_first"),
+            L.BatchNormalization(),
+        ],
+    ),
+    "channels first, flattened": (
+        FIRST,
+        lambda: [
+            L.Conv2D(5, 3, data_format="channels_first"),
+            L.Flatten(),
+            L.BatchNormalization(),
+            L.Dense(2),
+        ],
+    ),
+    "channels first to the end": (FIRST, lambda: L.Conv2D(5, 3, data_format="channels_first")),
+    "channels first, along rows": (
+        FIRST,
+        lambda: [
+            L.Conv2D(5, 3, data_format="channels_first"),
+            L.Activation("softmax"),
+            L.BatchNormalization(),
+            L.Dense(3),
+            L.GlobalAveragePooling2D(data_format="channels_first"),
+        ],
+    ),
+    "channels first at the input": (
+        FIRST,
+        lambda: [L.BatchNormalization(axis=1), L.Conv2D(5, 3, data_format="channels_first")],
+    ),
+    "channels first in a graph": (FIRST, lambda: first_graph),
     "nested first": (
         IMAGE,
         lambda: [

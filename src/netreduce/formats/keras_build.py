@@ -7,7 +7,7 @@ kept as it lies here from layer to layer, and turned back where a layer needs it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -130,9 +130,9 @@ class _Builder:
 
     def as_needed(self, entry: KerasLayer, inputs: list[_Tensor], folded: bool) -> list[_Tensor]:
         """The inputs of a layer as it must find them."""
-        tensors, forms = KINDS[entry.kind].tensors, {tensor.form for tensor in inputs}
+        tensors = KINDS[entry.kind].tensors
         rank = len(inputs[0].shape) - (inputs[0].form == RAISED)
-        turn = self.last
+        turn: Callable[[_Tensor], _Tensor] = self.last
         if tensors == "images":
             if rank != 3:
                 shape = self.last(inputs[0]).shape
@@ -154,17 +154,24 @@ class _Builder:
                 turn = self.first
             elif entry.channels_first and rank == 2:
                 raise entry.unsupported("data_format='channels_first' of lines is not supported")
-            elif folded or forms == {RAISED}:
+            elif folded or inputs[0].form == RAISED:
                 return inputs
-        elif len(forms) == 1 and (
-            (tensors == "any" and not (forms == {FIRST} and _along_an_axis(entry)))
-            or (
-                tensors == "axis"
-                and _axis(entry) in last_axes(inputs[0].form, len(inputs[0].shape))
-            )
-        ):
-            return inputs
+        elif tensors in ("any", "axis"):
+            turn = self.common(entry, inputs)
         return [turn(tensor) for tensor in inputs]
+
+    def common(self, entry: KerasLayer, inputs: list[_Tensor]) -> Callable[[_Tensor], _Tensor]:
+        """How the inputs of a layer are made alike, so that its axis is the last one here."""
+        forms = {tensor.form for tensor in inputs}
+        ranks = {len(tensor.shape) - (tensor.form == RAISED) for tensor in inputs}
+        if KINDS[entry.kind].tensors == "axis":
+            (rank, *others), axis = ranks, _axis(entry)
+            if not others and rank == 3 and axis in last_axes(FIRST, 3):
+                return self.first
+            return self.raised if not others and rank == 2 and RAISED in forms else self.last
+        if ranks == {3} and FIRST in forms and not _along_an_axis(entry):
+            return self.first
+        return self.raised if ranks == {2} and RAISED in forms else self.last
 
     def last(self, tensor: _Tensor) -> _Tensor:
         """A tensor as it lies in Keras."""
