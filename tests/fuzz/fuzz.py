@@ -139,7 +139,56 @@ def seeds(kind):
         for network in networks:
             nr.save(network, path)
             contents.append(path.read_bytes())
-    return contents
+    return [*contents, channels_first(rng)] if kind == "keras" else contents
+
+
+def channels_first(rng):
+    """A .keras file with channels first, a model inside the model, and lines."""
+    import h5py
+
+    def layer(kind, **settings):
+        return {"module": "keras.layers", "class_name": kind, "config": settings}
+
+    first = {"data_format": "channels_first"}
+    inner = [
+        layer("Conv1D", name="c", filters=2, kernel_size=[3], padding="causal", strides=[1]),
+        layer("SeparableConv1D", name="s", filters=3, kernel_size=[2], dilation_rate=[2]),
+        layer("BatchNormalization", name="b", axis=-1, scale=False, epsilon=0.01),
+    ]
+    layers = [
+        layer("InputLayer", name="in", batch_shape=[None, 2, 6, 5]),
+        layer("ZeroPadding2D", name="z", padding=[[1, 0], [0, 2]], **first),
+        layer("Conv2D", name="c", filters=3, kernel_size=[2, 2], use_bias=False, **first),
+        layer("PReLU", name="p", shared_axes=[2, 3]),
+        layer("Normalization", name="n", axis=[1], mean=None, variance=None),
+        layer("Reshape", name="r", target_shape=[-1, 6]),
+        {"class_name": "Sequential", "config": {"name": "inner", "layers": inner}},
+        layer("Flatten", name="f"),
+        layer("Dense", name="d", units=2, activation={"class_name": "ELU", "config": {}}),
+    ]
+    weights = {
+        "conv2d": [(2, 2, 2, 3)],
+        "p_re_lu": [(3, 1, 1)],
+        "normalization": [(3,), (3,), ()],
+        "sequential/layers/conv1d": [(3, 6, 2), (2,)],
+        "sequential/layers/separable_conv1d": [(2, 2, 1), (1, 2, 3), (3,)],
+        "sequential/layers/batch_normalization": [(3,), (3,), (3,)],
+        "dense": [(48, 2), (2,)],
+    }
+    content, archived = io.BytesIO(), io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for name, shapes in weights.items():
+            for i, shape in enumerate(shapes):
+                file[f"layers/{name}/vars/{i}"] = rng.uniform(0.5, 1, shape).astype("f4")
+    config = {"class_name": "Sequential", "config": {"name": "outer", "layers": layers}}
+    with zipfile.ZipFile(archived, "w") as archive:
+        for name, part in (
+            ("metadata.json", b'{"keras_version": "3.0.0"}'),
+            ("config.json", json.dumps(config).encode()),
+            ("model.weights.h5", content.getvalue()),
+        ):
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), part)
+    return archived.getvalue()
 
 
 def attention(rng):
