@@ -233,3 +233,32 @@ def test_types_are_kept():
     layer = Dense(np.ones((2, 2), np.float32), np.ones(2, np.float32), "linear")
     folded = fold_batch_norm(Network([layer, norm(rng, 2)], (2,)))
     assert folded.dtype == np.float32 and len(folded.layers) == 1
+
+
+def test_a_layer_that_something_else_reads_is_left_alone():
+    rng = np.random.default_rng(0)
+    layers = [dense(rng, 4, 5, "linear"), norm(rng, 5), Add(), dense(rng, 5, 2)]
+    network = Network(layers, (4,), [(-1,), (0,), (0, 1), (2,)])
+    folded = fold_batch_norm(network)
+    assert norms_left(folded) == 1
+    same_function(network, folded)
+
+
+def test_the_output_stays_the_output():
+    """Batch normalization at the end, of a layer that is not the one before it."""
+    rng = np.random.default_rng(0)
+    layers = [dense(rng, 4, 5, "linear"), dense(rng, 4, 5), norm(rng, 5)]
+    network = Network(layers, (4,), [(-1,), (-1,), (0,)])
+    folded = fold_batch_norm(network)
+    assert norms_left(folded) == 1
+    same_function(network, folded)
+
+
+def test_a_folded_bias_is_no_longer_on_the_grid():
+    rng = np.random.default_rng(0)
+    grid = Quantization(0.25, 4, quantized_bias=True)
+    codes, bias_codes = rng.integers(-7, 8, (4, 5)), rng.integers(-7, 8, 5)
+    layer = Dense(0.25 * codes, 0.25 * bias_codes, quantization=grid)
+    folded = fold_batch_norm(Network([layer, norm(rng, 5)], (4,)))
+    assert not folded.layers[0].quantization.quantized_bias
+    assert folded.layers[0].bias_codes is None

@@ -198,3 +198,29 @@ def test_a_damaged_file():
     data[-1] ^= 1
     with pytest.raises(ModelFileError, match="damaged"):
         unpack(bytes(data))
+
+
+@pytest.mark.parametrize(("nonzeros", "most"), [(10, 400), (5000, 22_500)])
+def test_positions_are_gaps_or_a_mask_whichever_is_shorter(nonzeros, most):
+    """10,000 positions take 1,250 bytes as a mask, and about one byte a non-zero as gaps."""
+    rng = np.random.default_rng(0)
+    kernel = np.zeros((100, 100), np.float32)
+    kernel.flat[rng.choice(kernel.size, nonzeros, replace=False)] = rng.normal(size=nonzeros)
+    network = Network([Dense(kernel)], (100,))
+    assert len(pack(network, "sparse")) < most
+    assert_same(unpack(pack(network, "sparse")), network)
+
+
+def test_as_many_distinct_values_as_a_byte_holds_are_coded_as_bytes():
+    values = np.random.default_rng(0).normal(size=256).astype(np.float32)
+    network = Network([Dense(np.resize(values, (100, 100)))], (100,))
+    assert len(pack(network, "dense")) < 10_000 + 4 * 256 + 500 + 400
+    assert_same(unpack(pack(network, "dense")), network)
+
+
+def test_codes_beyond_a_byte_come_back():
+    codes = np.array([[128, -3], [1, -128]])
+    kernel = (0.5 * codes).astype(np.float32)
+    network = Network([Dense(kernel, quantization=Quantization(0.5, 8))], (2,))
+    for coding in CODINGS:
+        np.testing.assert_array_equal(unpack(pack(network, coding)).layers[0].codes, codes)

@@ -93,9 +93,8 @@ def pads(layer: Layer, shape: Shape) -> bool:
 def _folded(network: Network, index: int) -> Network | None:
     """The network without the batch normalization at that index, or None where it has to stay."""
     (source,) = network.sources[index]
-    last = index == len(network.layers) - 1
-    if last and source != index - 1:
-        return None
+    if index == len(network.layers) - 1 and source != index - 1:
+        return None  # the output would be that of another layer
     slope, shift = network.layers[index].affine()
     layer = None if source == INPUT else network.layers[source]
     if (
@@ -104,7 +103,7 @@ def _folded(network: Network, index: int) -> Network | None:
         and network.readers(source) == (index,)
     ):
         return _without(network.replace({source: _scaled_outputs(layer, slope, shift)}), index)
-    readers = {} if last else _readers(network, index, slope, shift)
+    readers = _readers(network, index, slope, shift)
     if not readers:
         return None
     return _without(
@@ -132,7 +131,7 @@ def _readers(network: Network, index: int, slope: np.ndarray, shift: np.ndarray)
             isinstance(layer, MaxPooling2D | GlobalMaxPooling2D) and (slope >= 0).all()
         )
         moved = isinstance(layer, Permute) and layer.order[-1] != len(layer.order)
-        if not passes or moved or rest or reader == len(network.layers) - 1:
+        if not passes or moved or rest:
             return {}
         behind = _readers(network, reader, np.tile(slope, repeats), np.tile(shift, repeats))
         if not behind:
