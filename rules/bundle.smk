@@ -26,10 +26,11 @@ rule bundle:
         mem_mb=memory(2000),
         runtime=30,
     params:
-        project=[name for name in PROJECT if Path(name).exists()],
+        home="." if AT_HOME else str(HOME),
+        project=[own(name) for name in PROJECT if (HOME / name).exists()],
     message:
         "bundle the results with all that made them"
     shell:
         "python {input.script:q} --results {input.thesis:q} {input.networks:q}"
         " --provenance {input.provenance:q} --records .snakemake/metadata"
-        " --project {params.project:q} --output {output:q} > {log:q} 2>&1"
+        " --home {params.home:q} --project {params.project:q} --output {output:q} > {log:q} 2>&1"

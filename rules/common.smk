@@ -67,6 +67,12 @@ def hold_folder():
     """
     try:
         Path(".snakemake").mkdir(exist_ok=True)
+    except OSError as error:
+        raise WorkflowError(
+            f"{Path.cwd()}: the working directory cannot be written ({error.strerror});"
+            " --directory takes another one"
+        ) from None
+    try:
         held = open(".snakemake/held", "a+")
     except OSError:
         return None

@@ -14,6 +14,7 @@ import h5py
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+ODD = "it's a $HOME, ü"  # in the names of folders and files
 PARTS = (
     "Snakefile",
     "config.yaml",
@@ -28,6 +29,25 @@ PARTS = (
     "requirements.in",
     "requirements-torch.txt",
 )
+
+
+def snakemake(*arguments, cwd, check=True, before=()):
+    """Run Snakemake on two cores; returns what it printed."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        [*before, "snakemake", "--cores", "2", *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == check, done.stdout
+    return done.stdout
 
 
 class Project:
@@ -54,24 +74,7 @@ class Project:
         """
         if "--configfile" not in arguments:
             arguments = (*arguments, "--configfile", "config/quick.yaml")
-        environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        }
-        done = subprocess.run(
-            ["snakemake", *arguments, "--cores", "2"],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if check:
-            assert done.returncode == 0, done.stdout
-        else:
-            assert done.returncode != 0, done.stdout
-        return done.stdout
+        return snakemake(*arguments, cwd=self.folder, check=check)
 
     def stale(self, *arguments):
         """Rules that would run now, by name, with the number of their jobs."""
@@ -111,7 +114,7 @@ def digests(folder):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A project in which the quick configuration has run. Tests must leave it as it is."""
-    project = Project(tmp_path_factory.mktemp("quick"))
+    project = Project(tmp_path_factory.mktemp("quick") / ODD)
     project.snakemake()
     return project
 

@@ -14,7 +14,8 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
-from conftest import Project, digests
+import yaml
+from conftest import ODD, Project, digests
 
 from netreduce import load
 
@@ -89,6 +90,9 @@ def test_touching_any_file_reruns_nothing(changed):
         if path.is_file() and ".snakemake" not in path.parts:
             os.utime(path)
     assert changed.stale() == {}
+
+
+OTHER = "{dataset: digits, architecture: mlp, training: {epochs: 1}}"
 
 
 def edit(path, pattern, replacement):
@@ -184,6 +188,28 @@ def test_a_bad_target_is_refused(finished, target, message):
         (r"nnrelief: 0.95\]", "nnreleif: 0.95]", "nnreleif"),
         (r"nnrelief: 0.95\]", "nnrelief: 1.95]", "1.95"),
         (r"gpfq: \{bits: 4\}\]", "gpfq: {bots: 4}]", "bots"),
+        (
+            r"- \[magnitude: 0.5\]",
+            "- [nnrelief: {fraction: 0.95, epochs: 0}]",
+            "config, comparison: chains: nnrelief-fraction=0.95 stands twice",
+        ),
+        ("  digits:", f"  digits: {OTHER}\n  digits:", "'digits' stands twice, expected once"),
+        ("  digits:", f"  Digits: {OTHER}\n  digits:", "'Digits' and 'digits' differ in capital"),
+        (
+            "  digits:",
+            f"  digits-seed1: {OTHER}\n  digits:",
+            "'digits-seed1' is also the name of 'digits' trained from seed 1",
+        ),
+        (
+            "  digits:",
+            "  digits:\n    grid: {widths: [[3]]}",
+            "config, models: digits: grid: unknown key 'widths'; known: hidden, ",
+        ),
+        (
+            "  digits:",
+            "  digits:\n    grid: {batch_size: []}",
+            "config, models: digits: grid: batch_size: expected a list of values, found []",
+        ),
     ],
 )
 def test_a_bad_config_is_refused_before_any_job_runs(changed, pattern, replacement, message):
@@ -233,6 +259,43 @@ def test_class_counts_of_chains_and_networks_without_figures(changed):
     assert not (changed / "results/figures/other").exists()
 
 
+def test_a_grid_of_models_is_recorded_as_what_it_stands_for(changed):
+    edit(
+        changed / "config/quick.yaml",
+        "  digits:\n",
+        f"  net: {OTHER[:-1]}, grid: {{hidden: [[9, 8], [7]]}}}}\n  digits:\n",
+    )
+    changed.snakemake("results/provenance.json")
+    models = json.loads((changed / "results/provenance.json").read_text())["config"]["models"]
+    assert list(models) == ["net-9-8", "net-7", "digits"]
+    assert models["net-7"]["architecture"] == {"name": "mlp", "hidden": [7]}
+    assert "grid" not in models["net-7"]
+
+
+def test_every_job_of_the_quick_configuration_fits_a_partition_of_an_hour(finished):
+    printed = finished.snakemake("--dry-run", "--forceall")
+    minutes = [int(number) for number in re.findall(r"runtime=(\d+)", printed)]
+    assert len(minutes) > 40 and max(minutes) < 60
+
+
+@pytest.mark.parametrize(
+    ("table", "chapter"),
+    [
+        ("metrics/training/digits.csv", "experiments"),
+        ("metrics/quantized/digits_4bit.json", "quantized"),
+        ("metrics/lumping/digits.csv", "lumped"),
+        ("metrics/comparison.csv", "comparison"),
+    ],
+)
+def test_a_changed_table_remakes_its_chapter_and_the_thesis(changed, table, chapter):
+    path = changed / "results" / table
+    path.write_text(path.read_text() + "\n")
+    stale = changed.stale()
+    assert stale.pop(f"chapter_{chapter}") == stale.pop("thesis") == stale.pop("all") == 1
+    assert not [rule for rule in stale if rule.startswith("chapter_")]
+    assert stale.keys() <= {"figure", "tolerance"}  # what is drawn or made from the same table
+
+
 OWN = """
 models:
   keras:
@@ -255,9 +318,12 @@ def own(finished, tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("own")
     project = Project(folder / "project")
-    shutil.copy(finished / "results/keras/digits.h5", project / "mine.h5")
-    shutil.copy(finished / "results/trained/digits.pth", folder / "other.pth")
-    (project / "own.yaml").write_text(OWN.replace("other.pth", str(folder / "other.pth")))
+    shutil.copy(finished / "results/keras/digits.h5", project / f"{ODD}.h5")
+    shutil.copy(finished / "results/trained/digits.pth", folder / f"{ODD}.pth")
+    config = yaml.safe_load(OWN)
+    config["models"]["mine"]["weights"] = f"{ODD}.h5"
+    config["models"]["other"]["weights"] = str(folder / f"{ODD}.pth")
+    (project / "own.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     project.snakemake("results/bundle.zip", "--configfile", "own.yaml")
     return project
 

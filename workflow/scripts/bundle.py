@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--project", type=Path, nargs="+", required=True, help="files and folders of the project"
     )
+    parser.add_argument("--home", type=Path, required=True, help="folder of the project")
     parser.add_argument("--output", type=Path, required=True, help="where the bundle goes (.zip)")
     arguments = parser.parse_args()
 
@@ -55,8 +56,12 @@ def main() -> None:
     )
     inputs = {Path(name) for job in jobs for name in job["input"]}
     made = {Path(name) for job in jobs for name in job["output"]}
-    outside = sorted(path for path in inputs if path.is_absolute() or ".." in path.parts)
-    moved = {str(path): f"{OUTSIDE}/{number}-{path.name}" for number, path in enumerate(outside, 1)}
+    ours = {path for path in {*project, *inputs} if path.is_relative_to(arguments.home)}
+    outside = sorted(path for path in inputs - ours if path.is_absolute() or ".." in path.parts)
+    moved = {
+        **{str(path): str(path.relative_to(arguments.home)) for path in ours},
+        **{str(path): f"{OUTSIDE}/{number}-{path.name}" for number, path in enumerate(outside, 1)},
+    }
     config = provenance["config"]
     for entry in [
         *config["models"].values(),

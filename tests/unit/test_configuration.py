@@ -1,0 +1,153 @@
+"""What the configuration says beyond its schema: grids, names that collide, times of jobs."""
+
+import doctest
+import json
+from pathlib import Path
+
+import configuration
+import pytest
+import yaml
+from configuration import (
+    GRID,
+    check_names,
+    check_repeated,
+    check_repeated_keys,
+    expand_grids,
+    imagenet_minutes,
+    minutes,
+)
+
+from netreduce.errors import ParameterError
+
+ROOT = Path(__file__).resolve().parents[2]
+NET = {"dataset": "mnist", "architecture": "mlp", "training": {"epochs": 8}}
+
+
+def test_a_grid_is_a_model_for_each_combination_in_the_order_of_the_config():
+    models = {"first": NET, "net": {**NET, "grid": {"hidden": [[30, 10], [20]], "epochs": [1, 2]}}}
+    expanded = expand_grids({**models, "last": NET})
+    assert list(expanded) == [
+        "first",
+        *("net-30-10-epochs1", "net-30-10-epochs2", "net-20-epochs1", "net-20-epochs2"),
+        "last",
+    ]
+    assert expanded["net-30-10-epochs2"] == {
+        "dataset": "mnist",
+        "architecture": {"name": "mlp", "hidden": [30, 10]},
+        "training": {"epochs": 2},
+    }
+    assert NET["training"] == {"epochs": 8}
+
+
+def test_every_kind_of_value_has_a_name_that_a_model_may_have():
+    grid = {
+        "batch_norm": [True],
+        "learning_rate": [0.001, 1e-5, 2.0],
+        "optimizer": ["sgd"],
+        "weight_decay": [0],
+    }
+    assert list(expand_grids({"net": {**NET, "grid": grid}})) == [
+        "net-normtrue-rate0_001-sgd-decay0",
+        "net-normtrue-rate1e-05-sgd-decay0",
+        "net-normtrue-rate2-sgd-decay0",
+    ]
+
+
+def test_the_example_of_a_grid():
+    assert doctest.testmod(configuration).failed == 0
+
+
+def test_the_grid_of_the_thesis_has_thirty_networks():
+    config = yaml.safe_load((ROOT / "config/thesis.yaml").read_text())
+    models = expand_grids(config["models"])
+    assert len(models) == 30
+    assert models["mnist-500-300-100-batch440"] == {
+        "dataset": "mnist",
+        "architecture": {"name": "mlp", "hidden": [500, 300, 100]},
+        "training": {"epochs": 8, "batch_size": 440},
+    }
+    assert set(config["comparison"]["models"]) <= models.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"grid": {"batchsize": [80]}}, "grid: unknown key 'batchsize'; known: hidden, "),
+        ({"grid": {"batch_size": []}}, "grid: batch_size: expected a list of values, found"),
+        ({"grid": {"batch_size": 80}}, "grid: batch_size: expected a list of values, found 80"),
+        ({"grid": {}}, "net: grid: expected lists of values by key, found {}"),
+        ({"grid": None}, "net: grid: expected lists of values by key, found None"),
+        ({"grid": {"hidden": [[2]]}, "weights": "net.h5"}, "net: grid: a network trained else"),
+        ({"grid": {"epochs": [2, 2]}}, "two models are named 'net-epochs2'"),
+        ({"grid": {"epochs": [1]}}, "two models are named 'net-epochs1'"),
+    ],
+)
+def test_a_bad_grid_is_named(change, message):
+    with pytest.raises(ParameterError, match=r"^config, models: ") as error:
+        expand_grids({"net": {**NET, **change}, "net-epochs1": NET})
+    assert message in str(error.value)
+
+
+def test_the_schema_knows_the_keys_of_a_grid():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    model = schema["$defs"]["model"]["properties"]
+    assert set(model["grid"]["properties"]) == set(GRID)
+    of_training = {key for key, (section, _) in GRID.items() if section == "training"}
+    assert of_training <= set(model["training"]["properties"])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "a-seed1"], "'a-seed1' is also the name of 'a' trained from seed 1"),
+        (["a-seed1", "a"], "'a-seed1' is also the name of 'a' trained from seed 1"),
+        (["net", "Net"], "'net' and 'Net' differ in capital letters only"),
+    ],
+)
+def test_names_that_collide_are_refused(names, message):
+    with pytest.raises(ParameterError, match=message):
+        check_names(dict.fromkeys(names, NET))
+
+
+def test_names_that_do_not_collide():
+    check_names({"a-seed1": NET, "b": NET})
+    check_names({"a": {"weights": "a.h5", "dataset": "mnist"}, "a-seed1": NET})  # has no replicates
+
+
+def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path):
+    path = tmp_path / "my config, ü $x.yaml"
+    path.write_text("models:\n  a: {dataset: digits}\n  b: {}\n  a: {dataset: mnist}\n")
+    with pytest.raises(ParameterError, match=r"ü \$x\.yaml, line 4: 'a' stands twice"):
+        check_repeated_keys(path)
+    path.write_text(json.dumps({"models": {"a": [{"b": 1}, {"b": 2}]}, "a": 1}))
+    check_repeated_keys(path)
+    for name in ("config.yaml", "config/quick.yaml", "config/thesis.yaml", "config/cifar10.yaml"):
+        check_repeated_keys(ROOT / name)
+
+
+def test_a_chain_that_stands_twice_is_refused():
+    check_repeated("config, comparison: chains", ["a", "b"])
+    with pytest.raises(ParameterError, match=r"^config, comparison: chains: a stands twice"):
+        check_repeated("config, comparison: chains", ["a", "b", "a"])
+
+
+def test_minutes_follow_from_the_work():
+    quick = {"dataset": "digits", "architecture": {"name": "mlp", "hidden": [64, 32]}}
+    assert minutes(quick, passes=3 * 20) < 15
+    mnist = {"dataset": "mnist", "architecture": {"name": "mlp", "hidden": [500, 300]}}
+    assert minutes(quick, 3 * 7) < minutes(mnist, 3 * 7) < 60
+    cifar10 = {"dataset": "cifar10", "architecture": "vgg-small"}
+    hours = [minutes(cifar10, 3 * epochs, threads=2) for epochs in (30, 60)]
+    assert 60 < hours[0] < hours[1] and hours[1] - 10 == pytest.approx(2 * (hours[0] - 10), abs=1)
+    unknown = {"dataset": "mine", "weights": "net.h5"}
+    assert minutes(unknown, 10) > minutes(cifar10, 1)
+    network = {"samples": 100, "test_images": 900, "methods": ["msq"], "alphabet_scalars": [2]}
+    assert imagenet_minutes(network, 4) < imagenet_minutes({**network, "test_images": 9000}, 4)
+
+
+def test_every_architecture_of_the_library_has_a_bound():
+    from netreduce.measures.cost import cost
+    from netreduce.network.architectures import build
+
+    for name, bound in configuration.MULTIPLICATIONS.items():
+        assert bound / 1.2 < cost(build(name, (32, 32, 3), 10)).macs < bound
