@@ -13,12 +13,15 @@ from netreduce.formats.onnx_writer import to_onnx
 from netreduce.measures import latency
 from netreduce.network import Network
 from netreduce.network.layers import (
+    Activation,
     Add,
+    BatchNormalization,
     Concatenate,
     Conv2D,
     Conv2DTranspose,
     Dense,
     DepthwiseConv2D,
+    Flatten,
     GlobalAveragePooling2D,
     Layer,
     Quantization,
@@ -189,11 +192,21 @@ def test_export_to_another_format(tmp_path, name, found) -> None:
         export(NETWORKS["squeeze and excite"], tmp_path / name)
 
 
-def test_litert_computes_the_same(tmp_path) -> None:
-    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+def run_litert(content: bytes, x: np.ndarray) -> np.ndarray:
     interpreters = pytest.importorskip(
         "ai_edge_litert.interpreter", reason="LiteRT is not installed"
     )
+    interpreter = interpreters.Interpreter(model_content=content, num_threads=1)
+    index = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(index, x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(index, x)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def test_litert_computes_the_same(tmp_path) -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     layers = [
         Conv2D(normal(3, 3, 3, 4), normal(4), padding="same"),
         Conv2D(normal(3, 3, 4, 4), normal(4), "relu", padding="same"),
@@ -204,13 +217,55 @@ def test_litert_computes_the_same(tmp_path) -> None:
     ]
     network = Network(layers, (9, 8, 3), [(-1,), (0,), (0, 1), (2, 0), (3,), (4,)])
     export(network, tmp_path / "net.tflite")
-    interpreter = interpreters.Interpreter(str(tmp_path / "net.tflite"))
-    interpreter.allocate_tensors()
     x = normal(1, *network.input_shape)
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
-    interpreter.invoke()
-    outputs = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    np.testing.assert_allclose(outputs, network.predict(x), rtol=1e-4, atol=1e-5)
+    close(run_litert((tmp_path / "net.tflite").read_bytes(), x), network.predict(x))
+
+
+@pytest.mark.parametrize(
+    ("bits", "scale", "zeros"),
+    [
+        (np.log2(3), "one", "anywhere"),
+        (2, "per output", ""),
+        (4, "one", "inputs"),
+        (4, "per output", "inputs"),
+        (8, "one", "anywhere"),
+    ],
+)
+def test_litert_has_integers_for_the_weights_of_quantized_layers(
+    bits: float, scale: str, zeros: str
+) -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    from netreduce.formats.litert import to_litert
+
+    random = np.random.default_rng(0)
+    norm = BatchNormalization(
+        np.float32([1, -2, 0.5, 1.5]), *random.random((3, 4)).astype(np.float32)
+    )  # the converter multiplies it into the weights before it
+    network = Network(
+        [
+            quantized("convolution", bits, 4, scale, zeros).replace(padding="same"),
+            norm,
+            Activation("relu"),
+            quantized("depthwise", bits, 1, scale, zeros),
+            Flatten(),
+            Dense(normal(48, 24), activation="relu"),
+            quantized("dense", bits, 20, scale, zeros).replace(activation="relu"),
+            Dense(normal(20, 1)),
+        ],
+        (5, 6, 4),
+    )
+    x = normal(3, 5, 6, 4)
+    content = to_litert(network)
+    close(run_litert(content, x), network.predict(x), 3e-6)
+
+
+def test_litert_files_are_as_small_as_their_codes() -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    from netreduce.formats.litert import to_litert
+
+    codes = 2 * np.random.default_rng(0).integers(0, 16, (300, 200)) - 15
+    layer = Dense((0.1 * codes).astype(np.float32), quantization=Quantization(0.1, 4))
+    assert len(to_litert(Network([layer], (300,)))) < 300 * 200 / 2 + 5000
 
 
 def test_latency_of_every_network_runtime_and_batch(monkeypatch) -> None:

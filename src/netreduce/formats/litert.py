@@ -1,22 +1,251 @@
 """Export of a network to LiteRT (formerly TensorFlow Lite), through Keras and TensorFlow's
-converter.
+converter, and with the weights of quantized layers as integers.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-import keras
-import tensorflow as tf
+import numpy as np
 
 from netreduce.formats import save
 from netreduce.network import Network
+from netreduce.network.layers import Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D, Weighted
+
+from .integers import IntegerKernel, integer_kernel
+
+# LiteRT's operator for each kind of layer, and where in its weights the outputs are
+OPERATORS: dict[str, tuple[type[Weighted], int]] = {
+    "FULLY_CONNECTED": (Dense, 0),
+    "CONV_2D": (Conv2D, 0),
+    "DEPTHWISE_CONV_2D": (DepthwiseConv2D, 3),
+    "TRANSPOSE_CONV": (Conv2DTranspose, 0),
+}
+FOLDED = 1e-6  # rounding of weights that the converter multiplies by a batch normalization
 
 
 def to_litert(network: Network) -> bytes:
-    """The network as a LiteRT file in float32 that reads (batch, *input_shape)."""
+    """The network as a LiteRT file in float32 that reads (batch, *input_shape).
+
+    The weights of a quantized layer with one scale, or one for each output, are integers of 2, 4
+    or 8 bits, whichever hold its codes. The runtime turns them into floats; what it computes is
+    the same to float32 rounding. Where 0 is not a level of the grid, it adds half a step to the
+    weights of up to 8 bits each time it runs, which takes about as long as a dense layer does for
+    one sample.
+    """
+    import keras
+    import tensorflow as tf
+
     with TemporaryDirectory() as folder:
         path = Path(folder, "network.keras")
         save(network, path)
-        return tf.lite.TFLiteConverter.from_keras_model(
-            keras.saving.load_model(path, compile=False)
-        ).convert()
+        model = keras.saving.load_model(path, compile=False)
+        content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    kernels = {
+        layer: kernel
+        for layer in network.layers
+        if isinstance(layer, Weighted) and (kernel := integer_kernel(layer)) is not None
+    }
+    return with_integers(content, kernels) if kernels else content
+
+
+def with_integers(content: bytes, kernels: dict[Weighted, IntegerKernel]) -> bytes:
+    """A LiteRT file whose float weights are the kernels of quantized layers, with integers in
+    their place.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    waiting = dict(kernels)
+    for graph in model.subgraphs:
+        _Rewriting(model, graph, waiting).run()
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Weights as (integers · scale + shift) · factor, in the order of axes of LiteRT."""
+
+    integers: np.ndarray
+    width: int
+    scale: np.ndarray
+    shift: np.ndarray
+    factor: np.ndarray | None
+
+
+class _Rewriting:
+    """One graph of a LiteRT file, whose weights become integers with nodes behind them."""
+
+    def __init__(self, model: Any, graph: Any, kernels: dict[Weighted, IntegerKernel]):
+        from ai_edge_litert import schema_py_generated as schema
+
+        self.schema, self.model, self.graph, self.kernels = schema, model, graph, kernels
+        self.operators: list[Any] = []
+        self.codes = {
+            getattr(schema.BuiltinOperator, name): rule for name, rule in OPERATORS.items()
+        }
+
+    def run(self) -> None:
+        for operator in self.graph.operators:
+            code = self.model.operatorCodes[operator.opcodeIndex].builtinCode
+            if code in self.codes:
+                self.rewrite(operator, *self.codes[code])
+            self.operators.append(operator)
+        self.graph.operators = self.operators
+
+    def rewrite(self, operator: Any, kind: type[Weighted], axis: int) -> None:
+        """Let an operator read integers, if its weights are the kernel of a quantized layer."""
+        tensor = self.graph.tensors[operator.inputs[1]]
+        data = self.model.buffers[tensor.buffer].data
+        if data is None or tensor.type != self.schema.TensorType.FLOAT32:
+            return
+        weights = np.frombuffer(bytes(data), np.float32).reshape(tensor.shape)
+        for layer, kernel in self.kernels.items():
+            stored = _stored(weights, layer, kernel, axis) if isinstance(layer, kind) else None
+            if stored is not None:
+                del self.kernels[layer]
+                operator.inputs[1] = self.floats(tensor, stored, axis)
+                self.model.buffers[tensor.buffer].data = None
+                tensor.buffer, tensor.shape = 0, [0]  # nothing reads it
+                return
+
+    def floats(self, tensor: Any, stored: _Stored, axis: int) -> int:
+        """Integers, and the nodes that turn them into floats; the index of their last output."""
+        types, operators = self.schema.TensorType, self.schema.BuiltinOperator
+        kind = {2: types.INT2, 4: types.INT4, 8: types.INT8}[stored.width]
+        grid = self.schema.QuantizationParametersT()
+        grid.scale = stored.scale.astype(np.float32)
+        grid.zeroPoint = np.zeros(len(stored.scale), np.int64)
+        grid.quantizedDimension = axis if len(stored.scale) > 1 else 0
+        name, shape = tensor.name, stored.integers.shape
+        codes = self.tensor(name, kind, shape, _packed(stored.integers, stored.width), grid)
+        version = 6 if stored.width < 8 else 5 if len(stored.scale) > 1 else 2
+        out = self.node(operators.DEQUANTIZE, version, [codes], shape)
+        if stored.shift.any():
+            out = self.node(operators.ADD, 1, [out, self.constant(stored.shift)], shape)
+        if stored.factor is not None:
+            out = self.node(operators.MUL, 1, [out, self.constant(stored.factor)], shape)
+        return out
+
+    def constant(self, array: np.ndarray) -> int:
+        content = np.ascontiguousarray(array, np.float32).view(np.uint8).ravel()
+        return self.tensor("constant", self.schema.TensorType.FLOAT32, array.shape, content)
+
+    def tensor(
+        self,
+        name: str,
+        kind: int,
+        shape: Sequence[int],
+        content: np.ndarray | None = None,
+        grid: Any = None,
+    ) -> int:
+        tensor = self.schema.TensorT()
+        tensor.name, tensor.type, tensor.shape = name, kind, list(shape)
+        tensor.hasRank, tensor.quantization = True, grid
+        tensor.buffer = 0
+        if content is not None:
+            buffer = self.schema.BufferT()
+            buffer.data = content
+            tensor.buffer = len(self.model.buffers)
+            self.model.buffers.append(buffer)
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def node(self, code: int, version: int, inputs: Sequence[int], shape: Sequence[int]) -> int:
+        """Add a node and return its output."""
+        operator = self.schema.OperatorT()
+        operator.opcodeIndex = self.code(code, version)
+        output = self.tensor("weights", self.schema.TensorType.FLOAT32, shape)
+        operator.inputs, operator.outputs = list(inputs), [output]
+        options = {
+            self.schema.BuiltinOperator.ADD: "AddOptions",
+            self.schema.BuiltinOperator.MUL: "MulOptions",
+        }.get(code)
+        if options:
+            operator.builtinOptionsType = getattr(self.schema.BuiltinOptions, options)
+            operator.builtinOptions = getattr(self.schema, f"{options}T")()
+        self.operators.append(operator)
+        return output
+
+    def code(self, code: int, version: int) -> int:
+        for index, known in enumerate(self.model.operatorCodes):
+            if known.builtinCode == code and known.version >= version:
+                return index
+        entry = self.schema.OperatorCodeT()
+        entry.builtinCode, entry.version = code, version
+        entry.deprecatedBuiltinCode = min(code, 127)
+        self.model.operatorCodes.append(entry)
+        return len(self.model.operatorCodes) - 1
+
+
+def _stored(
+    weights: np.ndarray, layer: Weighted, kernel: IntegerKernel, axis: int
+) -> _Stored | None:
+    """Weights of a file as integers, if they are those of that layer, each output perhaps times a
+    factor; None otherwise.
+    """
+    floats = _arranged(layer, np.asarray(layer.kernel, np.float64))
+    if floats.shape != weights.shape or kernel.width > 8:
+        return None
+    others = tuple(i for i in range(weights.ndim) if i != axis)
+    step = _arranged(layer, np.broadcast_to(kernel.step, layer.kernel.shape))
+    steps = step.max(axis=others, keepdims=True)
+    largest = np.abs(floats).max(axis=others, keepdims=True)
+    factor = _ratio(weights, floats, others)
+    if (step != steps).any() or not np.allclose(
+        weights, factor * floats, rtol=0, atol=FOLDED * float((np.abs(factor) * largest).max())
+    ):
+        return None
+    half = 1 << (kernel.width - 1)
+    least = kernel.integers.min() - kernel.offset
+    most = kernel.integers.max() - kernel.offset
+    whole = kernel.offset == int(kernel.offset) and -half <= least and most < half
+    start = int(kernel.offset) if whole else half
+    integers = _arranged(layer, kernel.integers.astype(np.int64) - start)
+    shift = np.array([start - kernel.offset])
+    if kernel.alive is not None:
+        alive = _arranged(layer, np.broadcast_to(kernel.alive, layer.kernel.shape))
+        integers = np.where(alive, integers, 0)
+        shared = alive.any(axis=axis, keepdims=True)
+        shift = shift * (shared if (alive == shared).all() else alive)
+    scale = (factor * steps).ravel()
+    if (scale == scale[0]).all() and scale[0] > 0:
+        return _Stored(integers, kernel.width, scale[:1], shift * scale[0], None)
+    if not shift.any() and (scale > 0).all():
+        return _Stored(integers, kernel.width, scale, shift, None)
+    return _Stored(integers, kernel.width, np.ones(1), shift, factor * steps)
+
+
+def _ratio(weights: np.ndarray, floats: np.ndarray, others: tuple[int, ...]) -> np.ndarray:
+    """For each output, what its weights are times those of the layer; 1 where these are 0."""
+    weights = weights.astype(np.float64)
+    if np.array_equal(weights, floats):
+        return np.ones([1 if i in others else n for i, n in enumerate(floats.shape)])
+    norm = (floats**2).sum(axis=others, keepdims=True)
+    product = (weights * floats).sum(axis=others, keepdims=True)
+    return np.divide(product, norm, out=np.ones_like(norm), where=norm > 0)
+
+
+def _arranged(layer: Weighted, array: np.ndarray) -> np.ndarray:
+    """A kernel in LiteRT's order of axes."""
+    match layer:
+        case Dense():
+            return array.T
+        case DepthwiseConv2D():
+            return array.reshape(1, *array.shape[:2], -1)
+        case Conv2DTranspose():
+            return array.transpose(2, 0, 1, 3)
+    return array.transpose(3, 0, 1, 2)
+
+
+def _packed(integers: np.ndarray, width: int) -> np.ndarray:
+    """Two's complement integers, the first ones in the lowest bits of each byte."""
+    count = 8 // width
+    flat = integers.ravel() & ((1 << width) - 1)
+    flat = np.pad(flat, (0, -len(flat) % count)).reshape(-1, count)
+    places: Iterator[int] = iter(range(0, 8, width))
+    return sum(column << place for column, place in zip(flat.T, places, strict=True)).astype(
+        np.uint8
+    )

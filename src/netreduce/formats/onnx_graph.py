@@ -125,19 +125,20 @@ class Node:
 class Graph:
     """Layers of the network, and what the file's tensors are in terms of them."""
 
-    def __init__(self, input_shape: tuple[int, ...], opset: int):
+    def __init__(self, input_shape: tuple[int, ...], opset: int, channels_come_first: bool):
         self.opset = opset
+        self.channels_come_first = channels_come_first  # in the file's input
         self.layers: list[Layer] = []
         self.sources: list[tuple[int, ...]] = []
         self.shapes: dict[int, tuple[int, ...]] = {INPUT: input_shape}
         self.images: dict[tuple[int, ...], np.ndarray] = {}
 
     def network(self, output: Tensor) -> Network:
-        """The network with that output: images channels last, everything else in the file's order;
-        layers that it does not need are left out.
+        """The network with that output: images channels last, unless the file itself has them so,
+        everything else in the file's order; layers that it does not need are left out.
         """
         order = output.sample
-        if order.ndim == 3 and self.layout(output) == IMAGE:
+        if order.ndim == 3 and (self.channels_come_first or self.layout(output) != (0, 1, 2)):
             order = order.transpose(IMAGE)
         last = self.arranged(output.layer, order)
         if last == INPUT:

@@ -469,17 +469,33 @@ def _slice(graph: Graph, node: Node) -> Value:
         raise ShapeError("its starts or ends are missing")
     axes = node.integers(3, "axes") or list(range(len(starts)))
     steps = node.integers(4, "steps") or [1] * len(starts)
-    before, after = [0] * x.order.ndim, [0] * x.order.ndim
+    before, after, every = [0] * x.order.ndim, [0] * x.order.ndim, [1] * x.order.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         length = x.shape[axis]
         start, end, _ = slice(start, end).indices(length)
-        if (start, end) != (0, length) and (step != 1 or x.order.ndim != 4):
+        if ((start, end) != (0, length) and x.order.ndim != 4) or step < 1:
             raise UnsupportedLayerError(
                 "a part of an activation is supported only as a border cut off an image, found"
                 f" elements {start} to {end} by {step} of axis {axis} of shape {x.shape}"
             )
-        before[axis], after[axis] = -start, end - length
-    return _bordered(graph, x, before, after) if any(before) or any(after) else x
+        before[axis], after[axis], every[axis] = -start, min(end - length, 0), step
+    if any(before) or any(after):
+        x = _bordered(graph, x, before, after)
+    return x if max(every) == 1 else _thinned(graph, x, every)
+
+
+def _thinned(graph: Graph, x: Tensor, every: Sequence[int]) -> Tensor:
+    """An image with every so many rows and columns: the means of windows of one pixel."""
+    if x.order.ndim != 4 or x.shape[0] != 1 or every[0] > 1:
+        raise UnsupportedLayerError(f"steps {list(every)} of shape {x.shape} are not supported")
+    layout = [axis + 1 for axis in graph.channels_last(x)]
+    channels = next((axis for axis in layout[::-1] if every[axis] == 1), None)
+    if channels is None:
+        raise UnsupportedLayerError(f"steps {list(every)} are supported for rows and columns only")
+    axes = [axis for axis in (1, 2, 3) if axis != channels] + [channels]
+    source = graph.arranged(x.layer, x.order[0].transpose([axis - 1 for axis in axes]))
+    layer = AveragePooling2D((1, 1), (every[axes[0]], every[axes[1]]))
+    return graph.tensor(graph.emit(layer, source), [axis - 1 for axis in axes])
 
 
 def _bordered(graph: Graph, x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
@@ -717,7 +733,7 @@ def _negative(graph: Graph, node: Node) -> Tensor:
 
 
 def _only_inside(graph: Graph, node: Node) -> Tensor:
-    raise UnsupportedLayerError("supported only as a part of gelu, silu, mish and their like")
+    raise UnsupportedLayerError("supported only as a part of gelu, silu, softsign and their like")
 
 
 def _clip(graph: Graph, node: Node) -> Tensor:
@@ -773,6 +789,10 @@ def _between(graph: Graph, x: Tensor, low: float, high: float) -> Tensor:
     most = None if high == np.inf else high - low
     x = graph.shifted(x, number(-low))
     return graph.shifted(graph.activation(x, Activation("relu", max_value=most)), number(low))
+
+
+def _where(node: Node, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.where(condition, x, y)
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
@@ -879,6 +899,7 @@ def _cast(graph: Graph, node: Node) -> Value:
 
 
 OPERATORS: dict[str, Operator] = {
+    "Abs": _curve(lambda node, x: np.abs(x), _only_inside),
     "Add": _curve(lambda node, x, y: x + y, _sum),
     "AveragePool": _pooling(AveragePooling2D),
     "BatchNormalization": _batch_normalization,
@@ -898,10 +919,13 @@ OPERATORS: dict[str, Operator] = {
     "Gemm": _gemm,
     "GlobalAveragePool": _global(GlobalAveragePooling2D),
     "GlobalMaxPool": _global(GlobalMaxPooling2D),
+    "Greater": _curve(lambda node, x, y: x > y, _only_inside),
     "HardSigmoid": _curve(_hard_sigmoid, _hard_sigmoid_layers),
     "HardSwish": _named("hard_swish"),
     "Identity": _identity,
     "LeakyRelu": _parametric,
+    "Less": _curve(lambda node, x, y: x < y, _only_inside),
+    "Log": _curve(lambda node, x: np.log(x), _only_inside),
     "LogSoftmax": _softmax("log_softmax"),
     "MatMul": _matmul,
     "Max": _curve(lambda node, x, y: np.maximum(x, y), _extreme),
@@ -925,7 +949,7 @@ OPERATORS: dict[str, Operator] = {
     "Slice": _slice,
     "Softmax": _softmax("softmax"),
     "Softplus": _curve(lambda node, x: np.logaddexp(x, 0), _named("softplus")),
-    "Softsign": _named("softsign"),
+    "Softsign": _curve(lambda node, x: x / (1 + np.abs(x)), _named("softsign")),
     "Squeeze": _squeeze,
     "Sub": _curve(lambda node, x, y: x - y, _difference),
     "Sum": _sum,
@@ -935,4 +959,5 @@ OPERATORS: dict[str, Operator] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Upsample": _resize,
+    "Where": _curve(_where, _only_inside),
 }

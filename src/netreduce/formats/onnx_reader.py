@@ -124,7 +124,7 @@ class _Reader:
         sample = tuple(shape[axis] for axis in axes) if len(shape) > 1 else shape
         if len(shape) > 1 and shape[0] != 1:
             sample, first = shape, False
-        self.graph = Graph(sample, opset)
+        self.graph = Graph(sample, opset, first)
         order = np.arange(size_of(shape), dtype=np.int32).reshape(sample)
         if first:
             order = np.moveaxis(order, -1, 0)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from time import perf_counter
+from typing import TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -16,6 +17,8 @@ from netreduce.network import Network
 
 BATCH_SIZES = (1, 256)
 ROUNDS = 25
+Calls: TypeAlias = Iterable[tuple[int, Callable[[], object]]]
+Loader: TypeAlias = Callable[[Network, list[np.ndarray]], Calls]
 BURST = 0.005  # seconds that the calls of one network in one round take together, at least one call
 
 
@@ -78,14 +81,14 @@ def measure_latency(
         raise SampleError(
             f"latency at batch size {max(batch_sizes)} needs as many samples, found {len(samples)}"
         )
-    calls = {}
+    calls: dict[tuple[str, str, int], Callable[[], object]] = {}
     for name, network in networks.items():
         x = network.check_samples(samples[: max(batch_sizes)]).astype(np.float32)
         for runtime, load in _runtimes().items():
             for batch, call in load(network, [x[:size] for size in batch_sizes]):
                 calls[name, runtime, batch] = call
     repeats = {key: max(1, int(BURST / max(_time(call, 2), 1e-9))) for key, call in calls.items()}
-    times = {key: [] for key in calls}
+    times: dict[tuple[str, str, int], list[float]] = {key: [] for key in calls}
     for _ in range(rounds):
         for key, call in calls.items():
             times[key].append(_time(call, repeats[key]))
@@ -95,15 +98,15 @@ def measure_latency(
     ]
 
 
-def _time(call, repeats):
+def _time(call: Callable[[], object], repeats: int) -> float:
     start = perf_counter()
     for _ in range(repeats):
         call()
     return (perf_counter() - start) / repeats
 
 
-def _runtimes() -> dict[str, Callable]:
-    runtimes = {"numpy": _numpy, "onnxruntime": _onnxruntime}
+def _runtimes() -> dict[str, Loader]:
+    runtimes: dict[str, Loader] = {"numpy": _numpy, "onnxruntime": _onnxruntime}
     return (
         runtimes | {"litert": _litert}
         if find_spec("ai_edge_litert") and find_spec("tensorflow")
@@ -111,11 +114,11 @@ def _runtimes() -> dict[str, Callable]:
     )
 
 
-def _numpy(network, batches):
+def _numpy(network: Network, batches: list[np.ndarray]) -> Calls:
     return [(len(batch), lambda batch=batch: network.predict(batch)) for batch in batches]
 
 
-def _onnxruntime(network, batches):
+def _onnxruntime(network: Network, batches: list[np.ndarray]) -> Calls:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(
@@ -126,7 +129,7 @@ def _onnxruntime(network, batches):
     ]
 
 
-def _litert(network, batches):
+def _litert(network: Network, batches: list[np.ndarray]) -> Calls:
     from ai_edge_litert.interpreter import Interpreter
 
     from netreduce.formats.litert import to_litert
@@ -138,7 +141,9 @@ def _litert(network, batches):
         interpreter.resize_tensor_input(index, batch.shape)
         interpreter.allocate_tensors()
 
-        def call(interpreter=interpreter, index=index, batch=batch):
+        def call(
+            interpreter: Interpreter = interpreter, index: int = index, batch: np.ndarray = batch
+        ) -> None:
             interpreter.set_tensor(index, batch)
             interpreter.invoke()
 
