@@ -245,7 +245,4 @@ def _packed(integers: np.ndarray, width: int) -> np.ndarray:
     count = 8 // width
     flat = integers.ravel() & ((1 << width) - 1)
     flat = np.pad(flat, (0, -len(flat) % count)).reshape(-1, count)
-    places: Iterator[int] = iter(range(0, 8, width))
-    return sum(column << place for column, place in zip(flat.T, places, strict=True)).astype(
-        np.uint8
-    )
+    return (flat << np.arange(0, 8, width)).sum(axis=1).astype(np.uint8)

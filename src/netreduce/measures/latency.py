@@ -4,6 +4,7 @@ machine and on what else it does.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from time import perf_counter
 from typing import TypeAlias
@@ -54,8 +55,9 @@ def measure_latency(
     """Latency on one thread of every network in every runtime: NumPy (this library), ONNX Runtime,
     and LiteRT where it is installed.
 
-    The measurements take turns, so that whatever else the machine does strikes all alike. The
-    export's quantized weights are dequantized once, when it is loaded. NumPy uses as many threads
+    The measurements take turns, so that whatever else the machine does strikes all alike. ONNX
+    Runtime has its default options; it makes floats of quantized weights once, when it loads them,
+    and LiteRT does in part each time (see `netreduce.formats.litert.to_litert`). NumPy uses as many threads
     as OMP_NUM_THREADS allows.
 
     Parameters
@@ -115,7 +117,7 @@ def _runtimes() -> dict[str, Loader]:
 
 
 def _numpy(network: Network, batches: list[np.ndarray]) -> Calls:
-    return [(len(batch), lambda batch=batch: network.predict(batch)) for batch in batches]
+    return [(len(batch), partial(network.predict, batch)) for batch in batches]
 
 
 def _onnxruntime(network: Network, batches: list[np.ndarray]) -> Calls:
@@ -124,9 +126,7 @@ def _onnxruntime(network: Network, batches: list[np.ndarray]) -> Calls:
     session = onnxruntime.InferenceSession(
         to_onnx(network).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return [
-        (len(batch), lambda batch=batch: session.run(None, {"input": batch})) for batch in batches
-    ]
+    return [(len(batch), partial(session.run, None, {"input": batch})) for batch in batches]
 
 
 def _litert(network: Network, batches: list[np.ndarray]) -> Calls:
