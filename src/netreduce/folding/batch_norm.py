@@ -1,6 +1,7 @@
 """Fold batch normalization into the weights beside it, where the function stays as it is."""
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -37,7 +38,7 @@ TRANSPARENT = (
     AveragePooling2D,
     GlobalAveragePooling2D,
 )
-Readers = dict[int, tuple[np.ndarray, np.ndarray]]
+Readers: TypeAlias = list[tuple[int, Weighted, np.ndarray, np.ndarray]]
 
 
 def fold_batch_norm(network: Network) -> Network:
@@ -84,10 +85,10 @@ def pads(layer: Layer, shape: Shape) -> bool:
     """Whether a layer adds zeros around an input of that shape, and lets them count."""
     if isinstance(layer, ZeroPadding2D):
         return any(layer.padding)
-    counts = isinstance(layer, Conv2D | DepthwiseConv2D) or (
-        isinstance(layer, AveragePooling2D) and layer.count_padding
-    )
-    return counts and any(map(any, layer.padding_widths(shape)))
+    if isinstance(layer, Conv2D | DepthwiseConv2D | AveragePooling2D):
+        counts = getattr(layer, "count_padding", True)
+        return counts and any(map(any, layer.padding_widths(shape)))
+    return False
 
 
 def _folded(network: Network, index: int) -> Network | None:
@@ -95,7 +96,9 @@ def _folded(network: Network, index: int) -> Network | None:
     (source,) = network.sources[index]
     if index == len(network.layers) - 1 and source != index - 1:
         return None  # the output would be that of another layer
-    slope, shift = network.layers[index].affine()
+    norm = network.layers[index]
+    assert isinstance(norm, BatchNormalization)
+    slope, shift = norm.affine()
     layer = None if source == INPUT else network.layers[source]
     if (
         isinstance(layer, Weighted)
@@ -106,25 +109,21 @@ def _folded(network: Network, index: int) -> Network | None:
     readers = _readers(network, index, slope, shift)
     if not readers:
         return None
-    return _without(
-        network.replace(
-            {i: _scaled_inputs(network.layers[i], *affine) for i, affine in readers.items()}
-        ),
-        index,
-    )
+    scaled = {reader: _scaled_inputs(layer, *affine) for reader, layer, *affine in readers}
+    return _without(network.replace(scaled), index)
 
 
 def _readers(network: Network, index: int, slope: np.ndarray, shift: np.ndarray) -> Readers:
-    """Slope and shift of each input of the weight layers that read the tensor, or nothing where
+    """The weight layers that read the tensor, with slope and shift of each input, or nothing where
     they cannot take them up.
     """
-    found: Readers = {}
+    found: Readers = []
     for reader in network.readers(index):
         layer, shape = network.layers[reader], network.shapes[index]
         if shift.any() and (isinstance(layer, Conv2DTranspose) or pads(layer, shape)):
-            return {}
+            return []
         if isinstance(layer, Weighted):
-            found[reader] = slope, shift
+            found.append((reader, layer, slope, shift))
             continue
         repeats, rest = divmod(network.shapes[reader][-1], len(slope))
         passes = isinstance(layer, (*TRANSPARENT, ZeroPadding2D)) or (
@@ -132,11 +131,11 @@ def _readers(network: Network, index: int, slope: np.ndarray, shift: np.ndarray)
         )
         moved = isinstance(layer, Permute) and layer.order[-1] != len(layer.order)
         if not passes or moved or rest:
-            return {}
+            return []
         behind = _readers(network, reader, np.tile(slope, repeats), np.tile(shift, repeats))
         if not behind:
-            return {}
-        found |= behind
+            return []
+        found += behind
     return found
 
 

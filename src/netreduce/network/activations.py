@@ -8,6 +8,7 @@ take parameters; a layer that names its activation in one word has the default o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -85,10 +86,10 @@ def activation_function(name: str, **parameters: float | None) -> ActivationFunc
     return _FAMILIES[name](**known | parameters) if parameters else ACTIVATIONS[name]
 
 
-def _in_range(key, value):
-    return (value is None and key == "max_value") or (
-        np.isfinite(value) and (value >= 0 or key in ("negative_slope", "alpha"))
-    )
+def _in_range(key: str, value: float | None) -> bool:
+    if value is None:
+        return key == "max_value"
+    return bool(np.isfinite(value)) and (value >= 0 or key in ("negative_slope", "alpha"))
 
 
 RANGES = {
@@ -103,11 +104,13 @@ def leaky_relu(x: np.ndarray, negative_slope: float = LEAKY_RELU_SLOPE) -> np.nd
     return np.where(x > 0, x, x.dtype.type(negative_slope) * x)
 
 
-def _leaky_relu(negative_slope, max_value, threshold):
+def _leaky_relu(
+    negative_slope: float, max_value: float | None, threshold: float
+) -> ActivationFunction:
     """x above the threshold, at most max_value; negative_slope · (x − threshold) below it."""
     slopes = (min(negative_slope, 0.0 if max_value is not None else 1.0), max(negative_slope, 1.0))
 
-    def function(x):
+    def function(x: np.ndarray) -> np.ndarray:
         if max_value is None and threshold == 0:
             return leaky_relu(x, negative_slope)
         limit = x.dtype.type(threshold)
@@ -126,14 +129,14 @@ def _leaky_relu(negative_slope, max_value, threshold):
     )
 
 
-def _relu(max_value, threshold):
+def _relu(max_value: float | None, threshold: float) -> ActivationFunction:
     if max_value is None and threshold == 0:
         return ActivationFunction(lambda x: np.maximum(x, 0), positively_homogeneous=True)
     return _leaky_relu(0.0, max_value, threshold)
 
 
-def _elu(alpha):
-    def function(x):
+def _elu(alpha: float) -> ActivationFunction:
+    def function(x: np.ndarray) -> np.ndarray:
         negative = np.expm1(np.minimum(x, 0))
         return np.where(x > 0, x, negative if alpha == 1 else x.dtype.type(alpha) * negative)
 
@@ -144,50 +147,50 @@ def _elu(alpha):
     )
 
 
-def _selu(x):
+def _selu(x: np.ndarray) -> np.ndarray:
     scale, alpha = x.dtype.type(SELU_SCALE), x.dtype.type(SELU_SCALE * SELU_ALPHA)
     return np.where(x > 0, scale * x, alpha * np.expm1(np.minimum(x, 0)))
 
 
-def _sigmoid(x):
+def _sigmoid(x: np.ndarray) -> np.ndarray:
     return (0.5 * (1 + np.tanh(0.5 * x))).astype(x.dtype, copy=False)
 
 
-def _softmax(x):
+def _softmax(x: np.ndarray) -> np.ndarray:
     exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def _log_softmax(x):
+def _log_softmax(x: np.ndarray) -> np.ndarray:
     shifted = x - x.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def _gelu(x):
+def _gelu(x: np.ndarray) -> np.ndarray:
     from scipy.special import erf
 
     return (0.5 * x * (1 + erf(x / np.sqrt(2.0).astype(x.dtype)))).astype(x.dtype, copy=False)
 
 
-def _gelu_tanh(x):
+def _gelu_tanh(x: np.ndarray) -> np.ndarray:
     inner = x.dtype.type(SQRT_2_OVER_PI) * (x + x.dtype.type(0.044715) * x * x * x)
     return x.dtype.type(0.5) * x * (1 + np.tanh(inner))
 
 
-def _hard_sigmoid(x):
+def _hard_sigmoid(x: np.ndarray) -> np.ndarray:
     return np.clip(x + 3, 0, 6) / 6
 
 
-def _hard_swish(x):
+def _hard_swish(x: np.ndarray) -> np.ndarray:
     return x * _hard_sigmoid(x)
 
 
-def _softplus(x):
+def _softplus(x: np.ndarray) -> np.ndarray:
     return np.logaddexp(x, x.dtype.type(0))
 
 
 # Parameters that functions take, and their defaults.
-PARAMETERS: dict[str, dict[str, float | None]] = {
+PARAMETERS: dict[str, dict[str, Any]] = {
     "relu": {"max_value": None, "threshold": 0.0},
     "leaky_relu": {"negative_slope": LEAKY_RELU_SLOPE, "max_value": None, "threshold": 0.0},
     "elu": {"alpha": 1.0},

@@ -55,6 +55,7 @@ from .layers import (
     AveragePooling2D,
     Dropout,
     GlobalAveragePooling2D,
+    Layer,
     MaxPooling2D,
     Reshape,
     Shape,
@@ -203,9 +204,9 @@ def _mlp(
 
 def _lenet5(builder: Builder, classes: int, activation: str) -> None:
     builder.conv(6, 5, activation, padding="same")
-    builder.add(MaxPooling2D(2))
+    builder.add(MaxPooling2D((2, 2)))
     builder.conv(16, 5, activation)
-    builder.add(MaxPooling2D(2))
+    builder.add(MaxPooling2D((2, 2)))
     builder.flatten()
     builder.dense(120, activation)
     builder.dense(84, activation)
@@ -217,7 +218,7 @@ def _vgg_small(builder: Builder, classes: int, epsilon: float | None) -> None:
         for _ in range(2):
             builder.conv(filters, 3, "relu", padding="same")
             builder.norm(epsilon)
-        builder.add(MaxPooling2D(2))
+        builder.add(MaxPooling2D((2, 2)))
         builder.add(Dropout(rate))
     builder.flatten()
     builder.dense(128, "relu")
@@ -271,7 +272,9 @@ def _identity(
     """A shortcut without weights: a smaller image, and channels of zeros, which are columns of
     zeros beside the channels of every pixel.
     """
-    pooling = MaxPooling2D(1, 2) if reduce == "stride" else AveragePooling2D(2, 2)
+    pooling: Layer = (
+        MaxPooling2D((1, 1), (2, 2)) if reduce == "stride" else AveragePooling2D((2, 2))
+    )
     rows, columns, channels = builder.shapes[builder.add(pooling, source)]
     added = filters - channels
     before = added // 2 if zeros == "both" else 0
@@ -295,7 +298,7 @@ def _vgg(depths: Shape) -> Callable[..., None]:
         for depth, filters in zip(depths, (64, 128, 256, 512, 512), strict=True):
             for _ in range(depth):
                 builder.conv(filters, 3, "relu", padding="same")
-            builder.add(MaxPooling2D(2))
+            builder.add(MaxPooling2D((2, 2)))
         builder.flatten()
         builder.dense(4096, "relu")
         builder.dense(4096, "relu")

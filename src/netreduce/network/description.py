@@ -74,6 +74,7 @@ from .layers import (
     Weighted,
     ZeroPadding2D,
 )
+from .layers.base import pair
 
 FRAMEWORKS = ("keras", "torch")
 EPSILON = {"keras": 1e-3, "torch": 1e-5}
@@ -201,8 +202,7 @@ class Builder:
         channels = self.shape(3, source)[2]
         if channels % groups:
             raise ShapeError(f"{channels} input channels cannot be cut into {groups} groups")
-        rows, columns = (size, size) if np.ndim(size) == 0 else size
-        kernel = self.kernel((rows, columns, channels // groups, filters), activation)
+        kernel = self.kernel((*pair("kernel", size), channels // groups, filters), activation)
         return self.activated(Conv2D(kernel, activation=activation, **settings), source)
 
     def norm(self, epsilon: float | None = None) -> int:

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from netreduce.errors import SampleError, ShapeError
 
-from .layers import Layer
+from .layers import Layer, Shape
 
 INPUT = -1  # the source that stands for the network's input
 
@@ -41,11 +42,11 @@ class Network:
 
     layers: Sequence[Layer]
     input_shape: tuple[int, ...]
-    sources: Sequence[tuple[int, ...]] | None = None
+    sources: Sequence[tuple[int, ...]] = None  # type: ignore[assignment]  # each the one before
     shapes: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
     names: tuple[str, ...] = field(init=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         layers = tuple(self.layers)
         if not layers:
             raise ShapeError("a network needs at least one layer")
@@ -66,12 +67,12 @@ class Network:
         set_(self, "names", _names(layers))
         set_(self, "shapes", self._infer_shapes())
 
-    def _infer_shapes(self):
+    def _infer_shapes(self) -> tuple[Shape, ...]:
         if len(self.sources) != len(self.layers):
             raise ShapeError(
                 f"{len(self.layers)} layers need as many sources, found {len(self.sources)}"
             )
-        shapes = []
+        shapes: list[Shape] = []
         for index, (name, layer, sources) in enumerate(
             zip(self.names, self.layers, self.sources, strict=True)
         ):
@@ -146,7 +147,7 @@ class Network:
             out[start : start + batch_size] = deque(self.activations(batch), maxlen=1).pop()
         return out
 
-    def check_samples(self, x) -> np.ndarray:
+    def check_samples(self, x: ArrayLike) -> np.ndarray:
         """Samples as an array of shape (samples, *input_shape); raises SampleError otherwise."""
         x = np.asarray(x)
         if x.ndim != len(self.input_shape) + 1 or x.shape[1:] != self.input_shape:
@@ -177,8 +178,9 @@ class Network:
         )
 
 
-def _names(layers):
-    counts, names = {}, []
+def _names(layers: Sequence[Layer]) -> tuple[str, ...]:
+    counts: dict[str, int] = {}
+    names = []
     for layer in layers:
         kind = SHORT_NAMES.get(type(layer).__name__, type(layer).__name__.lower())
         counts[kind] = counts.get(kind, 0) + 1

@@ -1,9 +1,8 @@
 """What all layers share."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as _replace
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -51,14 +50,15 @@ class Quantization:
 class Layer:
     """Base of all layers."""
 
-    def output_shape(self, *shapes: Shape) -> Shape:
+    # so written, for type checkers, that a layer may take any number of inputs
+    def output_shape(self, *shapes: Any, **_: Any) -> Shape:
         """Shape of the output without the batch axis; ShapeError where inputs do not fit."""
         return shapes[0]
 
-    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+    def __call__(self, *inputs: Any, **_: Any) -> np.ndarray:
         raise NotImplementedError
 
-    def replace(self, **changes: object) -> Self:
+    def replace(self, **changes: Any) -> Self:
         """A copy of the layer with some fields changed."""
         return _replace(self, **changes)
 
@@ -76,7 +76,7 @@ def parameter(array: object) -> np.ndarray:
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
-def pair(name: str, value: int | Sequence[int], least: int = 1) -> tuple[int, int]:
+def pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """One or two whole numbers as two."""
     both = (value, value) if np.ndim(value) == 0 else tuple(value)
     if len(both) != 2 or any(int(v) != v or v < least for v in both):
@@ -85,7 +85,7 @@ def pair(name: str, value: int | Sequence[int], least: int = 1) -> tuple[int, in
     return int(both[0]), int(both[1])
 
 
-def four(name: str, value: int | Sequence[int]) -> tuple[int, int, int, int]:
+def four(name: str, value: Any) -> tuple[int, int, int, int]:
     """Rows or columns at the top, bottom, left and right; one number stands for all four."""
     sides = (value,) * 4 if np.ndim(value) == 0 else tuple(value)
     if len(sides) != 4 or any(

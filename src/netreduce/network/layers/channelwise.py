@@ -83,7 +83,7 @@ class Rescaling(Layer):
     """
 
     scale: np.ndarray
-    offset: np.ndarray = 0.0
+    offset: np.ndarray = 0.0  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         _set_parameters(self, "scale", "offset")
@@ -233,7 +233,7 @@ class Dropout(Layer):
         return x
 
 
-def _set_parameters(layer, *names):
+def _set_parameters(layer: Layer, *names: str) -> None:
     for name in names:
         array = parameter(getattr(layer, name))
         if not np.isfinite(array).all():
@@ -241,7 +241,7 @@ def _set_parameters(layer, *names):
         set_field(layer, name, array)
 
 
-def _fitting(layer, shape):
+def _fitting(layer: Layer, shape: Shape) -> Shape:
     """The input's shape, where the arrays of the layer broadcast against it."""
     for name, array in layer.arrays().items():
         try:

@@ -15,7 +15,7 @@ class Pooling2D(Layer):
     """A layer that makes one number of every window of a channel."""
 
     pool_size: tuple[int, int] = (2, 2)
-    strides: tuple[int, int] | None = None
+    strides: tuple[int, int] = None  # type: ignore[assignment]  # those of the windows
     padding: Padding = "valid"
 
     def __post_init__(self) -> None:
@@ -40,7 +40,7 @@ class Pooling2D(Layer):
         """Padding before and after, of rows and of columns, for inputs of that shape."""
         return padding_widths(shape[:2], self.pool_size, self.strides, self.padding)
 
-    def _windows(self, x, fill):
+    def _windows(self, x: np.ndarray, fill: float) -> list[np.ndarray]:
         padded = pad(x, self.padding_widths(x.shape[1:]), fill)
         view = windows(padded, self.pool_size, self.strides)
         return [view[:, :, :, i, j] for i, j in np.ndindex(self.pool_size)]
@@ -88,7 +88,7 @@ class AveragePooling2D(Pooling2D):
         """How many values the mean of every window is over, shape (1, rows, columns, 1)."""
         if self.count_padding:
             return np.full((1, 1, 1, 1), self.pool_size[0] * self.pool_size[1])
-        return sum(self._windows(np.ones((1, *shape[:2], 1)), 0))
+        return np.sum(self._windows(np.ones((1, *shape[:2], 1)), 0), axis=0)
 
 
 @dataclass(frozen=True, eq=False)

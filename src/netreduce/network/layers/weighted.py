@@ -33,7 +33,7 @@ class Weighted(Layer):
     """
 
     kernel: np.ndarray
-    bias: np.ndarray | None = None
+    bias: np.ndarray = None  # type: ignore[assignment]  # zeros
     activation: str = "linear"
     quantization: Quantization | None = field(default=None, kw_only=True)
 
@@ -61,7 +61,7 @@ class Weighted(Layer):
         set_field(self, "bias", bias)
 
     @staticmethod
-    def _outputs(kernel):
+    def _outputs(kernel: np.ndarray) -> int:
         return kernel.shape[-1]
 
     @property
@@ -259,7 +259,7 @@ class DepthwiseConv2D(Convolution):
     """
 
     @staticmethod
-    def _outputs(kernel):
+    def _outputs(kernel: np.ndarray) -> int:
         return kernel.shape[2] * kernel.shape[3]
 
     def linear(self, x: np.ndarray) -> np.ndarray:
@@ -310,7 +310,7 @@ class Conv2DTranspose(Weighted):
             set_field(self, "output_padding", more)
 
     @staticmethod
-    def _outputs(kernel):
+    def _outputs(kernel: np.ndarray) -> int:
         return kernel.shape[2]
 
     @property
@@ -367,7 +367,7 @@ class Conv2DTranspose(Weighted):
         return out[:, top : top + rows, left : left + columns] + self.bias
 
 
-def _check_channels(layer, shape, channels):
+def _check_channels(layer: Weighted, shape: Shape, channels: int) -> None:
     if len(shape) != 3 or shape[2] != channels:
         raise ShapeError(
             f"{type(layer).__name__} with a kernel of shape {layer.kernel.shape} "
@@ -375,7 +375,7 @@ def _check_channels(layer, shape, channels):
         )
 
 
-def _rows(patches):
+def _rows(patches: np.ndarray) -> np.ndarray:
     """Patches as a matrix, a row each; copied along image rows where the rows of a patch are too
     short to be copied by themselves.
     """

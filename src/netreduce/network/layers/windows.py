@@ -54,14 +54,14 @@ def padding_widths(
     """
     if padding == "valid":
         return (0, 0), (0, 0)
-    if padding != "same":
+    if not isinstance(padding, str):
         top, bottom, left, right = padding
         return (top, bottom), (left, right)
     rows, columns = zip(size, kernel_size, strides, dilation, strict=True)
     return _same(*rows), _same(*columns)
 
 
-def _same(size, kernel, stride, dilation):
+def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
     total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
     return total // 2, total - total // 2
 
