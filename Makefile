@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: all test slow check requirements clean
+.PHONY: all test slow check rooms requirements clean
 all: $(VENV)/requirements.done
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
 
@@ -20,6 +20,10 @@ check: $(VENV)/requirements-test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+
+# The picture of the library's rooms, from its imports.
+rooms: $(VENV)/requirements-test.done
+	PYTHONPATH=src $(BIN)/python docs/rooms.py
 
 # Universal: one file for Linux and macOS and Python 3.11 to 3.13, with the hashes of every build.
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header

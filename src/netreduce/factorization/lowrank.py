@@ -9,8 +9,8 @@ import numpy as np
 
 from netreduce.errors import ParameterError, UnsupportedLayerError
 from netreduce.network import INPUT, Network
+from netreduce.network.fractions import count_kept
 from netreduce.network.layers import Conv2D, Dense, Layer
-from netreduce.pruning.weights import count_kept
 
 
 def lowrank(network: Network, fraction: float) -> Network:

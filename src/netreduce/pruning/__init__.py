@@ -2,31 +2,38 @@
 or by norm.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
 
 from netreduce.errors import ParameterError
 from netreduce.lumping import lump
 from netreduce.network import Network
+from netreduce.network.layers import Weighted
 
 from .magnitude import magnitude
 from .nnrelief import nnrelief
 from .structured import structured
-from .weights import weighted_layers
 
-METHODS = {"nnrelief": nnrelief, "magnitude": magnitude, "structured": structured}
+METHODS: dict[str, Callable[..., Network]] = {
+    "nnrelief": nnrelief,
+    "magnitude": magnitude,
+    "structured": structured,
+}
 
 
 def prune(
     network: Network,
-    samples=None,
+    samples: np.ndarray | None = None,
     method: str = "nnrelief",
     *,
     iterations: int = 1,
     epochs: int = 0,
-    training=None,
+    training: tuple[np.ndarray, np.ndarray] | None = None,
     seed: int = 0,
     fold: bool = True,
-    **parameters,
+    **parameters: Any,
 ) -> Network:
     """Prune a network, with retraining between the iterations if wanted.
 
@@ -62,6 +69,14 @@ def prune(
         quantized layer, or nothing left of a layer.
     SampleError
         Samples that are missing or do not fit the network.
+
+    Examples
+    --------
+    >>> from netreduce import Dense
+    >>> network = Network([Dense([[3.0, 0.1], [0.2, 4.0]])], (2,))
+    >>> prune(network, method="magnitude", fraction=0.5).layers[0].kernel
+    array([[3., 0.],
+           [0., 4.]])
     """
     for pruned in prune_iteratively(
         network,
@@ -79,14 +94,14 @@ def prune(
 
 def prune_iteratively(
     network: Network,
-    samples=None,
+    samples: np.ndarray | None = None,
     method: str = "nnrelief",
     *,
     iterations: int = 1,
     epochs: int = 0,
-    training=None,
+    training: tuple[np.ndarray, np.ndarray] | None = None,
     seed: int = 0,
-    **parameters,
+    **parameters: Any,
 ) -> Iterator[Network]:
     """The network after each iteration of `prune`, nothing folded; arguments as there."""
     if method not in METHODS:
@@ -105,14 +120,15 @@ def prune_iteratively(
         parameters["samples"] = samples
     for iteration in range(iterations):
         network = METHODS[method](network, **parameters)
-        for name, layer in weighted_layers(network):
-            if not layer.kernel.any():
+        for name, layer in zip(network.names, network.layers, strict=True):
+            if isinstance(layer, Weighted) and not layer.kernel.any():
                 raise ParameterError(
                     f"{name}: pruning by {method} leaves no weight that is not zero; a larger"
                     " fraction would"
                 )
-        if epochs:
+        if epochs and training is not None:
             from netreduce.training.retraining import retrain
 
-            network = retrain(network, *training, epochs=epochs, seed=seed + iteration)
+            x, y = training
+            network = retrain(network, x, y, epochs=epochs, seed=seed + iteration)
         yield network

@@ -4,9 +4,8 @@ import numpy as np
 
 from netreduce.errors import ParameterError
 from netreduce.network import Network
+from netreduce.network.fractions import count_kept
 from netreduce.network.layers import Weighted
-
-from .weights import count_kept
 
 
 def magnitude(network: Network, fraction: float, scope: str = "global") -> Network:
@@ -48,7 +47,7 @@ def magnitude(network: Network, fraction: float, scope: str = "global") -> Netwo
     )
 
 
-def _largest(weights, fraction):
+def _largest(weights: np.ndarray, fraction: float) -> np.ndarray:
     """Which weights are the largest; of equal ones the first."""
     kept = np.zeros(len(weights), bool)
     kept[np.argsort(-np.abs(weights), kind="stable")[: count_kept(fraction, len(weights))]] = True

@@ -10,6 +10,7 @@ import numpy as np
 
 from netreduce.errors import ParameterError, SampleError
 from netreduce.network import INPUT, Network
+from netreduce.network.fractions import check_fraction
 from netreduce.network.layers import (
     Activation,
     BatchNormalization,
@@ -21,8 +22,6 @@ from netreduce.network.layers import (
     PReLU,
     Weighted,
 )
-
-from .weights import check_fraction
 
 BATCH = 256
 PRUNED = (Dense, Conv2D, DepthwiseConv2D)

@@ -21,10 +21,9 @@ from scipy.linalg import cho_factor, cho_solve
 from netreduce.errors import ParameterError, UnsupportedLayerError
 from netreduce.network import Network
 from netreduce.network.channels import Channels
+from netreduce.network.fractions import count_kept
 from netreduce.network.layers import Conv2D, Dense, Weighted
 from netreduce.quantization.propagation import Propagation
-
-from .weights import count_kept
 
 MEMORY = 1 << 26
 DAMPING = 1e-6  # of the mean diagonal entry of H

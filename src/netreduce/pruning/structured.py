@@ -6,9 +6,8 @@ import numpy as np
 
 from netreduce.network import Network
 from netreduce.network.channels import Channels
+from netreduce.network.fractions import count_kept
 from netreduce.network.layers import Conv2DTranspose, Weighted
-
-from .weights import count_kept
 
 
 def structured(network: Network, fraction: float) -> Network:
@@ -42,7 +41,9 @@ def structured(network: Network, fraction: float) -> Network:
         members = channels.members(group)
         norms = np.zeros(len(channels.removable))
         for index in group:
-            np.add.at(norms, channels.classes[index], _incoming(network.layers[index]))
+            layer = network.layers[index]
+            assert isinstance(layer, Weighted)
+            np.add.at(norms, channels.classes[index], _incoming(layer))
         kept = count_kept(fraction, len(members))
         gone.append(members[np.argsort(-norms[members], kind="stable")[kept:]])
     return channels.without(np.concatenate(gone)) if gone else network

@@ -1,19 +1,6 @@
-"""What the pruning methods share."""
-
-from collections.abc import Iterator
+"""How many of a total a fraction keeps."""
 
 from netreduce.errors import ParameterError
-from netreduce.network import Network
-from netreduce.network.layers import Weighted
-
-
-def weighted_layers(network: Network) -> Iterator[tuple[str, Weighted]]:
-    """Names and layers that have a kernel."""
-    return (
-        (name, layer)
-        for name, layer in zip(network.names, network.layers, strict=True)
-        if isinstance(layer, Weighted)
-    )
 
 
 def count_kept(fraction: float, total: int) -> int:
