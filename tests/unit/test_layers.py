@@ -480,15 +480,17 @@ def test_what_does_not_fit_is_named(make, error, message):
 @pytest.mark.parametrize(
     "name",
     [
-        "activations",
-        "layers.channelwise",
-        "layers.joining",
-        "layers.pooling",
-        "layers.shaping",
-        "layers.weighted",
-        "layers.windows",
+        "folding.batch_norm",
+        "network.activations",
+        "network.architectures",
+        "network.layers.channelwise",
+        "network.layers.joining",
+        "network.layers.pooling",
+        "network.layers.shaping",
+        "network.layers.weighted",
+        "network.layers.windows",
     ],
 )
 def test_examples_of_the_docstrings(name):
-    found = doctest.testmod(importlib.import_module(f"netreduce.network.{name}"))
+    found = doctest.testmod(importlib.import_module(f"netreduce.{name}"))
     assert found.attempted and not found.failed
