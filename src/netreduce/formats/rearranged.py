@@ -203,8 +203,15 @@ class Builder:
                 raise UnsupportedLayerError(
                     f"{inputs} of {features} features are picked, too few for a kernel to pick"
                 )
-            rows = np.zeros((features, outputs), kernel.dtype)
-            np.add.at(rows, value.places.ravel(), kernel)
+            places = value.places.ravel()
+            if inputs == features and _in_order(places):
+                rows = kernel
+            else:
+                rows = np.zeros((features, outputs), kernel.dtype)
+                if len(np.unique(places)) == inputs:
+                    rows[places] = kernel
+                else:
+                    np.add.at(rows, places, kernel)
             found = self.out(Dense(rows, bias), vector.layer)
         else:
             rows_and_columns = (_size(lead[:-1]), lead[-1], inputs)

@@ -94,7 +94,7 @@ def from_tensors(
             continue
         order = orders[sources[0]]
         arrays = {}
-        for role, expected in _roles(layer, order).items():
+        for role, expected in _roles(layer, None).items():
             key = found.get(f"{name}.{role}")
             arrays[role] = (
                 np.zeros(expected.shape, np.float32)
@@ -125,9 +125,45 @@ def network_of(
         raise ModelFileError(f"{what} holds tensors only: an architecture must say what they are")
     sizes = _telling_sizes(tensors, ordered)
     network = template(architecture, sizes, "torch")
-    if set(tensors) == set(to_tensors(network)):  # as networks trained and written here have them
+    if set(tensors) == _names(network):  # as networks trained and written here have them
         network = template(architecture, sizes)
+    _check_shortcuts(tensors, architecture, network)
     return from_tensors(tensors, network, flat, ordered, labels)
+
+
+def _names(network: Network) -> set[str]:
+    """The names that the tensors of a network have."""
+    return {
+        f"{name}.{role}"
+        for name, layer in zip(network.names, network.layers, strict=True)
+        for role in _roles(layer, None)
+    }
+
+
+def _check_shortcuts(
+    tensors: Mapping[str, np.ndarray], architecture: Architecture, network: Network
+) -> None:
+    """Refuse a residual network without projections where the architecture does not say how its
+    shortcuts do without: names and shapes of tensors cannot tell.
+    """
+    given = {"name": architecture} if isinstance(architecture, str) else architecture
+    if not isinstance(given, Mapping) or "shortcut" in given:
+        return
+    if not str(given.get("name")).startswith("resnet"):
+        return
+    modules = {name.rpartition(".")[0] for name in tensors}
+    projections = sum(
+        isinstance(layer, Conv2D) and layer.kernel.shape[:2] == (1, 1) for layer in network.layers
+    )
+    needed = {name.rpartition(".")[0] for name in _names(network)}
+    if len(modules) == len(needed) - 2 * projections:  # and batch normalization
+        raise ModelFileError(
+            f"{given['name']}: the shortcuts of this file have no weights (option A), and programs"
+            " differ in what they do instead: say it, as in {name: "
+            f"{given['name']}, shortcut: A, reduce: stride, zeros: both}}, where reduce may be"
+            " stride (every second pixel) or average (means of 2×2), and zeros both (half of the"
+            " added channels at each end) or end"
+        )
 
 
 def _telling_sizes(tensors: Mapping[str, np.ndarray], ordered: bool) -> list[int]:
