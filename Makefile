@@ -9,7 +9,7 @@ all: $(VENV)/requirements.done
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
 
 test: $(VENV)/requirements-test.done
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest --cov --cov-report=term
 
 # Searches that take an hour rather than minutes.
 slow: $(VENV)/requirements-test.done
@@ -19,6 +19,7 @@ check: $(VENV)/requirements-test.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/codespell
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
 
 # The picture of the library's rooms, from its imports.
