@@ -43,7 +43,7 @@ FREE_BYTES, LARGEST_RATIO = 1 << 30, 64
 READ_BYTES, READ_RATIO, READ_COST = 1 << 20, 2, 16  # what a read of structure costs at least
 HEADER_READS = 1000  # a header of more parts than this is damaged
 DEFLATE, SHUFFLE = 1, 2
-FILTERS = ([], [SHUFFLE], [DEFLATE], [SHUFFLE, DEFLATE])
+FILTERS: tuple[list[int], ...] = ([], [SHUFFLE], [DEFLATE], [SHUFFLE, DEFLATE])
 # Numbers of messages in object headers (HDF5 file format specification, section IV.A.2).
 DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL, LAYOUT, ATTRIBUTE, SYMBOLS, ATTRIBUTE_INFO = (
     *(0x1, 0x2, 0x3, 0x6, 0x7, 0x8, 0xC, 0x11),

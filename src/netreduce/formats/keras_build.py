@@ -35,6 +35,7 @@ from .keras_layers import (
     MERGING,
     RAISED,
     KerasLayer,
+    Shapes,
     WeightReader,
     last_axes,
 )
@@ -199,7 +200,7 @@ def _reordered(weights: WeightReader, image: Shape) -> WeightReader:
     channels last.
     """
 
-    def read(entry: KerasLayer, shapes: Mapping[str, Shape | None]) -> list[np.ndarray | None]:
+    def read(entry: KerasLayer, shapes: Shapes) -> list[np.ndarray]:
         kernel, *bias = weights(entry, shapes)
         order = np.arange(prod(image)).reshape(image).transpose(1, 2, 0).ravel()
         return [kernel[order], *bias]

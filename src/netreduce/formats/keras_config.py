@@ -122,7 +122,8 @@ def keras_order(sources: Sequence[tuple[int, ...]]) -> list[int]:
     the output meets them.
     """
     last = len(sources) - 1
-    distance, met = {last: 0}, {}
+    distance: dict[int, int] = {last: 0}
+    met: dict[int, int] = {}
     for index in range(last, -1, -1):
         for source in sources[index]:
             if index in distance:
@@ -271,6 +272,7 @@ def _node_sources(
     """Names of the layers that one call reads: [[name, 0, 0, {}], …] in Keras 1 and 2, tensors
     inside args in Keras 3.
     """
+    references = node
     if isinstance(node, dict):
         args, kwargs = node.get("args"), node.get("kwargs")
         if _histories(kwargs):
@@ -279,8 +281,6 @@ def _node_sources(
             raise entry.unsupported(f"called with more than tensors, {str(args)[:100]}")
         references = _histories(args)
         _check_call(entry, kwargs)
-    else:
-        references = node
     sources = []
     for reference in _list(references, f"inbound_nodes of layer {entry.name!r}"):
         if (

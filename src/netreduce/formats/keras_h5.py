@@ -18,7 +18,6 @@ from .guard import reading
 from .hdf5 import HDF5File, write_array
 from .keras_build import build_network
 from .keras_config import keras_order, origin, parse_json, parse_model
-from .keras_layers import Origin
 from .keras_store import (
     WeightsByClass,
     WeightsByName,
@@ -88,7 +87,7 @@ def _read_weights(file: HDF5File, architecture: Network | dict | str | Path | No
         )
     if isinstance(architecture, str | Path) and str(architecture).endswith(".json"):
         return _described(file, Path(architecture))
-    network = template(architecture)
+    network = template(str(architecture) if isinstance(architecture, Path) else architecture)
     if file.has("layers"):  # save_weights of Keras 3
         return fill(network, WeightsByClass(file, layers_in_keras_order(network), partial=True))
     if file.attribute("", "backend") == b"theano" and any(
@@ -114,12 +113,12 @@ def _described(file: HDF5File, path: Path) -> Network:
     """Weights of the model whose configuration `model.to_json()` wrote."""
     with reading(path):
         config = parse_json(path.read_bytes(), "the configuration")
-        written_by = origin(config.get("keras_version"), config.get("backend"))
-        stated = origin(file.attribute("", "keras_version"), file.attribute("", "backend"))
-        model = parse_model(
-            config,
-            Origin(*(b if b is not None else a for a, b in zip(written_by, stated, strict=True))),
+        about = (
+            stated if stated is not None else config.get(key)
+            for key in ("keras_version", "backend")
+            for stated in [file.attribute("", key)]
         )
+        model = parse_model(config, origin(*about))
     if file.has("layers"):
         return build_network(model, WeightsByClass(file, model.keras_layers))
     root = "model_weights" if file.has("model_weights") else ""

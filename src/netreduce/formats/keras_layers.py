@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, prod
-from numbers import Integral, Real
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -71,11 +71,10 @@ SINCE = {
 ALONG_AN_AXIS = ("softmax", "log_softmax")
 CORRELATING = ("tensorflow", "cntk", "jax", "torch", "mxnet", "openvino", "plaidml", "numpy")
 
-# Gives the arrays of one layer, in order, for the shapes it must have; None stands for an array
-# that is not needed.
-WeightReader = Callable[
-    ["KerasLayer", Mapping[str, tuple[int, ...] | None]], Sequence[np.ndarray | None]
-]
+# Gives the arrays of one layer, in order, for the shapes it must have; an array without a shape is
+# there but not needed, and is left out.
+Shapes = Mapping[str, Shape | None]
+WeightReader = Callable[["KerasLayer", Shapes], list[np.ndarray]]
 
 
 class Origin(NamedTuple):
@@ -157,14 +156,12 @@ class KerasLayer:
         axes = list(value) if isinstance(value, list | tuple) else [value, value]
         if self.form == RAISED:
             axes = [0, axes]
-        found = [side for axis in axes for side in (axis if isinstance(axis, list) else [axis] * 2)]
-        if (
-            len(axes) != 2
-            or len(found) != 4
-            or not all(isinstance(n, int) and 0 <= n <= LARGEST_SIZE for n in found)
-        ):
+        sides = [side for axis in axes for side in (axis if isinstance(axis, list) else [axis] * 2)]
+        whole = [n for n in sides if isinstance(n, int) and 0 <= n <= LARGEST_SIZE]
+        if len(axes) != 2 or len(sides) != 4 or len(whole) != 4:
             raise self.error(f"{keys[0]} must be one, two or two pairs of sizes, found {value!r}")
-        return found[0], found[1], found[2], found[3]
+        top, bottom, left, right = whole
+        return top, bottom, left, right
 
     def number(self, *keys: str, default: float | None) -> float:
         value = self.get(*keys, default=default)
@@ -192,7 +189,9 @@ class KerasLayer:
             if not isinstance(settings, dict):
                 raise self.error(f"activation without settings, found {str(value)[:100]}")
             layer = KerasLayer(self.name, str(value["class_name"]), settings, origin=self.origin)
-            return KINDS[layer.kind].read(layer, (), _no_weights)[0]
+            (function,) = KINDS[layer.kind].read(layer, (), _no_weights)
+            assert isinstance(function, Activation)
+            return function
         name = self._function_name(value)
         since = SINCE.get(name)
         if since and self.origin.version and self.origin.version < since:
@@ -273,7 +272,7 @@ class KerasLayer:
     def positive(self, key: str, value: object) -> int:
         if (
             isinstance(value, bool)
-            or not isinstance(value, Integral)
+            or not isinstance(value, int | np.integer)
             or not 1 <= value <= LARGEST_SIZE
         ):
             raise self.error(f"{key} must be a positive integer, found {value!r}")
@@ -290,7 +289,7 @@ def last_axes(form: str, rank: int) -> tuple[int, int]:
     return {LAST: (-1, rank), RAISED: (-1, rank - 1), FIRST: (1, -3)}[form]
 
 
-def _no_weights(entry: KerasLayer, shapes: Mapping[str, object]) -> list[np.ndarray]:
+def _no_weights(entry: KerasLayer, shapes: Shapes) -> list[np.ndarray]:
     raise entry.unsupported("an activation with weights inside a layer is not supported")
 
 
@@ -322,7 +321,7 @@ def _weighted(
     shapes: dict[str, Shape | None] = dict(kernels)
     if entry.get("use_bias", "bias", default=True):
         shapes["bias"] = (outputs,)
-    found = [array for array in weights(entry, shapes) if array is not None]
+    found = weights(entry, shapes)
     return found[: len(kernels)], found[len(kernels)] if "bias" in shapes else None
 
 
@@ -362,7 +361,7 @@ def _window(entry: KerasLayer, shape: Shape) -> _Window:
         size = entry.pair("kernel_size", "filter_length")
     strides = entry.pair("strides", "subsample", "subsample_length", default=1)
     dilation = entry.pair("dilation_rate", default=1)
-    padding = _padding(entry, *(("causal",) if entry.form == RAISED else ()))
+    padding: Padding = _padding(entry, *(("causal",) if entry.form == RAISED else ()))
     if padding == "causal":
         padding = (0, 0, (size[1] - 1) * dilation[1], 0)
     return _Window(size, strides, padding, dilation)
@@ -608,7 +607,9 @@ def _prelu(entry: KerasLayer, shape: Shape, weights: WeightReader) -> list[Layer
 
 def _rescaling(entry: KerasLayer, shape: Shape, weights: WeightReader) -> list[Layer]:
     scale = entry.numbers("scale")
-    offset = entry.numbers("offset") if entry.get("offset") is not None else np.float32(0)
+    offset = (
+        entry.numbers("offset") if entry.get("offset") is not None else np.zeros((), np.float32)
+    )
     return [Rescaling(scale, offset)]
 
 
@@ -629,7 +630,7 @@ def _normalization(entry: KerasLayer, shape: Shape, weights: WeightReader) -> li
             for array in given
         )
     else:
-        mean, variance, _ = weights(entry, {"mean": stored, "variance": stored, "count": None})
+        mean, variance = weights(entry, {"mean": stored, "variance": stored, "count": None})
     mean, variance = mean.reshape(spread), variance.reshape(spread)
     layer = Normalization(mean, variance)
     if not entry.get("invert", default=False):
@@ -638,7 +639,7 @@ def _normalization(entry: KerasLayer, shape: Shape, weights: WeightReader) -> li
 
 
 def _average(entry: KerasLayer, shape: Shape, weights: WeightReader) -> list[Layer]:
-    return [Add(), Rescaling(np.float32(1 / len(entry.sources)))]
+    return [Add(), Rescaling(np.array(1 / len(entry.sources), np.float32))]
 
 
 def _concatenate(entry: KerasLayer, shape: Shape, weights: WeightReader) -> list[Layer]:

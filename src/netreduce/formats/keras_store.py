@@ -5,18 +5,18 @@ itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from netreduce.errors import ModelFileError
 from netreduce.network import Network
-from netreduce.network.layers import Layer, Quantization
+from netreduce.network.layers import Quantization, Weighted
 
 from .hdf5 import HDF5File, write_array
 from .keras_config import keras_order, layers_in_order
-from .keras_layers import KerasLayer, WeightReader, weight_names
+from .keras_layers import KerasLayer, Shapes, WeightReader, weight_names
 from .keras_write import written_layers
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ FIELDS = {
     "count": ("count",),
 }
 KNOWN = {name for names in FIELDS.values() for name in names}
-Shapes = Mapping[str, tuple[int, ...] | None]
 
 
 class WeightsByName:
@@ -58,32 +57,27 @@ class WeightsByName:
                 for (leaf, _), name in zip(expected, names, strict=True):
                     self._inside.setdefault(leaf, (layer.name, []))[1].append(name)
 
-    def __call__(self, layer: KerasLayer, shapes: Shapes) -> list[np.ndarray | None]:
+    def __call__(self, layer: KerasLayer, shapes: Shapes) -> list[np.ndarray]:
         group, names = self._inside.get(layer.name, (layer.name, None))
         return self.arrays(f"{self.root}/{group}", layer, shapes, names)
 
     def arrays(
         self, group: str, layer: KerasLayer, shapes: Shapes, names: list[str] | None = None
-    ) -> list[np.ndarray | None]:
+    ) -> list[np.ndarray]:
         names = self.file.names(group, "weight_names") if names is None else names
         _check_count(layer, list(shapes), names)
-        return [
-            self._array(f"{group}/{name}", layer, field, shape)
-            for name, (field, shape) in zip(names, shapes.items(), strict=True)
-        ]
-
-    def _array(
-        self, path: str, layer: KerasLayer, field: str, shape: tuple[int, ...] | None
-    ) -> np.ndarray | None:
-        called = re.sub(r"(:\d+)?$", "", path.rpartition("/")[2])
-        if called in KNOWN and called not in FIELDS.get(field, (called,)):
-            raise ModelFileError(
-                f"layer {layer.name!r}: found {called!r} where {field!r} is expected"
-            )
-        if shape is None:
-            return None
-        bfloat16 = "bfloat16" in str(layer.settings.get("dtype"))
-        return self.file.array(path, f"layer {layer.name!r}: {field}", shape, bfloat16)
+        found = []
+        for name, (field, shape) in zip(names, shapes.items(), strict=True):
+            called = re.sub(r"(:\d+)?$", "", name.rpartition("/")[2])
+            if called in KNOWN and called not in FIELDS.get(field, (called,)):
+                raise ModelFileError(
+                    f"layer {layer.name!r}: found {called!r} where {field!r} is expected"
+                )
+            if shape is not None:
+                what = f"layer {layer.name!r}: {field}"
+                bfloat16 = "bfloat16" in str(layer.settings.get("dtype"))
+                found.append(self.file.array(f"{group}/{name}", what, shape, bfloat16))
+        return found
 
 
 class WeightsInOrder(WeightsByName):
@@ -98,11 +92,11 @@ class WeightsInOrder(WeightsByName):
         ]
         self._left = iter(self.groups)
 
-    def __call__(self, layer: KerasLayer, shapes: Shapes) -> list[np.ndarray | None]:
+    def __call__(self, layer: KerasLayer, shapes: Shapes) -> list[np.ndarray]:
         group = next(self._left)
         names = self.file.names(group, "weight_names")
         fields = _fields_there(layer, shapes, [_called(name) for name in names])
-        return _spread(shapes, fields, self.arrays(group, layer, fields, names))
+        return _completed(shapes, fields, self.arrays(group, layer, fields, names))
 
 
 class WeightsByClass:
@@ -114,7 +108,7 @@ class WeightsByClass:
     def __init__(self, file: HDF5File, layers: Sequence[KerasLayer], partial: bool = False):
         self.file, self.groups, self.partial = file, groups_by_class(layers), partial
 
-    def __call__(self, layer: KerasLayer, shapes: Shapes) -> list[np.ndarray | None]:
+    def __call__(self, layer: KerasLayer, shapes: Shapes) -> list[np.ndarray]:
         variables = f"{self.groups[layer.name]}/vars"
         members = self.file.members(variables)
         fields = shapes
@@ -122,12 +116,11 @@ class WeightsByClass:
             fields = _fields_there(layer, shapes, [None] * len(members))
         _check_count(layer, list(fields), members)
         found = [
-            None
-            if shape is None
-            else self.file.array(f"{variables}/{i}", f"layer {layer.name!r}: {field}", shape)
+            self.file.array(f"{variables}/{i}", f"layer {layer.name!r}: {field}", shape)
             for i, (field, shape) in enumerate(fields.items())
+            if shape is not None
         ]
-        return _spread(shapes, fields, found)
+        return _completed(shapes, fields, found) if self.partial else found
 
 
 class WeightsOfModel:
@@ -137,7 +130,7 @@ class WeightsOfModel:
         self._layers: dict[str, Any] = {}
         self._find(model, layers, "")
 
-    def __call__(self, layer: KerasLayer, shapes: Shapes) -> list[np.ndarray | None]:
+    def __call__(self, layer: KerasLayer, shapes: Shapes) -> list[np.ndarray]:
         arrays = [np.asarray(array) for array in self._layers[layer.name].get_weights()]
         _check_count(layer, list(shapes), [str(array.shape) for array in arrays])
         for array, (field, shape) in zip(arrays, shapes.items(), strict=True):
@@ -147,7 +140,8 @@ class WeightsOfModel:
                 )
         return [
             array.astype(np.float64 if array.dtype == np.float64 else np.float32)
-            for array in arrays
+            for array, shape in zip(arrays, shapes.values(), strict=True)
+            if shape is not None
         ]
 
     def _find(self, model: Any, layers: Sequence[KerasLayer], prefix: str) -> None:
@@ -189,21 +183,13 @@ def fill(template: Network, weights: WeightReader) -> Network:
     file has not is zero, or one.
     """
     filled = {}
-    for index in keras_order(template.sources):
+    for index in keras_order(template.sources or ()):
         layer = template.layers[index]
         shapes = {field: array.shape for field, array in layer.arrays().items()}
         if shapes:
             entry = KerasLayer(template.names[index], type(layer).__name__)
-            arrays = {
-                field: array if array is not None else _neutral(field, shapes[field])
-                for field, array in zip(shapes, weights(entry, shapes), strict=True)
-            }
-            filled[index] = layer.replace(**arrays)
+            filled[index] = layer.replace(**dict(zip(shapes, weights(entry, shapes), strict=True)))
     return template.replace(filled)
-
-
-def _neutral(field: str, shape: tuple[int, ...]) -> np.ndarray:
-    return np.ones(shape, np.float32) if field == "gamma" else np.zeros(shape, np.float32)
 
 
 def _fields_there(
@@ -228,11 +214,15 @@ def _fields_there(
     return fields
 
 
-def _spread(
-    shapes: Shapes, fields: Shapes, arrays: Sequence[np.ndarray | None]
-) -> list[np.ndarray | None]:
+def _completed(shapes: Shapes, fields: Shapes, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Arrays of all fields: zero, or one, where a file has none."""
     found = dict(zip(fields, arrays, strict=True))
-    return [found.get(field) for field in shapes]
+    return [
+        found[field]
+        if field in found
+        else np.full(shape or (), float(field == "gamma"), np.float32)
+        for field, shape in shapes.items()
+    ]
 
 
 def _called(path: str) -> str:
@@ -280,7 +270,7 @@ def _check_count(layer: KerasLayer, expected: Sequence[str], found: Sequence[str
 def write_quantization(file: h5py.File, network: Network) -> None:
     """Write the grids on which the weights of quantized layers lie."""
     for name, layer in zip(network.names, network.layers, strict=True):
-        if getattr(layer, "quantization", None) is not None:
+        if isinstance(layer, Weighted) and layer.quantization is not None:
             group = file.require_group(QUANTIZATION).create_group(name)
             write_array(group, "scale", layer.quantization.scale)
             group.attrs["bits"] = float(layer.quantization.bits)
@@ -294,15 +284,16 @@ def read_quantization(file: HDF5File, network: Network) -> Network:
     layers = dict(zip(network.names, network.layers, strict=True))
     found = {}
     for name in file.members(QUANTIZATION):
-        if not hasattr(layers.get(name), "quantization"):
+        layer = layers.get(name)
+        if not isinstance(layer, Weighted):
             raise ModelFileError(
                 f"quantization of layer {name!r}, which does not exist or has no kernel"
             )
-        found[network.names.index(name)] = _quantized(file, name, layers[name])
+        found[network.names.index(name)] = _quantized(file, name, layer)
     return network.replace(found)
 
 
-def _quantized(file: HDF5File, name: str, layer: Layer) -> Layer:
+def _quantized(file: HDF5File, name: str, layer: Weighted) -> Weighted:
     path = f"{QUANTIZATION}/{name}"
     bits, quantized_bias = (_number(file, path, key) for key in ("bits", "quantized_bias"))
     scale = file.array(f"{path}/scale", f"layer {name!r}: quantization scale")
@@ -316,12 +307,12 @@ def _quantized(file: HDF5File, name: str, layer: Layer) -> Layer:
             " does not fit its kernel"
         )
     quantized = layer.replace(quantization=Quantization(scale, bits, bool(quantized_bias)))
-    on_grid = np.array_equal(layer.kernel, (scale * quantized.codes).astype(layer.kernel.dtype))
+    on_grid: list[tuple[Any, np.ndarray, Any]] = [(layer.kernel, scale, quantized.codes)]
     if quantized_bias:
-        on_grid &= np.array_equal(
-            layer.bias, (scale.reshape(-1) * quantized.bias_codes).astype(layer.bias.dtype)
-        )
-    if not on_grid:
+        on_grid.append((layer.bias, scale.reshape(-1), quantized.bias_codes))
+    if not all(
+        np.array_equal(array, (grid * codes).astype(array.dtype)) for array, grid, codes in on_grid
+    ):
         raise ModelFileError(
             f"layer {name!r}: the weights do not lie on the grid of their quantization"
         )

@@ -70,7 +70,7 @@ def written_layers(network: Network) -> list[Written]:
     found: list[Written] = []
     place = {INPUT: INPUT}  # of the last part of every layer
     for index, (name, layer, sources) in enumerate(
-        zip(network.names, network.layers, network.sources, strict=True)
+        zip(network.names, network.layers, network.sources or (), strict=True)
     ):
         inputs = [network.input_shape if s == INPUT else network.shapes[s] for s in sources]
         before = [None if s == INPUT else network.layers[s] for s in sources]
@@ -204,7 +204,7 @@ def _parts(
 def _own_function(name: str) -> list[tuple[str, Layer]]:
     if name == "hard_sigmoid_keras2":
         return [
-            ("_scaled", Rescaling(np.float32(0.2), np.float32(0.5))),
+            ("_scaled", Rescaling(np.array(0.2, np.float32), np.array(0.5, np.float32))),
             ("_clipped", Activation("relu", max_value=1.0)),
         ]
     raise UnsupportedLayerError(f"Keras has no name for the activation {name!r}")
@@ -228,7 +228,7 @@ def _pooling_parts(
     counted = isinstance(layer, AveragePooling2D) and layer.count_padding
     (top, bottom), (left, right) = widths = layer.padding_widths(shape)
     sides = (top, bottom, left, right)
-    same = padding_widths(shape[:2], layer.pool_size, layer.strides, "same")
+    same = padding_widths(shape[:2], layer.pool_size, layer.strides or (1, 1), "same")
     if counted:
         return _padded(layer.replace(count_padding=False), sides, False)
     if isinstance(layer.padding, str):
