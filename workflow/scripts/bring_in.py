@@ -5,6 +5,7 @@ dataset.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from netreduce.cli.exits import run_script
 from netreduce.data import read
@@ -31,7 +32,7 @@ def main() -> None:
     architecture = arguments.architecture
     if architecture:
         architecture = {"name": architecture} if isinstance(architecture, str) else architecture
-        shapes = {"input_shape": data.image_shape}
+        shapes: dict[str, Any] = {"input_shape": data.image_shape}
         if data.outputs is not None:
             shapes["classes"] = data.outputs
         architecture = {**shapes, **architecture}

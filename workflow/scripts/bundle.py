@@ -11,8 +11,10 @@ import base64
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rocrate.model.softwareapplication import SoftwareApplication
@@ -56,7 +58,11 @@ def main() -> None:
     )
     inputs = {Path(name) for job in jobs for name in job["input"]}
     made = {Path(name) for job in jobs for name in job["output"]}
-    ours = {path for path in {*project, *inputs} if path.is_relative_to(arguments.home)}
+    ours = {
+        path
+        for path in {*project, *inputs}
+        if path.is_relative_to(arguments.home) and ".." not in path.parts
+    }
     outside = sorted(path for path in inputs - ours if path.is_absolute() or ".." in path.parts)
     moved = {
         **{str(path): str(path.relative_to(arguments.home)) for path in ours},
@@ -125,7 +131,7 @@ def main() -> None:
         crate.write_zip(temporary)
 
 
-def read_records(folder):
+def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     """Snakemake's record for every output; its name is the output's path in base64, in folders
     where it is long.
     """
@@ -137,22 +143,23 @@ def read_records(folder):
     return records
 
 
-def lineage(results, records):
+def lineage(results: Iterable[Path], records: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The jobs behind the results, each with its outputs, in the order in which they ended."""
-    jobs = {}
+    jobs: dict[tuple[str, str], dict[str, Any]] = {}
     for name, record in records.items():
         job = jobs.setdefault((record["rule"], record["shellcmd"]), {**record, "output": []})
         job["output"].append(name)
-    found, waiting = {}, list(map(str, results))
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    waiting = list(map(str, results))
     while waiting:
-        record = records.get(waiting.pop())
-        if record and (key := (record["rule"], record["shellcmd"])) not in found:
+        made = records.get(waiting.pop())
+        if made and (key := (made["rule"], made["shellcmd"])) not in found:
             found[key] = {**jobs[key], "output": sorted(jobs[key]["output"])}
-            waiting += record["input"]
+            waiting += made["input"]
     return sorted(found.values(), key=lambda job: (job["endtime"], job["output"]))
 
 
-def _time(seconds):
+def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 

@@ -13,13 +13,16 @@ from netreduce.errors import DataError, ShapeError
 from netreduce.files import write_table
 from netreduce.formats import load, save
 from netreduce.measures.evaluation import top_accuracies
+from netreduce.network import Network
 from netreduce.network.layers import Dense
 from netreduce.quantization import quantize_many
 
 BATCH_SIZE = 16
 
 
-def images_for(network, resources, samples, test_images):
+def images_for(
+    network: Network, resources: Path, samples: int, test_images: int | None
+) -> tuple[ImageStream, ImageStream]:
     """The images to quantize on and those to evaluate on, all of them decoded once so that a bad
     one is named before long work starts.
     """
@@ -96,8 +99,8 @@ def main() -> None:
         analog, arguments.resources, arguments.samples, arguments.test_images
     )
 
-    def accuracies(network, name):
-        def progress(done, count):
+    def accuracies(network: Network, name: str) -> dict[str, float]:
+        def progress(done: int, count: int) -> None:
             print(f"{name}: {done} of {count} images evaluated", flush=True)
 
         return dict(
@@ -108,7 +111,7 @@ def main() -> None:
             )
         )
 
-    def progress(name, done, count):
+    def progress(name: str, done: int, count: int) -> None:
         print(f"quantizing {name}, layer {done + 1} of {count}", flush=True)
 
     dense = [

@@ -43,7 +43,9 @@ def main() -> None:
     of_analog = test.score(analog)
     rows = []
     for path in arguments.quantized:
-        key = QUANTIZED.fullmatch(path.stem).groupdict()
+        match = QUANTIZED.fullmatch(path.stem)
+        assert match, path
+        key = match.groupdict()
         quantized = load(path)
         indices = [
             i

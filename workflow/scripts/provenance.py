@@ -48,7 +48,7 @@ def main() -> None:
     )
 
 
-def _version(name, pinned):
+def _version(name: str, pinned: str) -> str:
     """The installed version, whichever build; where each step has an environment of its own, the
     one they are all pinned to.
     """

@@ -4,6 +4,7 @@ of its weights.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from netreduce.lumping import lump
 from netreduce.quantization.grids import with_grids
 
 
-def alphabet(layer):
+def alphabet(layer: Any) -> dict[str, Any]:
     """What the weights of a layer say about the alphabet they are from; an analog layer has just
     the number of its values.
     """

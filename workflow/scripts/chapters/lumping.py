@@ -1,11 +1,13 @@
 """Data of the chapter on lumping: the toy network, lumped exactly and as published."""
 
+from typing import Any
+
 import tables
 
 from netreduce.cli.exits import run_script
 from netreduce.lumping.dictionary import lump_neural_network, run_neural_network
 
-TOY = {
+TOY: dict[str, Any] = {
     "k": 4,
     "S": [{0, 1}, {2, 3}, {4, 5}, {6}],
     "W": {
@@ -53,7 +55,7 @@ def toy() -> tables.Record:
     }
 
 
-def value(network: tuple, point: tuple) -> float:
+def value(network: Any, point: tuple) -> float:
     return next(iter(run_neural_network(network, point).values()))
 
 

@@ -155,10 +155,11 @@ def outputs_of(path: Path) -> list[int]:
 
 def of_imagenet(sweeps: Mapping[str, pd.DataFrame]) -> tuple[str, pd.DataFrame] | None:
     """The last sweep on ImageNet, with the columns of the others."""
-    for name, table in reversed(sweeps.items()):
-        columns = {"top1": "test_accuracy", "analog_top1": "analog_test_accuracy"}
-        return name, table.rename(columns=columns)
-    return None
+    if not sweeps:
+        return None
+    name, table = list(sweeps.items())[-1]
+    columns = {"top1": "test_accuracy", "analog_top1": "analog_test_accuracy"}
+    return name, table.rename(columns=columns)
 
 
 def published(

@@ -12,7 +12,7 @@ def main() -> None:
         __doc__, ("lumping", "equivalence classes, one table for each network (.csv)")
     )
     tables = [style.read([path]) for path in arguments.lumping]
-    architectures = {}
+    architectures: dict[tuple, list[style.pd.DataFrame]] = {}
     for table in tables:
         first = table[table.network == table.network.iloc[0]]
         architectures.setdefault(tuple(zip(first.layer, first.neurons, strict=True)), []).append(

@@ -2,6 +2,8 @@
 quantizer; accuracy in colour, size below it.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import style
 
@@ -10,7 +12,7 @@ from netreduce.chains import names
 PLACE, NONE = "quantizer", "no quantizer"
 
 
-def split(chain):
+def split(chain: str) -> tuple[tuple[str, ...], str]:
     """A chain as (row, column): the column is its first quantizer, the row its steps in words with
     PLACE instead of that one.
     """
@@ -24,7 +26,9 @@ def split(chain):
     return tuple(words), column
 
 
-def table(chains):
+def table(
+    chains: Iterable[str],
+) -> tuple[list[tuple[str, ...]], list[str], dict[tuple[tuple[str, ...], str], str]]:
     """Rows, columns and {(row, column): chain}: what stands around the quantizers, without a
     quantizer and with those that others stand around.
     """

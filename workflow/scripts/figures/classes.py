@@ -2,14 +2,20 @@
 the published program counts them.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
 import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from netreduce.chains import names
 
 PUBLISHED = {"color": "white", "edgecolor": style.VERMILION, "hatch": "/////", "linewidth": 0.6}
 
 
-def draw(axes, table, networks):
+def draw(axes: Axes, table: pd.DataFrame, networks: Sequence[str]) -> None:
     """Bars for one layer, a row for each network; where there are several models, their mean with a
     whisker from the least to the most.
     """
@@ -59,16 +65,17 @@ def draw(axes, table, networks):
     axes.spines["left"].set_visible(False)
 
 
-def legend(figure, panels):
+def legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One legend above all panels: neurons, classes, what is left."""
-    found = {}
+    found: dict[str, Any] = {}
     for axes in panels:
         found |= {
             label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
     order = sorted(found, key=lambda label: ("left" in label, "classes" in label, label))
     figure.supxlabel("neurons", fontsize=9.5)
-    figure.legend([found[label] for label in order], order, loc="outside upper center", ncols=4)
+    handles = [found[label] for label in order]
+    figure.legend(handles=handles, labels=order, loc="outside upper center", ncols=4)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 from the worst to the best of them.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import style
@@ -23,14 +24,14 @@ FAMILIES = {
 REACH = 8  # the axis reaches down to so many times the error of the analog network
 
 
-def family(chain):
+def family(chain: str) -> str:
     steps = names.steps(chain)
     return "analog" if not steps else steps[0].technique.family if len(steps) == 1 else "chain"
 
 
-def merged(labels):
+def merged(labels: Iterable[style.Label]) -> list[style.Label]:
     """Labels of points that fall together as one label of several lines."""
-    together = []
+    together: list[style.Label] = []
     for x, y, text, color in labels:
         for i, (other_x, other_y, lines, first) in enumerate(together):
             if abs(x / other_x - 1) < 0.012 and abs(y - other_y) < 0.015:

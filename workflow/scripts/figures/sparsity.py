@@ -3,6 +3,7 @@ mean over the seeds.
 """
 
 import re
+from collections.abc import Sequence
 
 import style
 
@@ -12,7 +13,7 @@ FAMILIES = ("pruning", "factorization")
 NUMBER = r"=[\d.]+"
 
 
-def short(texts):
+def short(texts: Sequence[str]) -> list[str]:
     """The first name as it is, and of the others what differs where that is one word: NNrelief 0.8,
     0.95.
     """
@@ -21,7 +22,7 @@ def short(texts):
         place for place, column in enumerate(zip(*words, strict=False)) if len(set(column)) > 1
     ]
     if len(differ) != 1 or len(set(map(len, words))) > 1:
-        return texts
+        return list(texts)
     return [texts[0], *(row[differ[0]].strip(",") for row in words[1:])]
 
 

@@ -5,8 +5,10 @@ style of its own, for print in grey.
 """
 
 import argparse
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count, pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -16,11 +18,17 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import ArrayLike
 
 from netreduce.chains.techniques import TECHNIQUES
 from netreduce.cli.exits import run_script
 from netreduce.files import replacing
+
+Label = tuple[float, float, str, str]  # x, y in data coordinates, text, color
 
 WIDTH = 6.1  # inches: the text width of the thesis, so that type in figures has its nominal size
 INK, MUTED, FAINT = "#1a1a1a", "#6f6f6f", "#d9d9d9"
@@ -105,7 +113,9 @@ sns.set_theme(
 )
 
 
-def arguments(description, *tables, model=False):
+def arguments(
+    description: str | None, *tables: tuple[str, str], model: bool = False
+) -> argparse.Namespace:
     """Parse the arguments of a figure: its tables, the model where a table holds several, the
     output.
     """
@@ -118,14 +128,14 @@ def arguments(description, *tables, model=False):
     return parser.parse_args()
 
 
-def read(paths):
+def read(paths: Iterable[Path]) -> pd.DataFrame:
     """Tables in one frame; bit widths and names of networks stay text."""
     return pd.concat(
         [pd.read_csv(path, dtype={"network": str}) for path in paths], ignore_index=True
     )
 
 
-def over_seeds(table, *measures):
+def over_seeds(table: pd.DataFrame, *measures: str) -> pd.DataFrame:
     """One row for each chain: the mean of every measure over the seeds, and the lowest and highest
     of the first measure.
     """
@@ -140,24 +150,24 @@ def over_seeds(table, *measures):
     ).reset_index()
 
 
-def save(figure, path):
+def save(figure: Figure, path: Path) -> None:
     """Write a figure as SVG, the same bytes every time."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
 
 
-def run(function):
+def run(function: Callable[[], None]) -> None:
     """Run a figure's script."""
     run_script(function)
 
 
-def method_style(method):
+def method_style(method: str) -> dict[str, Any]:
     """Line style of a quantization method."""
     return series_style(METHODS.index(method))
 
 
-def series_style(index):
+def series_style(index: int) -> dict[str, Any]:
     """Line style of series number `index`."""
     color, line, marker = SERIES[index % len(SERIES)]
     return {
@@ -169,13 +179,13 @@ def series_style(index):
     }
 
 
-def network_styles(names):
+def network_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Line styles of a network at several bit widths: black for the analog one, darker for more
     bits.
     """
     bits = [name for name in names if name != "analog"]
     shades = sns.color_palette("viridis", len(bits) + 1)[:-1][::-1]
-    styles = (
+    styles: dict[str, dict[str, Any]] = (
         {"analog": {"color": INK, "linestyle": "-", "marker": "o"}} if "analog" in names else {}
     )
     for name, shade, (_, line, marker) in zip(bits, shades, (SERIES * len(bits))[1:], strict=False):
@@ -186,17 +196,16 @@ def network_styles(names):
     }
 
 
-def method_name(method):
+def method_name(method: str) -> str:
     return TECHNIQUES[method].title
 
 
-def accuracy_axis(axes, values):
+def accuracy_axis(axes: Axes, values: ArrayLike) -> None:
     """Make y (percent) logarithmic in the error, so that 10 % and 98 % are both legible, with
     limits that hold all values and round ticks.
     """
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
-    error = 100 - values + PERFECT
+    accuracies = np.asarray(values, float)
+    error = 100 - accuracies[np.isfinite(accuracies)] + PERFECT
     low, high = error.min() / 1.25, min(error.max() * 1.2, 100 + PERFECT)
     axes.set_yscale(
         "function",
@@ -215,7 +224,7 @@ def accuracy_axis(axes, values):
         step = next(
             step for step in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if high - low <= 7 * step
         )
-        ticks = step * np.arange(0, 100 / step + 1)
+        ticks = list(step * np.arange(0, 100 / step + 1))
     ticks = sorted(
         round(tick, 6) for tick in ticks if 100 - high <= tick <= min(100 - low + PERFECT, 100)
     )
@@ -224,10 +233,11 @@ def accuracy_axis(axes, values):
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
 
 
-def _apart(axes, ticks):
+def _apart(axes: Axes, ticks: Sequence[float]) -> list[float]:
     """Those of the ticks on y, each at some distance from the last one taken."""
     heights = axes.transData.transform([(0, tick) for tick in ticks])[:, 1] * 72 / axes.figure.dpi
-    kept, last = [], np.inf
+    kept: list[float] = []
+    last = np.inf
     for tick, height in zip(ticks, heights, strict=True):
         if abs(height - last) >= TICK_DISTANCE:
             kept.append(tick)
@@ -235,9 +245,9 @@ def _apart(axes, ticks):
     return kept
 
 
-def accuracy_rows(panels, values):
+def accuracy_rows(panels: Sequence[Axes], values: Iterable[Iterable[float]]) -> None:
     """The same for panels of which each row shares its axis; `values` holds those of each panel."""
-    rows = {}
+    rows: dict[Axes, list[float]] = {}
     for axes, here in zip(panels, values, strict=True):
         first = next(
             other
@@ -245,15 +255,15 @@ def accuracy_rows(panels, values):
             if other is axes or axes.get_shared_y_axes().joined(axes, other)
         )
         rows.setdefault(first, []).extend(here)
-    for first, here in rows.items():
-        accuracy_axis(first, here)
+    for first, together in rows.items():
+        accuracy_axis(first, together)
 
 
-def integer_axis(axis):
+def integer_axis(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
 
-def log_ticks(axis):
+def log_ticks(axis: Axis) -> None:
     """Ticks 1, 2, 5, 10, ..., over many decades the powers of ten, written as plain numbers. Call
     it when the limits are final.
     """
@@ -263,7 +273,7 @@ def log_ticks(axis):
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
 
 
-def slant(axes, wanted):
+def slant(axes: Axes, wanted: bool) -> None:
     """Turn the names under x where there are too many to stand side by side."""
     if wanted:
         axes.tick_params(axis="x", rotation=35)
@@ -271,7 +281,7 @@ def slant(axes, wanted):
             label.set(ha="right", rotation_mode="anchor")
 
 
-def panels(number, columns, height, **keywords):
+def panels(number: int, columns: int, height: float, **keywords: Any) -> tuple[Figure, list[Axes]]:
     """A grid over the text width, of so many columns if that leaves no cell empty. Returns the
     figure and the panels in reading order.
     """
@@ -291,7 +301,13 @@ def panels(number, columns, height, **keywords):
     return figure, flat[:number]
 
 
-def label_lines(axes, labels, side="right", gap=1.15, shift=6):
+def label_lines(
+    axes: Axes,
+    labels: Sequence[Label],
+    side: str = "right",
+    gap: float = 1.15,
+    shift: float = 6,
+) -> None:
     """Write names at line ends, beside (x, y), moved apart vertically so that none overlaps.
 
     `labels` are (x, y, text, color) in data coordinates. Call it when the limits of the axes are
@@ -299,7 +315,7 @@ def label_lines(axes, labels, side="right", gap=1.15, shift=6):
     """
     if not labels:
         return
-    axes.figure.draw_without_rendering()
+    _figure(axes).draw_without_rendering()
     size = plt.rcParams["legend.fontsize"]
     step = size * gap * axes.figure.dpi / 72
     points = sorted(
@@ -321,23 +337,22 @@ def label_lines(axes, labels, side="right", gap=1.15, shift=6):
         )
 
 
-def spread(positions, step, low, high):
+def spread(positions: Iterable[float], step: float, low: float, high: float) -> list[float]:
     """Sorted positions moved apart to at least `step`, as little as possible, and kept within [low,
     high] if they fit.
     """
-    groups = [[position, [position]] for position in positions]  # centre, wanted positions
 
-    def centre(wanted):
+    def centre(wanted: list[float]) -> float:
         width = step * (len(wanted) - 1)
         middle = float(np.mean(wanted))
         return min(max(middle, low + width / 2), max(high - width / 2, low + width / 2))
 
-    groups = [[centre(wanted), wanted] for _, wanted in groups]
+    groups = [(centre([position]), [position]) for position in positions]
     for _ in count():
         for i in range(len(groups) - 1):
             (a, first), (b, second) = groups[i], groups[i + 1]
             if b - a < step * (len(first) + len(second)) / 2 - 1e-9:
-                groups[i : i + 2] = [[centre(first + second), first + second]]
+                groups[i : i + 2] = [(centre(first + second), first + second)]
                 break
         else:
             break
@@ -348,7 +363,12 @@ def spread(positions, step, low, high):
     ]
 
 
-def place_labels(axes, labels, lines=(), size=7.5):
+def place_labels(
+    axes: Axes,
+    labels: Sequence[Label],
+    lines: Iterable[Sequence[tuple[float, float]]] = (),
+    size: float = 7.5,
+) -> list[str]:
     """Write names beside points where they cover neither one another nor a point, with a thin line
     to points that end up further away.
 
@@ -356,7 +376,7 @@ def place_labels(axes, labels, lines=(), size=7.5):
     sequences of (x, y) to keep clear as well. A label for which there is no room is left out;
     returns the texts left out. Call it when the limits of the axes are final.
     """
-    axes.figure.draw_without_rendering()
+    _figure(axes).draw_without_rendering()
     point = axes.figure.dpi / 72
     frame = axes.bbox.extents
     marks = [axes.transData.transform(label[:2]) for label in labels]
@@ -372,7 +392,7 @@ def place_labels(axes, labels, lines=(), size=7.5):
     omitted = []
     for (x, y, text, color), mark in zip(labels, marks, strict=True):
         probe = axes.annotate(text, (x, y), fontsize=size)
-        half = np.add(probe.get_window_extent().size / 2, (point, 0))
+        half = np.add(np.divide(probe.get_window_extent().size, 2), (point, 0))
         probe.remove()
         for radius, way in ways:
             center = mark + radius * point * way + half * np.clip(2 * way, -1, 1)
@@ -388,7 +408,7 @@ def place_labels(axes, labels, lines=(), size=7.5):
                 and not _overlap(own, taken)
             ):
                 taken = np.vstack([taken, own])
-                look = {
+                look: dict[str, Any] = {
                     "textcoords": "offset points",
                     "ha": "center",
                     "va": "center",
@@ -396,7 +416,7 @@ def place_labels(axes, labels, lines=(), size=7.5):
                     "color": color,
                 }
                 axes.annotate(
-                    text, (x, y), xytext=(center - mark) / point, linespacing=1.05, **look
+                    text, (x, y), xytext=tuple((center - mark) / point), linespacing=1.05, **look
                 )
                 if radius > 8:
                     arrow = {
@@ -419,14 +439,20 @@ def place_labels(axes, labels, lines=(), size=7.5):
     return omitted
 
 
-def _boxes(start, end, reach):
+def _figure(axes: Axes) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def _boxes(start: np.ndarray, end: np.ndarray, reach: float) -> np.ndarray:
     """Boxes (left, bottom, right, top) that cover a line."""
     steps = np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / (3 * reach)))[:, None]
     points = start + steps * (end - start)
     return np.hstack([points - reach, points + reach])
 
 
-def _overlap(boxes, others):
+def _overlap(boxes: np.ndarray, others: np.ndarray) -> bool:
     """Whether any of the boxes touches any of the others."""
     boxes = boxes[:, None]
     return bool(

@@ -4,14 +4,21 @@ the levels), a column for each bit width.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import style
 
 from netreduce.chains import names
 from netreduce.formats import load
+from netreduce.network import Network
 
 PAGE = 8.2  # inches: the most that a figure may take of a page
+
+
+def kernel(network: Network, layer: int) -> Any:
+    """The weights of a layer, None where it has none."""
+    return getattr(network.layers[layer], "kernel", None)
 
 
 def main() -> None:
@@ -31,11 +38,7 @@ def main() -> None:
     analog = load(arguments.analog)
     paths = sorted(zip(arguments.bits, arguments.quantized, strict=True))
     quantized = {bits: load(path) for bits, path in paths}
-    layers = [
-        index
-        for index, layer in enumerate(analog.layers)
-        if getattr(layer, "kernel", None) is not None
-    ]
+    layers = [index for index in range(len(analog.layers)) if kernel(analog, index) is not None]
 
     height = min(1.1 * len(layers) + 0.6, PAGE)
     figure, grid = style.plt.subplots(
@@ -47,10 +50,10 @@ def main() -> None:
         sharey=True,
     )
     for row, index in zip(grid, layers, strict=True):
-        weights = analog.layers[index].kernel.ravel()
+        weights = kernel(analog, index).ravel()
         reach = max(
             np.quantile(np.abs(weights), 0.995),
-            *(np.abs(network.layers[index].kernel).max() for network in quantized.values()),
+            *(np.abs(kernel(network, index)).max() for network in quantized.values()),
         )
         edges = np.linspace(-1.12 * reach, 1.12 * reach, 61)
         density, _ = np.histogram(weights, edges)
@@ -58,7 +61,7 @@ def main() -> None:
             # Both are drawn relative to their highest value: a density and shares of levels have no
             # common unit.
             axes.stairs(density / density.max(), edges, fill=True, color="#cfcfcf", linewidth=0)
-            levels, counts = np.unique(network.layers[index].kernel, return_counts=True)
+            levels, counts = np.unique(kernel(network, index), return_counts=True)
             # An even number of levels has no zero among them: there, zeros are the weights of
             # inputs that are never different from zero.
             dead = (levels == 0) & (bits != names.TERNARY)
