@@ -1,6 +1,4 @@
-"""Bring in a network trained elsewhere (.pth, .txt, .h5, .keras) and check that it fits its
-dataset.
-"""
+"""Bring in a network trained elsewhere and check that it fits its dataset."""
 
 import argparse
 import json
@@ -20,7 +18,7 @@ def main() -> None:
         "--architecture",
         type=json.loads,
         required=True,
-        help="architecture as in the config, as JSON; null for Keras files",
+        help="architecture as in the config, as JSON; null for files that hold it",
     )
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
     parser.add_argument(
