@@ -401,7 +401,7 @@ def test_a_plain_number_does_not_make_a_network_compute_in_float64():
         (
             lambda: Conv2D(np.ones((3, 3, 2, 6)), groups=0),
             ParameterError,
-            "groups must be a positive integer, found 0",
+            r"groups must be positive integers, found \(0,\)",
         ),
         (
             lambda: Conv2D(np.ones((3, 3, 2, 6)), groups=3).output_shape((8, 8, 2)),
@@ -431,6 +431,8 @@ def test_a_plain_number_does_not_make_a_network_compute_in_float64():
             "leaves nothing of an image of 2×8",
         ),
         (lambda: UpSampling2D(2, "bicubic"), UnsupportedLayerError, "found 'bicubic'"),
+        (lambda: UpSampling2D(np.inf), ParameterError, "one or two positive integers, found inf"),
+        (lambda: UpSampling2D("many"), ParameterError, "positive integers, found 'many'"),
         (lambda: UpSampling2D(0), ParameterError, "one or two positive integers, found 0"),
         (lambda: ZeroPadding2D((1, 2)), ParameterError, "four whole numbers .*, found"),
         (
@@ -444,7 +446,8 @@ def test_a_plain_number_does_not_make_a_network_compute_in_float64():
             r"expects 15 values, found shape \(4, 4\)",
         ),
         (lambda: Reshape((-1, 5)), ParameterError, r"positive integers, found \(-1, 5\)"),
-        (lambda: Permute((0, 1)), ParameterError, r"counted from 1, found \(0, 1\)"),
+        (lambda: Permute((0, 1)), ParameterError, r"positive integers, found \(0, 1\)"),
+        (lambda: Permute((1, 3)), ParameterError, r"counted from 1, found \(1, 3\)"),
         (
             lambda: Permute((2, 1)).output_shape((4, 4, 1)),
             ShapeError,

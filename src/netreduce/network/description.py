@@ -125,7 +125,7 @@ class Builder:
             word, settings = _entry(number, entry)
             try:
                 self._append(word, settings)
-            except (NetreduceError, TypeError, ValueError) as error:
+            except (NetreduceError, TypeError, ValueError, OverflowError) as error:
                 raise ParameterError(f"layers: number {number} ({word}): {error}") from None
 
     def _append(self, word: str, settings: object) -> None:
@@ -207,10 +207,17 @@ class Builder:
 
     def norm(self, epsilon: float | None = None) -> int:
         """Append batch normalization."""
-        channels = self.shape()[-1]
+        channels = self.channels()
         one, zero = np.ones(channels, np.float32), np.zeros(channels, np.float32)
         epsilon = EPSILON[self.framework] if epsilon is None else epsilon
         return self.add(BatchNormalization(one, zero, zero, one, epsilon))
+
+    def channels(self) -> int:
+        """Length of the last axis of the last layer's output."""
+        channels = self.shape()[-1]
+        if channels > MAX_WEIGHTS:
+            raise ParameterError(f"{channels:,} channels are too many, allowed are {MAX_WEIGHTS:,}")
+        return channels
 
     def flatten(self) -> None:
         """Append Flatten, unless the values are in one row already."""
@@ -411,7 +418,7 @@ def _prelu(builder: Builder, alphas: Any = "channels") -> None:
     if alphas not in ("channels", 1):
         raise ParameterError(f"alphas must be channels or 1, found {alphas!r}")
     # 0.25 before training, as in He et al. (2015)
-    count = builder.shape()[-1] if alphas == "channels" else 1
+    count = builder.channels() if alphas == "channels" else 1
     builder.add(PReLU(np.full(count, 0.25, np.float32)))
 
 
@@ -443,7 +450,7 @@ _WORDS: dict[str, tuple[Callable[..., object], str | None]] = {
     "average_pool": (_average_pool, "size"),
     "global_max_pool": (lambda builder: builder.add(GlobalMaxPooling2D()), None),
     "global_average_pool": (lambda builder: builder.add(GlobalAveragePooling2D()), None),
-    "flatten": (lambda builder: builder.flatten(), None),
+    "flatten": (lambda builder: builder.add(Flatten()), None),
     "dropout": (_dropout, "rate"),
     "zero_padding": (lambda builder, sides: builder.add(ZeroPadding2D(sides)), "sides"),
     "cropping": (lambda builder, sides: builder.add(Cropping2D(sides)), "sides"),

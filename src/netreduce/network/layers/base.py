@@ -1,5 +1,6 @@
 """What all layers share."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import replace as _replace
 from typing import Any, Self, TypeAlias
@@ -78,8 +79,8 @@ def parameter(array: object) -> np.ndarray:
 
 def pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """One or two whole numbers as two."""
-    both = (value, value) if np.ndim(value) == 0 else tuple(value)
-    if len(both) != 2 or any(int(v) != v or v < least for v in both):
+    both = tuple(value) if isinstance(value, Iterable) else (value, value)
+    if len(both) != 2 or not all(_is_whole(v) and v >= least for v in both):
         what = "positive integers" if least else "integers not below 0"
         raise ParameterError(f"{name} must be one or two {what}, found {value!r}")
     return int(both[0]), int(both[1])
@@ -87,15 +88,27 @@ def pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
 
 def four(name: str, value: Any) -> tuple[int, int, int, int]:
     """Rows or columns at the top, bottom, left and right; one number stands for all four."""
-    sides = (value,) * 4 if np.ndim(value) == 0 else tuple(value)
-    if len(sides) != 4 or any(
-        isinstance(v, bool) or np.ndim(v) or int(v) != v or v < 0 for v in sides
-    ):
+    sides = tuple(value) if isinstance(value, Iterable) else (value,) * 4
+    if len(sides) != 4 or not all(_is_whole(v) and v >= 0 for v in sides):
         raise ParameterError(
             f"{name} must be four whole numbers (top, bottom, left, right), found {value!r}"
         )
     top, bottom, left, right = map(int, sides)
     return top, bottom, left, right
+
+
+def whole_numbers(name: str, values: Any) -> Shape:
+    """A list of positive whole numbers."""
+    numbers = tuple(values) if isinstance(values, Iterable) else ()
+    if not numbers or not all(_is_whole(v) and v >= 1 for v in numbers):
+        raise ParameterError(f"{name} must be positive integers, found {values!r}")
+    return tuple(map(int, numbers))
+
+
+def _is_whole(value: object) -> bool:
+    if isinstance(value, float | np.floating):
+        return float(value).is_integer()
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def check_image(layer: Layer, shape: Shape) -> None:

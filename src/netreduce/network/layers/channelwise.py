@@ -39,7 +39,7 @@ class BatchNormalization(Layer):
                 )
             set_field(self, name, array)
         set_field(self, "epsilon", float(self.epsilon))
-        if not (self.variance + self.epsilon > 0).all():
+        if not (self.variance.astype(np.float64) + self.epsilon > 0).all():
             raise ParameterError("BatchNormalization: variance + epsilon must be positive")
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -7,7 +7,7 @@ import numpy as np
 
 from netreduce.errors import ParameterError, ShapeError, UnsupportedLayerError
 
-from .base import Layer, Shape, check_image, four, pair, set_field
+from .base import Layer, Shape, check_image, four, pair, set_field, whole_numbers
 from .windows import pad
 
 
@@ -35,10 +35,7 @@ class Reshape(Layer):
     shape: Shape
 
     def __post_init__(self) -> None:
-        shape = tuple(self.shape)
-        if not shape or any(int(n) != n or n < 1 for n in shape):
-            raise ParameterError(f"shape must be positive integers, found {self.shape!r}")
-        set_field(self, "shape", tuple(map(int, shape)))
+        set_field(self, "shape", whole_numbers("shape", self.shape))
 
     def output_shape(self, shape: Shape) -> Shape:
         if math.prod(shape) != math.prod(self.shape):
@@ -65,12 +62,12 @@ class Permute(Layer):
     order: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        order = tuple(self.order)
+        order = whole_numbers("order", self.order)
         if sorted(order) != list(range(1, len(order) + 1)):
             raise ParameterError(
                 f"order must hold every axis once, counted from 1, found {self.order!r}"
             )
-        set_field(self, "order", tuple(map(int, order)))
+        set_field(self, "order", order)
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != len(self.order):

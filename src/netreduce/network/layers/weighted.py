@@ -9,7 +9,7 @@ import numpy as np
 from netreduce.errors import ParameterError, ShapeError
 from netreduce.network.activations import ActivationFunction, activation_function
 
-from .base import Layer, Quantization, Shape, pair, parameter, set_field
+from .base import Layer, Quantization, Shape, pair, parameter, set_field, whole_numbers
 from .windows import (
     Padding,
     Widths,
@@ -198,13 +198,12 @@ class Conv2D(Convolution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.groups, bool) or int(self.groups) != self.groups or self.groups < 1:
-            raise ParameterError(f"groups must be a positive integer, found {self.groups!r}")
+        (groups,) = whole_numbers("groups", (self.groups,))
+        set_field(self, "groups", groups)
         if self.outputs % self.groups:
             raise ShapeError(
                 f"Conv2D: {self.outputs} output channels cannot be cut into {self.groups} groups"
             )
-        set_field(self, "groups", int(self.groups))
 
     @property
     def inputs(self) -> int:

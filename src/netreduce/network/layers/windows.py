@@ -1,6 +1,6 @@
 """Windows of images, and the padding around them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -18,10 +18,10 @@ def padding(value: str | Sequence[int]) -> Padding:
     if isinstance(value, str) and value in ("valid", "same"):
         return value
     try:
-        if isinstance(value, str) or np.ndim(value) != 1:
+        if isinstance(value, str) or not isinstance(value, Iterable):
             raise ParameterError
         return four("padding", value)
-    except (ParameterError, TypeError, ValueError):
+    except ParameterError:
         raise UnsupportedLayerError(
             "padding must be 'valid', 'same' or four whole numbers (top, bottom, left, right),"
             f" found {value!r}"
