@@ -610,12 +610,12 @@ def test_unknown_layers():
 
 
 def test_verification_fails_when_the_bound_is_exceeded(monkeypatch):
-    from netreduce.lumping import core
+    from netreduce.lumping.deviation import Deviation
 
     network = Builder(1, np.float32, "valid").network("mlp")
     lump(network, verify=True)
-    monkeypatch.setattr(core.Attempt, "bound", np.zeros(3))
-    monkeypatch.setattr(core.Attempt, "logits_rounding", np.zeros(3))
+    monkeypatch.setattr(Deviation, "bound", np.zeros(3))
+    monkeypatch.setattr(Deviation, "rounding", np.zeros(3))
     with pytest.raises(VerificationError, match=r"output \d differs by .*, more than the bound 0"):
         lump(network, verify=True)
 

@@ -102,7 +102,9 @@ def certify(
     )
 
 
-def deviation_bound(original: Network, reduced: Network, box: tuple | None = None) -> np.ndarray:
+def deviation_bound(
+    original: Network, reduced: Network, box: tuple | None = None, refine: bool = False
+) -> np.ndarray:
     """An upper bound of |reduced(x) − original(x)| over a box, per output, in real arithmetic.
 
     Cheaper than `certify`: intervals for the values inside the networks, linear forms for what
@@ -112,6 +114,8 @@ def deviation_bound(original: Network, reduced: Network, box: tuple | None = Non
     ----------
     box : pair, optional
         (low, high), numbers or arrays of the input's shape; [0, 1] by default.
+    refine : bool
+        Linear forms for the values inside the networks too, as `certify` has them.
 
     Returns
     -------
@@ -125,7 +129,9 @@ def deviation_bound(original: Network, reduced: Network, box: tuple | None = Non
     array([0.25])
     """
     problem = problem_of(original, reduced, box)
-    return _deviation(problem, Relaxation(problem.program, problem.low, problem.high).propagate())
+    bounds = Relaxation(problem.program, problem.low, problem.high, threads=refine)
+    steps = (Relaxation.refine, Relaxation.refine_difference) if refine else ()
+    return _deviation(problem, bounds.propagate(*steps))
 
 
 def _certify_box(problem, index, classes, threads, late):

@@ -9,12 +9,12 @@ import numpy as np
 
 from netreduce.errors import ParameterError, SampleError, VerificationError
 from netreduce.network import Network
-from netreduce.network.layers import Weighted
 
 from .activations import Activations
 from .approximate import Approximate
-from .bound import Propagation, gains, logits
-from .boxes import Arithmetic, Box, behind_activation, input_box, linear, own_error
+from .bound import gains, logits
+from .boxes import Box, input_box
+from .deviation import Deviation
 from .draft import Draft
 from .exact import Choose, exact_step, merge, sweep
 from .record import Lumping, merges_of
@@ -165,77 +165,23 @@ class Attempt:
         return sum(map(len, self.draft.kept.values()))
 
     @cached_property
-    def sides(self) -> tuple[Propagation, Propagation]:
-        """Both networks over the box, without a softmax at the end."""
-        return (
-            Propagation(logits(self.base), self.box),
-            Propagation(logits(self.draft.network), self.box),
-        )
+    def deviation(self) -> Deviation:
+        return Deviation(self.draft, self.base, self.box)
 
-    @cached_property
-    def logits_bound(self) -> np.ndarray:
-        """How far the outputs, those before a softmax at the end, can be from those of the original
-        network in real arithmetic.
-        """
-        before, after = self.sides
-        merged = dict(self.draft.local)
-        for index, error in self._storage(before).items():
-            merged[index] = merged.get(index, 0.0) + error
-        return before.output_error(merged) + after.output_error(self._storage(after))
-
-    @cached_property
-    def logits_rounding(self) -> np.ndarray:
-        """What the evaluation of both networks in floating type can add to that difference."""
-        first, arithmetic = min(self.draft.changed), Arithmetic.of(self.draft.original)
-        return sum(side.rounding_error(first, arithmetic) for side in self.sides)
-
-    @cached_property
-    def bound(self) -> np.ndarray:
-        """How far the outputs can be from those of the original network."""
-        if not self.draft.steps:
-            return np.zeros(self.draft.original.shapes[-1])
-        return self._of_outputs(self.logits_bound)
-
-    def _storage(self, side: Propagation) -> dict[int, np.ndarray]:
-        """The errors of layers of which weights are not stored as they are in the draft: merged
-        ones, and those on a grid.
-        """
-        errors = {}
-        for index in self.draft.changed:
-            layer = side.network.layers[index]
-            if isinstance(layer, Weighted):
-                stored = self.draft.stored(index, layer)
-                weights = np.abs(stored.kernel - layer.kernel)
-                biases = np.abs(stored.bias - layer.bias)
-                if weights.any() or biases.any():
-                    box = side.boxes[side.network.sources[index][0]]
-                    off = linear(layer, weights, box.magnitude) + biases
-                    errors[index] = own_error(self.draft.network, index, off)
-        return errors
-
-    def _of_outputs(self, error: np.ndarray, own: float = 0.0) -> np.ndarray:
-        original = self.draft.original
-        ends = logits(original) is not original
-        return behind_activation(original.layers[-1], error, own) if ends else error
+    def within(self, bound: float) -> bool:
+        """Whether no output can move by more; the quicker bound is looked at first."""
+        deviation = self.deviation
+        return bool((deviation.quick <= bound).all() or (deviation.bound <= bound).all())
 
     def lumping(self, settings: dict) -> Lumping:
         draft = self.draft
-        original, nothing = draft.original, np.zeros(draft.original.shapes[-1])
-        rounding, of_logits = nothing, (nothing, nothing)
-        if draft.steps:
-            of_logits = self.logits_bound, self.logits_rounding
-            own = 32 * Arithmetic.of(original).roundoff
-            rounding = self._of_outputs(self.logits_rounding, own)
         return Lumping(
-            network=draft.finished() if draft.steps else original,
-            merges=merges_of(original, draft.steps),
-            bound=self.bound,
-            rounding=rounding,
-            original=original,
+            network=draft.finished() if draft.steps else draft.original,
+            merges=merges_of(draft.original, draft.steps),
+            original=draft.original,
             steps=tuple(draft.steps),
             settings=settings,
-            box=self.box,
-            logits_bound=of_logits[0] + of_logits[1],
+            deviation=self.deviation,
         )
 
 
@@ -244,13 +190,13 @@ def _best(attempt: Callable[..., Attempt], keep: int | None, max_bound: float | 
     bound.
     """
     exact = attempt(limit=-1.0)
-    if max_bound is not None and not exact.bound.max() <= max_bound:
+    if max_bound is not None and not exact.within(max_bound):
         draft = Draft(exact.draft.original)
         return Attempt(draft, draft.network, exact.box, ())
     fewest = 0 if keep is None else min(keep, exact.neurons)
 
     def fits(one: Attempt) -> bool:
-        return one.neurons >= fewest and (max_bound is None or one.bound.max() <= max_bound)
+        return one.neurons >= fewest and (max_bound is None or one.within(max_bound))
 
     furthest = attempt()
     if fits(furthest):

@@ -150,6 +150,8 @@ class Draft:
         By region: the original indices of the channels that are left.
     steps : list of Step
         What was taken out, in order.
+    shares : list of (dict of int to Heirs or Mixture)
+        For each step, what its consumers took over.
     local : dict of int to ndarray
         By layer: what merging has added to the error of its output.
     changed : set of int
@@ -171,6 +173,7 @@ class Draft:
         self.lost: dict[int, np.ndarray] = {}
         self.kept = {i: np.arange(network.layers[i].outputs) for i in self.regions}
         self.steps: list[Step] = []
+        self.shares: list[Mapping[int, Share]] = []
         self.local: dict[int, np.ndarray] = {}
         self.changed: set[int] = set()
 
@@ -216,6 +219,7 @@ class Draft:
                 into=np.where(step.into >= 0, names[step.into], -1),
             )
         )
+        self.shares.append(shares)
         self.kept[producer] = names[keep]
         self.network = self.network.replace(layers)
         self.changed |= layers.keys()

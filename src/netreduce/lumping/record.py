@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from netreduce.network import Network
 
 from .bound import logits
 from .boxes import Box
+from .deviation import Deviation
 from .draft import Draft, Mixture, Step
 from .exact import merge
 from .regions import Region
@@ -49,13 +51,6 @@ class Lumping:
     ----------
     network : Network
     merges : list of Merge
-    bound : ndarray
-        For every output, how far it can be from that of the original network over the input range,
-        in real arithmetic: for exact lumping what the rounding of parameters costs.
-    rounding : ndarray
-        What the evaluation of both networks in their floating type can add, for any order of
-        summation.
-
     Examples
     --------
     >>> from netreduce import Dense, Network, lump
@@ -68,13 +63,25 @@ class Lumping:
 
     network: Network
     merges: list[Merge]
-    bound: np.ndarray
-    rounding: np.ndarray
     original: Network = field(repr=False)
     steps: tuple[Step, ...] = field(repr=False)
     settings: dict = field(repr=False)
-    box: Box = field(repr=False)  # the input range
-    logits_bound: np.ndarray = field(repr=False)  # bound + rounding, before a softmax at the end
+    deviation: Deviation = field(repr=False)
+
+    @cached_property
+    def bound(self) -> np.ndarray:
+        """For every output, how far it can be from that of the original network over the input
+        range, in real arithmetic: for exact lumping what the rounding of parameters costs. Computed
+        when first asked for.
+        """
+        return self.deviation.bound
+
+    @cached_property
+    def rounding(self) -> np.ndarray:
+        """What the evaluation of both networks in their floating type can add, for any order of
+        summation.
+        """
+        return self.deviation.rounding
 
     def certified(self, samples: np.ndarray) -> float:
         """Share of samples on which the bound, with the rounding, rules out that the prediction has
@@ -94,20 +101,22 @@ class Lumping:
         if not self.steps:
             return 1.0
         outputs = logits(self.network).predict(samples).astype(np.float64)
+        bound = self.deviation.of_logits + self.deviation.rounding_of_logits
         if outputs.shape[1] == 1:
             distance = np.abs(outputs - threshold(self.network))
-            return float(np.mean(distance > self.logits_bound))
+            return float(np.mean(distance > bound))
         rows = np.arange(len(outputs))
         top = outputs.argmax(axis=1)
-        reach = outputs + self.logits_bound
+        reach = outputs + bound
         reach[rows, top] = -np.inf
-        return float(np.mean(outputs[rows, top] - self.logits_bound[top] > reach.max(axis=1)))
+        return float(np.mean(outputs[rows, top] - bound[top] > reach.max(axis=1)))
 
     def _check_range(self, samples: np.ndarray) -> None:
-        inside = (samples >= self.box.low) & (samples <= self.box.high)
+        box = self.deviation.box
+        inside = (samples >= box.low) & (samples <= box.high)
         if not inside.all():
             sample, *place = (int(i) for i in np.argwhere(~inside)[0])
-            low, high = (end[tuple(place)] for end in (self.box.low, self.box.high))
+            low, high = (end[tuple(place)] for end in (box.low, box.high))
             raise SampleError(
                 f"sample {sample} has the value {samples[sample, *place]:.6g} at {tuple(place)},"
                 f" outside the input range [{low:.6g}, {high:.6g}] for which the bound holds;"

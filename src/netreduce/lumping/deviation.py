@@ -1,0 +1,151 @@
+"""How far the outputs of a lumped network can be from those of the original, over a box of inputs.
+
+In real arithmetic (`bound`) and for the evaluation of both in their floating type (`rounding`). The
+bound is the smaller of two:
+
+- the errors of all merges, carried to the outputs (`bound.Propagation`): quick, and good where
+  merges are nearly exact and layers few;
+- the difference of the original and the lumped network in its shape (`expansion`), by linear
+  relaxations of both (`netreduce.certificates`): for exact lumping of ten layers a thousand times
+  smaller.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from netreduce.certificates import deviation_bound
+from netreduce.errors import UnsupportedLayerError
+from netreduce.measures.cost import cost
+from netreduce.network import Network
+from netreduce.network.layers import Weighted
+
+from .bound import Propagation, logits
+from .boxes import Arithmetic, Box, behind_activation, linear, own_error
+from .draft import Draft
+from .expansion import expanded
+
+WORK = 1e10  # multiplications times neurons up to which relaxations are refined neuron by neuron
+
+
+@dataclass(frozen=True, eq=False)
+class Deviation:
+    """The difference between a network and its lumping.
+
+    Attributes
+    ----------
+    draft : Draft
+        Done.
+    base : Network
+        What it was when merging began.
+    box : Box
+        Of the inputs.
+    """
+
+    draft: Draft
+    base: Network
+    box: Box
+
+    @property
+    def bound(self) -> np.ndarray:
+        """How far the outputs can be from those of the original network in real arithmetic."""
+        return self._of_outputs(self.of_logits)
+
+    @property
+    def rounding(self) -> np.ndarray:
+        """What the evaluation of both networks in floating type can add to that."""
+        if not self.draft.steps:
+            return self._nothing
+        own = 32 * Arithmetic.of(self.draft.original).roundoff
+        return self._of_outputs(self.rounding_of_logits, own)
+
+    @cached_property
+    def of_logits(self) -> np.ndarray:
+        """The bound of the outputs before a softmax at the end."""
+        if not self.draft.steps:
+            return self._nothing
+        return np.fmin(self.quick, self._by_relaxation())
+
+    @cached_property
+    def quick(self) -> np.ndarray:
+        """The same from the errors of the merges alone."""
+        if not self.draft.steps:
+            return self._nothing
+        before, after = self._sides
+        merged = dict(self.draft.local)
+        for index, error in self._storage(before).items():
+            merged[index] = merged.get(index, 0.0) + error
+        return before.output_error(merged) + after.output_error(self._storage(after))
+
+    @cached_property
+    def rounding_of_logits(self) -> np.ndarray:
+        """The rounding of the outputs before a softmax at the end."""
+        if not self.draft.steps:
+            return self._nothing
+        first, arithmetic = min(self.draft.changed), Arithmetic.of(self.draft.original)
+        before, after = self._sides
+        return before.rounding_error(first, arithmetic) + after.rounding_error(first, arithmetic)
+
+    @property
+    def _nothing(self) -> np.ndarray:
+        return np.zeros(self.draft.original.shapes[-1])
+
+    @cached_property
+    def _sides(self) -> tuple[Propagation, Propagation]:
+        """Both networks over the box, without a softmax at the end."""
+        return (
+            Propagation(logits(self.base), self.box),
+            Propagation(logits(self.draft.network), self.box),
+        )
+
+    def _by_relaxation(self) -> np.ndarray:
+        """The difference of the original and the lumped network in its shape; infinite where there
+        is no such network, or no relaxation of a layer.
+        """
+        original, other = self.draft.original, expanded(self.draft)
+        if other is None:
+            return self._nothing + np.inf
+        counted = cost(original)
+        refine = counted.macs * sum(map(np.prod, original.shapes)) <= WORK
+        try:
+            found = deviation_bound(
+                logits(original), logits(other.network), (self.box.low, self.box.high), refine
+            )
+        except UnsupportedLayerError:
+            return self._nothing + np.inf
+        side = Propagation(logits(other.network), self.box)
+        return found + side.output_error(
+            {
+                index: self._off(side, index, *sizes) * (1 + 1e-6)
+                for index, sizes in other.rounding.items()
+            }
+        )
+
+    def _storage(self, side: Propagation) -> dict[int, np.ndarray]:
+        """The errors of layers of which weights are not stored as they are in the draft: merged
+        ones, and those on a grid.
+        """
+        errors = {}
+        for index in self.draft.changed:
+            layer = side.network.layers[index]
+            if isinstance(layer, Weighted):
+                stored = self.draft.stored(index, layer)
+                weights = np.abs(stored.kernel - layer.kernel)
+                biases = np.abs(stored.bias - layer.bias)
+                if weights.any() or biases.any():
+                    errors[index] = self._off(side, index, weights, biases)
+        return errors
+
+    def _off(
+        self, side: Propagation, index: int, weights: np.ndarray, biases: np.ndarray
+    ) -> np.ndarray:
+        """The error of a layer's output when its weights and biases are off by so much."""
+        layer, box = side.network.layers[index], side.boxes[side.network.sources[index][0]]
+        before = linear(layer, weights, box.magnitude) + biases
+        return own_error(self.draft.network, index, before)
+
+    def _of_outputs(self, error: np.ndarray, own: float = 0.0) -> np.ndarray:
+        original = self.draft.original
+        ends = bool(self.draft.steps) and logits(original) is not original
+        return behind_activation(original.layers[-1], error, own) if ends else error
