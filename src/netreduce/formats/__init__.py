@@ -59,7 +59,7 @@ def load(path: str | Path, architecture: Network | dict | str | None = None) -> 
     >>> path = tempfile.mkdtemp() + "/network.keras"
     >>> nr.save(network, path)
     >>> nr.load(path).predict([[1.0, 1.0]])
-    array([[3.]], dtype=float32)
+    array([[3.]])
     """
     path = Path(path)
     with reading(path):

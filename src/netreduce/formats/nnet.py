@@ -15,7 +15,7 @@ LARGEST_LAYER = 1 << 20  # neurons
 
 
 def read_network(path: str | Path) -> Network:
-    """Read a network from a .nnet file: dense layers with ReLU between them.
+    r"""Read a network from a .nnet file: dense layers with ReLU between them.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ def to_torch(network: Network) -> nn.Module:
     >>> import netreduce as nr
     >>> network = nr.Network([nr.Conv2D(np.ones((3, 3, 1, 2)), padding=(1, 1, 1, 1))], (8, 8, 1))
     >>> module = to_torch(network)
-    >>> list(module.state_dict()), module(torch.zeros(5, 1, 8, 8)).shape
+    >>> list(module.state_dict()), module(torch.zeros(5, 1, 8, 8).double()).shape
     (['conv2d_1.weight', 'conv2d_1.bias'], torch.Size([5, 2, 8, 8]))
     """
     module = TorchNetwork(network)
