@@ -12,6 +12,7 @@ import pytest
 from keras import layers as L
 
 import netreduce as nr
+from netreduce.errors import ModelFileError, UnsupportedLayerError
 from netreduce.formats import load, save
 
 IMAGE, FIRST, LINE, VECTOR = (8, 7, 4), (4, 9, 8), (9, 4), (6,)
@@ -284,3 +285,143 @@ def test_a_kind_of_layer(tmp_path, name):
             again.predict(samples(network.input_shape)),
             network.predict(samples(network.input_shape)),
         )
+
+
+def drawn(*shape):
+    return np.random.default_rng(len(shape)).normal(size=shape).astype("f4")
+
+
+# Layers that Keras has no class for, and that are written as several.
+WRITTEN = {
+    "padded conv": (IMAGE, [nr.Conv2D(drawn(3, 3, 4, 2), strides=2, padding=(1, 1, 1, 1))]),
+    "conv padded as by same": (IMAGE, [nr.Conv2D(drawn(3, 3, 4, 2), padding=(1, 1, 1, 1))]),
+    "padded by nothing": (IMAGE, [nr.DepthwiseConv2D(drawn(3, 3, 4, 2), padding=(0, 0, 0, 0))]),
+    "padded depthwise": (
+        IMAGE,
+        [nr.DepthwiseConv2D(drawn(3, 2, 4, 2), drawn(8), "tanh", padding=(2, 0, 1, 0))],
+    ),
+    "padded max pooling": (
+        IMAGE,
+        [
+            nr.Conv2D(drawn(1, 1, 4, 4), activation="relu"),
+            nr.MaxPooling2D(3, 2, padding=(1, 1, 1, 1)),
+            nr.Activation("relu6"),
+            nr.MaxPooling2D(2, 2, padding=(1, 0, 0, 1)),
+        ],
+    ),
+    "max pooling padded as by same": (IMAGE, [nr.MaxPooling2D(3, 1, padding=(1, 1, 1, 1))]),
+    "counted padding": (
+        IMAGE,
+        [
+            nr.AveragePooling2D(3, 2, padding=(1, 1, 1, 1), count_padding=True),
+            nr.AveragePooling2D(3, 1, padding="same", count_padding=True),
+        ],
+    ),
+    **{
+        f"transposed {padding} {more} {strides}": (
+            IMAGE,
+            [
+                nr.Conv2DTranspose(
+                    drawn(3, 4, 2, 4), drawn(2), "relu",
+                    strides=strides, padding=padding, output_padding=more,
+                )
+            ],
+        )
+        for padding, more, strides in [
+            ((1, 1, 1, 1), None, 2), ((1, 0, 0, 2), (1, 0), 2), ((0, 0, 0, 0), (1, 1), (2, 3)),
+            ((0, 0, 0, 0), None, 5), ((0, 0, 1, 1), (3, 0), (5, 2)), ("same", (1, 1), 2),
+        ]
+    },
+    "hard sigmoid of Keras 2": (
+        VECTOR,
+        [
+            nr.Dense(drawn(6, 4), activation="hard_sigmoid_keras2"),
+            nr.Activation("hard_sigmoid_keras2"),
+        ],
+    ),
+    "functions of Keras 3": (
+        VECTOR,
+        [
+            nr.Dense(drawn(6, 4), activation=name)
+            if place == 0
+            else nr.Dense(drawn(4, 4), activation=name)
+            for place, name in enumerate(("hard_sigmoid", "hard_swish", "mish", "log_softmax"))
+        ],
+    ),
+    "functions with parameters": (
+        VECTOR,
+        [
+            nr.Activation("leaky_relu", 0.1, max_value=1.5, threshold=0.25),
+            nr.Activation("relu", max_value=1.0),
+            nr.Activation("elu", alpha=0.3),
+        ],
+    ),
+    "normalization by arrays": (
+        IMAGE,
+        [
+            nr.Normalization(drawn(4), 2.0),
+            nr.Normalization(drawn(8, 1, 4), np.abs(drawn(1, 7, 4))),
+            nr.Rescaling(drawn(8, 7, 4), drawn(7, 1)),
+            nr.PReLU(drawn(4)),
+            nr.PReLU(0.1),
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("name", WRITTEN)
+def test_layers_that_are_written_as_several(tmp_path, name, suffix):
+    shape, layers = WRITTEN[name]
+    network = nr.Network(layers, shape)
+    save(network, tmp_path / f"network{suffix}")
+    model = keras.models.load_model(tmp_path / f"network{suffix}", compile=False)
+    assert_agree(model, network)
+    x = samples(shape)
+    np.testing.assert_array_equal(
+        load(tmp_path / f"network{suffix}").predict(x), network.predict(x)
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nr.MaxPooling2D(3, 2, padding=(1, 1, 1, 1)), r"'max_pooling2d_1': Keras has no pad"),
+        (nr.AveragePooling2D(3, 2, padding=(1, 1, 1, 1)), r"'average_pooling2d_1': Keras has no"),
+        (nr.Activation("gelu_tanh"), r"layer 'activation_1': Keras has no name for .* 'gelu_tanh'"),
+        (nr.Conv2D(drawn(1, 1, 4, 2), activation="gelu_tanh"), r"'conv2d_1': Keras has no name"),
+    ],
+)  # fmt: skip
+def test_layers_that_keras_cannot_have(tmp_path, layer, message):
+    with pytest.raises(UnsupportedLayerError, match=message):
+        save(nr.Network([layer], IMAGE), tmp_path / "network.keras")
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- live models
+
+
+def relu(x):
+    return x * 2
+
+
+class Mine(L.Dense):
+    pass
+
+
+def test_what_a_live_model_has_of_the_users_own_is_refused():
+    for layer, message in (
+        (L.Dense(2, activation=relu, name="d"), r"layer 'd': relu is the user's own \(module"),
+        (Mine(2, name="m"), r"layer 'm': Mine is the user's own"),
+    ):
+        with pytest.raises(UnsupportedLayerError, match=message):
+            nr.from_keras(keras.Sequential([keras.Input((4,)), layer]))
+    with pytest.raises(ModelFileError, match=r"expected a Keras model, found Dense"):
+        nr.from_keras(L.Dense(2))
+
+
+def test_weights_that_are_not_numbers():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(2, name="d")])
+    model.layers[0].set_weights([np.full((4, 2), np.nan), np.zeros(2)])
+    with pytest.raises(ModelFileError, match=r"layer 'd': kernel: found 8 values that are NaN"):
+        nr.from_keras(model)

@@ -151,11 +151,7 @@ class HDF5File:
         dataset = self._object(path, "dataset")
         with _understood(what):
             array = self._array(dataset, what, shape, bfloat16)
-        if not np.isfinite(array).all():
-            raise ModelFileError(
-                f"{what}: found {np.count_nonzero(~np.isfinite(array))} values that are NaN or"
-                " infinite"
-            )
+        check_finite(array, what)
         return array
 
     def _array(
@@ -272,6 +268,14 @@ class HDF5File:
         if address not in self._objects:
             self._objects[address] = _Object(self._source, address)
         return self._objects[address]
+
+
+def check_finite(array: np.ndarray, what: str) -> None:
+    """Refuse an array that holds NaN or an infinite value."""
+    if not np.isfinite(array).all():
+        raise ModelFileError(
+            f"{what}: found {np.count_nonzero(~np.isfinite(array))} values that are NaN or infinite"
+        )
 
 
 class _Source:

@@ -14,7 +14,7 @@ from netreduce.errors import ModelFileError
 from netreduce.network import Network
 from netreduce.network.layers import Quantization, Weighted
 
-from .hdf5 import HDF5File, write_array
+from .hdf5 import HDF5File, check_finite, write_array
 from .keras_config import keras_order, layers_in_order
 from .keras_layers import KerasLayer, Shapes, WeightReader, weight_names
 from .keras_write import written_layers
@@ -138,6 +138,7 @@ class WeightsOfModel:
                 raise ModelFileError(
                     f"layer {layer.name!r}: {field}: found shape {array.shape}, expected {shape}"
                 )
+            check_finite(array.astype(np.float64), f"layer {layer.name!r}: {field}")
         return [
             array.astype(np.float64 if array.dtype == np.float64 else np.float32)
             for array, shape in zip(arrays, shapes.values(), strict=True)
