@@ -182,12 +182,22 @@ def test_quantization_puts_every_kernel_on_its_grid(name, conv):
 
 
 @pytest.mark.parametrize("conv_mode", ["channel", "joint"])
-@pytest.mark.parametrize("method", ["gpfq", "gptq", "qronos", "msq"])
-def test_groups_are_quantized_as_convolutions_of_their_own(method, conv_mode):
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("gpfq", {}),
+        ("gpfq", {"radius": "output"}),
+        ("gpfq", {"keep_zeros": True, "activation_order": True}),
+        ("gptq", {}),
+        ("qronos", {}),
+        ("msq", {}),
+    ],
+)
+def test_groups_are_quantized_as_convolutions_of_their_own(method, more, conv_mode):
     random = np.random.default_rng(0)
     x = random.uniform(0, 1, (30, 6, 5, 4)).astype(np.float32)
     layer = conv(4, 6, groups=2, padding=(1, 0, 0, 1), strides=(2, 1))
-    options = {"bits": 3, "conv": conv_mode, "per_channel": True}
+    options = {"bits": 3, "conv": conv_mode, "per_channel": True, **more}
     both = quantize(Network([layer], (6, 5, 4)), x, method, **options)
     for part, (inputs, outputs) in enumerate(layer.parts()):
         one = Conv2D(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from netreduce.network.layers import DepthwiseConv2D, Quantization, Weighted
+from netreduce.network.layers import Conv2D, DepthwiseConv2D, Quantization, Weighted
 
 from .alphabet import Alphabet, make_alphabet
 from .gram import from_groups, has_one_group, to_groups
@@ -151,10 +151,21 @@ def _best_on_outputs(
         for candidate, part in zip(candidates, parts, strict=True):
             levels = candidate * part
             errors = (levels * (H @ levels - 2 * targets)).sum(axis=1, keepdims=True)
-            total = errors.sum() if shared else errors
-            if not shared and len(scale) == 1:
-                total = errors.sum(axis=0, keepdims=True)
+            total = errors.sum() if shared else _by_alphabet(errors, layer, len(scale))
             better = total < best
             best, chosen = np.where(better, total, best), np.where(better, candidate, chosen)
             codes = np.where(better, part, codes)
+    if not shared and isinstance(layer, Conv2D):
+        chosen = chosen[:: len(scale) // layer.groups]
     return Alphabet(chosen.reshape(widest.scale.shape), widest.top), codes
+
+
+def _by_alphabet(errors: np.ndarray, layer: Weighted, count: int) -> np.ndarray:
+    """Errors of the neurons in each group, summed over the groups that share their alphabets; as
+    many as there are groups of alphabets.
+    """
+    if isinstance(layer, DepthwiseConv2D):
+        return errors
+    apart = layer.groups if isinstance(layer, Conv2D) else 1
+    sums = errors.reshape(apart, -1, *errors.shape[1:]).sum(axis=1)
+    return np.repeat(sums, count // apart, axis=0)

@@ -76,9 +76,9 @@ def quantize(
     per_channel : bool
         One alphabet per neuron or output channel instead of one per layer.
     quantize_bias : bool
-        Treat the bias as one more weight, the last one, on a constant input. Where input channels
-        are quantized on their own, the constant is a channel too, so that the bias goes to its
-        nearest level.
+        Treat the bias as one more weight, the last one, on a constant input. Where input channels,
+        or groups of them, are quantized on their own, the constant is one too, so that the bias
+        goes to its nearest level.
     keep_zeros : bool
         Weights that are zero are pruned: they get code 0 and are left out of the radius. The others
         are quantized knowing of them.
