@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from netreduce.errors import ParameterError
-from netreduce.formats import load
+from netreduce.formats import load, save
 from netreduce.measures.packing import pack
 from netreduce.network.architectures import build, template
 from netreduce.network.layers import (
@@ -516,30 +516,39 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "networks"
 
 
 class Block(nn.Module):
-    """A residual block as two published programs have it; `average` says which."""
+    """A residual block, with a shortcut as two published programs have it (`average` says which),
+    or a projection.
+    """
 
-    def __init__(self, inputs, outputs, stride, bias, average):
+    def __init__(self, inputs, outputs, stride, bias, average, project=False):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=bias)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.stride, self.average, self.added = stride, average, (outputs - inputs) // 2
+        self.shortcut = nn.Sequential()
+        if project and stride == 2:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
 
     def forward(self, x):
         y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
-        if self.stride == 2:
+        if len(self.shortcut):
+            x = self.shortcut(x)
+        elif self.stride == 2:
             x = nn.functional.avg_pool2d(x, 2) if self.average else x[:, :, ::2, ::2]
             x = nn.functional.pad(x, (0, 0, 0, 0, self.added, self.added))
         return torch.relu(x + y)
 
 
-def residual_network(bias, average):
+def residual_network(bias, average, project=False):
     blocks, inputs = [], 16
     for outputs in (16, 32, 64):
         for block in range(3):
             stride = 2 if outputs > 16 and not block else 1
-            blocks.append(Block(inputs, outputs, stride, bias, average))
+            blocks.append(Block(inputs, outputs, stride, bias, average, project))
             inputs = outputs
     return nn.Sequential(
         nn.Conv2d(3, 16, 3, 1, 1, bias=bias),
@@ -573,3 +582,63 @@ def test_residual_networks_trained_in_pytorch_compute_what_they_did(file, reduce
     with torch.inference_mode():
         expected = module(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
     np.testing.assert_allclose(network.predict(x), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def trained(module):
+    """The module with statistics and weights as after training."""
+    torch.manual_seed(0)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(part.running_mean, -0.5, 0.5)
+            nn.init.uniform_(part.running_var, 1e-4, 0.5)  # where ε shows
+            nn.init.uniform_(part.weight, 0.1, 0.5)
+    return module.eval()
+
+
+def agrees_with_pytorch(module, network, shape):
+    x = np.random.default_rng(0).standard_normal((8, *shape)).astype(np.float32)
+    inputs = x.transpose(0, 3, 1, 2).copy() if x.ndim == 4 else x
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_allclose(network.predict(x), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_resnet_with_projections_saved_by_pytorch(tmp_path):
+    module = trained(residual_network(bias=False, average=False, project=True))
+    torch.save(module.state_dict(), tmp_path / "resnet.pth")
+    network = load(tmp_path / "resnet.pth", "resnet20")
+    agrees_with_pytorch(module, network, (32, 32, 3))
+
+
+def test_batch_normalization_and_leaky_relu_saved_by_pytorch(tmp_path):
+    module = trained(
+        nn.Sequential(
+            nn.Linear(6, 5),
+            nn.BatchNorm1d(5),
+            nn.LeakyReLU(),
+            nn.Linear(5, 4),
+            nn.BatchNorm1d(4),
+            nn.LeakyReLU(),
+            nn.Linear(4, 3),
+        )
+    )
+    torch.save(module.state_dict(), tmp_path / "mlp.pth")
+    architecture = {
+        "name": "mlp",
+        "hidden": [5, 4],
+        "activation": "leaky_relu",
+        "batch_norm": True,
+    }
+    agrees_with_pytorch(module, load(tmp_path / "mlp.pth", architecture), (6,))
+    layers = [{"dense": 5}, "batch_norm", "leaky_relu", {"dense": 4}, "batch_norm", "leaky_relu"]
+    layers = {"layers": [*layers, {"dense": 3}]}
+    agrees_with_pytorch(module, load(tmp_path / "mlp.pth", layers), (6,))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".txt"])
+def test_what_was_trained_here_keeps_its_conventions(tmp_path, suffix):
+    network = build("resnet20", (32, 32, 3), 10, seed=0)
+    save(network, tmp_path / f"ours{suffix}")
+    loaded = load(tmp_path / f"ours{suffix}", "resnet20")
+    x = np.random.default_rng(0).standard_normal((4, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(loaded.predict(x), network.predict(x))
