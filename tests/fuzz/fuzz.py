@@ -132,7 +132,14 @@ def seeds(kind):
         return [save(tensors), save(halves)]
     if kind == "pt2":
         return [exported(network) for network in (mlp, convolutional, attention(rng))]
+    if kind == "nnet":
+        return [acas_xu(rng)]
     networks = [mlp] if kind in ("pth", "txt") else [mlp, convolutional, quantized]
+    if kind == "onnx":
+        from netreduce.formats.onnx_writer import to_onnx
+
+        networks += [gated(rng)]
+        return [to_onnx(network).SerializeToString() for network in networks]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"seed.{kind}"
         contents = []
@@ -140,6 +147,39 @@ def seeds(kind):
             nr.save(network, path)
             contents.append(path.read_bytes())
     return [*contents, channels_first(rng)] if kind == "keras" else contents
+
+
+def acas_xu(rng):
+    """A .nnet file."""
+    rows = [[2, 3, 2, 4], [3, 4, 2], [0], [-1, -1, -1], [1, 1, 1], [0, 0.5, 0, 1], [1, 2, 1, 3]]
+    rows += [*rng.normal(size=(4, 3)), *rng.normal(size=(4, 1))]
+    rows += [*rng.normal(size=(2, 4)), *rng.normal(size=(2, 1))]
+    lines = ["// a network", *(",".join(f"{value:g}" for value in row) + "," for row in rows)]
+    return "\n".join(lines).encode()
+
+
+def gated(rng):
+    """A network with many of the operators that the export writes."""
+
+    def normal(*shape):
+        return rng.normal(size=shape).astype("f4")
+
+    layers = [
+        nr.Rescaling(0.5, -1.0),
+        nr.Conv2D(normal(3, 3, 2, 4), normal(4), "gelu", padding=(1, 0, 2, 1), strides=2),
+        nr.GlobalAveragePooling2D(),
+        nr.Dense(normal(4, 4), normal(4), "hard_sigmoid"),
+        nr.Multiply(),
+        nr.UpSampling2D(2, "bilinear"),
+        nr.Cropping2D((1, 0, 0, 2)),
+        nr.Conv2DTranspose(normal(2, 2, 3, 4), normal(3), "silu", 2),
+        nr.AveragePooling2D(3, 2, "same"),
+        nr.Permute((3, 1, 2)),
+        nr.Flatten(),
+        nr.Activation("softmax"),
+    ]
+    sources = [(-1,), (0,), (1,), (2,), (1, 3), *((index,) for index in range(4, 11))]
+    return nr.Network(layers, (7, 6, 2), sources)
 
 
 def channels_first(rng):
@@ -424,6 +464,94 @@ def mutate_safetensors(content, rng, others):
     return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
+def mutate_onnx(content, rng, others):
+    """Bytes, or nodes, attributes, shapes and arrays."""
+    import onnx
+
+    if rng.random() < 0.4:
+        return mutate_bytes(content, rng, others)
+    model = onnx.load_model_from_string(content)
+    for _ in range(1 + rng.geometric(0.5)):
+        _change(model.graph, rng)
+    if rng.random() < 0.1:
+        model.opset_import[0].version = int(rng.choice([-1, 0, 1, 7, 9, 12, 13, 18, 22, 99]))
+    return model.SerializeToString()
+
+
+OPERATORS = (
+    *("Add", "Mul", "Sub", "Div", "Relu", "Flatten", "Reshape", "Transpose", "Concat", "Slice"),
+    *("Pad", "Gemm", "MatMul", "Conv", "ConvTranspose", "MaxPool", "AveragePool", "Softmax"),
+    *("ReduceMean", "GlobalMaxPool", "BatchNormalization", "Squeeze", "Unsqueeze", "Resize"),
+    *("Upsample", "Clip", "PRelu", "Erf", "Pow", "Where", "Shape", "Expand", "Range", "Gather"),
+    *("ConstantOfShape", "Cast", "DequantizeLinear", "Min", "Dropout", "Identity", "Loop", "If"),
+)
+
+
+def _change(graph, rng):
+    """One random change of a graph of ONNX."""
+    from onnx import helper, numpy_helper
+
+    node = graph.node[rng.integers(len(graph.node))] if graph.node else None
+    tensor = graph.initializer[rng.integers(len(graph.initializer))] if graph.initializer else None
+    names = [name for other in graph.node for name in (*other.input, *other.output)]
+    number = int(rng.choice([-(1 << 62), -2, -1, 0, 1, 2, 3, 7, 1 << 20, 1 << 31, (1 << 63) - 1]))
+    match rng.integers(11):
+        case 0 if node:
+            node.op_type = str(rng.choice(OPERATORS))
+        case 1 if node and node.input:
+            node.input[rng.integers(len(node.input))] = str(rng.choice([*names, ""]))
+        case 2 if node:
+            node.input.append(str(rng.choice(names)))
+        case 3 if node and node.attribute:
+            attribute = node.attribute[rng.integers(len(node.attribute))]
+            if attribute.ints:
+                attribute.ints[rng.integers(len(attribute.ints))] = number
+            else:
+                attribute.i = number
+        case 4 if node:
+            names = (
+                "axis",
+                "group",
+                "auto_pad",
+                "perm",
+                "pads",
+                "ceil_mode",
+                "to",
+                "axes",
+                "keepdims",
+            )
+            name = str(rng.choice(names))
+            value = rng.choice([number, 0, 1])
+            values = [int(value), [int(value)] * int(rng.integers(1, 5)), "SAME_LOWER", 0.5]
+            node.attribute.append(helper.make_attribute(name, values[rng.integers(4)]))
+        case 5 if tensor and tensor.dims:
+            tensor.dims[rng.integers(len(tensor.dims))] = number
+        case 6 if tensor:
+            tensor.data_type = int(rng.integers(27))
+        case 7 if tensor:
+            shape = [int(length) for length in rng.integers(0, 5, rng.integers(0, 5))]
+            kind = str(rng.choice(["f4", "f8", "i8", "u1", "?"]))
+            array = (3 * rng.normal(size=shape)).astype(kind)
+            tensor.CopyFrom(numpy_helper.from_array(np.array(array), tensor.name))
+        case 8 if tensor:
+            tensor.data_location = 1
+            place = str(rng.choice(["../../etc/passwd", "/etc/passwd", "input.onnx", "/dev/zero"]))
+            tensor.external_data.add(key="location", value=place)
+        case 9:
+            kind = graph.input[0].type.tensor_type
+            lengths = kind.shape.dim
+            if lengths:
+                lengths[rng.integers(len(lengths))].dim_value = number
+            kind.elem_type = int(rng.choice([1, 1, 1, 7, 10, 11]))
+        case 10 if node:
+            graph.node.insert(int(rng.integers(len(graph.node))), node)
+
+
+def mutate_table(content, rng, others):
+    """Numbers between commas."""
+    return mutate_text(content.replace(b",", b" "), rng, others).replace(b" ", b",")
+
+
 def mutate_text(content, rng, others):
     tokens = [
         *(b"0.5", b"-1e-3", b"0", b"1e38"),
@@ -509,6 +637,8 @@ READERS = {
     ),
     "safetensors": (mutate_safetensors, lambda path: nr.load(path, MLP)),
     "pt2": (lambda content, rng, others: mutate_zip(content, rng, others, program_member), nr.load),
+    "onnx": (mutate_onnx, nr.load),
+    "nnet": (mutate_table, nr.load),
     "txt": (mutate_text, lambda path: nr.load(path, MLP)),
     "config": (mutate_config, read_config),
 }

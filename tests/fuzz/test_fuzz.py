@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("reader", ["h5", "keras", "pth", "safetensors", "pt2", "txt", "config"])
+@pytest.mark.parametrize(
+    "reader", ["h5", "keras", "pth", "safetensors", "pt2", "onnx", "nnet", "txt", "config"]
+)
 def test_damaged_files_are_read_or_refused(reader):
     done = subprocess.run(
         [

@@ -57,8 +57,8 @@ def measure_latency(
 
     The measurements take turns, so that whatever else the machine does strikes all alike. ONNX
     Runtime has its default options; it makes floats of quantized weights once, when it loads them,
-    and LiteRT does in part each time (see `netreduce.formats.litert.to_litert`). NumPy uses as many threads
-    as OMP_NUM_THREADS allows.
+    and LiteRT does in part each time (see `netreduce.formats.litert.to_litert`). NumPy uses as many
+    threads as OMP_NUM_THREADS allows.
 
     Parameters
     ----------
