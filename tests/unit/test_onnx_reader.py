@@ -1,5 +1,7 @@
 """Networks from ONNX files compute what ONNX Runtime computes, or are refused by name."""
 
+import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from onnx import helper, numpy_helper
 from netreduce.errors import ModelFileError, UnsupportedLayerError
 from netreduce.formats.onnx_reader import read_network
 from netreduce.network import Network
+from netreduce.network.layers import Dense
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 onnxruntime.set_default_logger_severity(3)
@@ -94,6 +97,374 @@ def test_images_are_flattened_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     onnx.save(model(nodes, {"x": ["n", 2, 3, 4]}, {"y": ["n", 5]}, a=normal(24, 5)), path)
     agrees(path, read_network(path), normal(3, 2, 3, 4))
+
+
+IMAGE = {"x": ["n", 4, 7, 6]}
+LINE = {"x": ["n", 4, 9]}
+VECTOR = {"x": ["n", 6]}
+make = helper.make_node
+OPERATORS = {
+    "convolution": ([make("Conv", ["x", "k", "b"], ["y"], pads=[1, 0, 2, 1], strides=[2, 1])],
+                    IMAGE, {"k": (5, 4, 3, 2), "b": (5,)}),
+    "groups": ([make("Conv", ["x", "k"], ["y"], group=2, dilations=[2, 1])], IMAGE,
+               {"k": (6, 2, 3, 2)}),
+    "depthwise": ([make("Conv", ["x", "k"], ["y"], group=4, auto_pad="SAME_UPPER", strides=[2, 2])],
+                  IMAGE, {"k": (8, 1, 3, 2)}),
+    "padding before": ([make("Conv", ["x", "k"], ["y"], auto_pad="SAME_LOWER", strides=[2, 2])],
+                       IMAGE, {"k": (3, 4, 4, 2)}),
+    "line": ([make("Conv", ["x", "k", "b"], ["1"], pads=[1, 2], strides=[2]),
+              make("MaxPool", ["1"], ["2"], kernel_shape=[2]),
+              make("GlobalAveragePool", ["2"], ["y"])], LINE, {"k": (5, 4, 3), "b": (5,)}),
+    "transposed": ([make("ConvTranspose", ["x", "k", "b"], ["y"], pads=[1, 0, 1, 1],
+                         strides=[2, 2], output_padding=[1, 0])],
+                   IMAGE, {"k": (4, 3, 3, 4), "b": (3,)}),
+    "transposed to a size": ([make("ConvTranspose", ["x", "k"], ["y"], strides=[2, 2],
+                                   auto_pad="SAME_UPPER")], IMAGE, {"k": (4, 3, 3, 3)}),
+    "normalized": ([make("BatchNormalization", ["x", "a", "b", "c", "d"], ["y"])], IMAGE,
+                   {"a": (4,), "b": (4,), "c": (4,), "d": np.float32([1, 2, 0.5, 3])}),
+    "largest": ([make("MaxPool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2],
+                      pads=[1, 0, 1, 1])], IMAGE, {}),
+    "largest, rounded up": ([make("MaxPool", ["x"], ["y"], kernel_shape=[2, 3], strides=[3, 2],
+                                  ceil_mode=1)], IMAGE, {}),
+    "mean": ([make("AveragePool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2],
+                   pads=[1, 0, 1, 1])], IMAGE, {}),
+    "mean with padding": ([make("AveragePool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2],
+                                pads=[1, 0, 1, 1], count_include_pad=1)], IMAGE, {}),
+    "mean, rounded up": ([make("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2],
+                               ceil_mode=1)], IMAGE, {}),
+    "mean of axes": ([make("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0)], IMAGE, {}),
+    "mean of channels": ([make("ReduceMean", ["x"], ["y"], axes=[1])], IMAGE, {}),
+    "largest of an axis": ([make("ReduceMax", ["x"], ["y"], axes=[-1])], IMAGE, {}),
+    "sum of axes": ([make("ReduceSum", ["x", "a"], ["y"], keepdims=0)], IMAGE,
+                    {"a": np.array([1, 3])}),
+    "padded": ([make("Pad", ["x", "p"], ["y"])], IMAGE, {"p": np.array([0, 0, 1, 2, 0, 0, 0, 3])}),
+    "padded channels": ([make("Pad", ["x", "p"], ["y"])], IMAGE,
+                        {"p": np.array([0, 2, 0, 0, 0, 1, 0, 0])}),
+    "cut": ([make("Slice", ["x", "s", "e", "a"], ["y"])], IMAGE,
+            {"s": np.array([1, 0]), "e": np.array([6, -2]), "a": np.array([2, 3])}),
+    "every second pixel": ([make("Slice", ["x", "s", "e", "a", "t"], ["y"])], IMAGE,
+                           {"s": np.array([0, 1]), "e": np.array([99, 99]),
+                            "a": np.array([2, 3]), "t": np.array([2, 3])}),
+    "nearest": ([make("Resize", ["x", "", "s"], ["y"], mode="nearest",
+                      coordinate_transformation_mode="asymmetric", nearest_mode="floor")], IMAGE,
+                {"s": np.float32([1, 1, 2, 3])}),
+    "nearest of half pixels": ([make("Resize", ["x", "", "", "z"], ["y"])], {"x": [1, 4, 7, 6]},
+                               {"z": np.array([1, 4, 14, 18])}),
+    "bilinear": ([make("Resize", ["x", "", "s"], ["y"], mode="linear",
+                       coordinate_transformation_mode="pytorch_half_pixel")], IMAGE,
+                 {"s": np.float32([1, 1, 2, 2])}),
+    "flattened": ([make("Flatten", ["x"], ["1"]), make("Gemm", ["1", "w", "b"], ["y"])], IMAGE,
+                  {"w": (168, 5), "b": (5,)}),
+    "flattened, then normalized": ([make("Flatten", ["x"], ["1"]), make("Mul", ["1", "m"], ["y"])],
+                                   IMAGE, {"m": (168,)}),
+    "shape computed": ([make("Shape", ["x"], ["s"]), make("Gather", ["s", "zero"], ["n"]),
+                        make("Unsqueeze", ["n", "axes"], ["n1"]),
+                        make("Concat", ["n1", "rest"], ["t"], axis=0),
+                        make("Reshape", ["x", "t"], ["1"]), make("MatMul", ["1", "w"], ["y"])],
+                       IMAGE, {"zero": np.array(0), "axes": np.array([0]),
+                               "rest": np.array([-1]), "w": (168, 5)}),
+    "transposed product": ([make("Transpose", ["x"], ["1"], perm=[1, 0]),
+                            make("MatMul", ["w", "1"], ["2"]),
+                            make("Transpose", ["2"], ["y"], perm=[1, 0])],
+                           {"x": [1, 6]}, {"w": (5, 6)}),
+    "rows": ([make("MatMul", ["x", "w"], ["1"]), make("Add", ["1", "b"], ["y"])], LINE,
+             {"w": (9, 5), "b": (5,)}),
+    "signal of vectors": ([make("Unsqueeze", ["x", "a"], ["1"]), make("Conv", ["1", "k"], ["2"]),
+                           make("Squeeze", ["2", "a"], ["y"])], VECTOR,
+                          {"a": np.array([1]), "k": (1, 1, 3)}),
+    "image of vectors": ([make("Reshape", ["x", "s"], ["1"]), make("Conv", ["1", "k"], ["y"])],
+                         VECTOR, {"s": np.array([0, 2, 1, 3]), "k": (3, 2, 1, 2)}),
+    "normalization": ([make("Sub", ["x", "a"], ["1"]), make("Div", ["1", "b"], ["2"]),
+                       make("Conv", ["2", "k"], ["y"])], IMAGE,
+                      {"a": (4, 1, 1), "b": np.float32([1, 2, 3, 4]).reshape(1, 4, 1, 1),
+                       "k": (2, 4, 1, 1)}),
+    "a constant for every pixel": ([make("Sub", ["a", "x"], ["y"])], IMAGE, {"a": (4, 7, 6)}),
+    "residual": ([make("Conv", ["x", "k"], ["1"]), make("Add", ["1", "x"], ["2"]),
+                  make("Relu", ["2"], ["3"]), make("Sub", ["3", "1"], ["y"])], IMAGE,
+                 {"k": (4, 4, 1, 1)}),
+    "side by side": ([make("Relu", ["x"], ["1"]), make("Concat", ["x", "1"], ["y"], axis=1)], IMAGE,
+                     {}),
+    "one below the other": ([make("Relu", ["x"], ["1"]), make("Concat", ["x", "1"], ["y"], axis=2)],
+                            IMAGE, {}),
+    "gated": ([make("GlobalMaxPool", ["x"], ["1"]), make("Sigmoid", ["1"], ["2"]),
+               make("Mul", ["2", "x"], ["y"])], IMAGE, {}),
+    "softmax of channels": ([make("Softmax", ["x"], ["y"], axis=1)], IMAGE, {}),
+    "softmax of rows": ([make("LogSoftmax", ["x"], ["y"], axis=2)], IMAGE, {}),
+    "slopes": ([make("PRelu", ["x", "a"], ["y"])], IMAGE, {"a": (4, 1, 1)}),
+    "between": ([make("Clip", ["x", "a", "b"], ["y"])], IMAGE,
+                {"a": np.float32(-0.5), "b": np.float32(0.25)}),
+    "at most": ([make("Min", ["x", "b"], ["y"])], IMAGE, {"b": np.float32(0.25)}),
+    "swish of hard sigmoid": ([make("HardSigmoid", ["x"], ["1"], alpha=1 / 6),
+                               make("Mul", ["1", "x"], ["y"])], IMAGE, {}),
+    "gelu": ([make("Div", ["x", "a"], ["1"]), make("Erf", ["1"], ["2"]),
+              make("Add", ["2", "one"], ["3"]), make("Mul", ["x", "3"], ["4"]),
+              make("Mul", ["4", "h"], ["y"])], IMAGE,
+             {"a": np.float32(2**0.5), "one": np.float32(1), "h": np.float32(0.5)}),
+    "mish": ([make("Softplus", ["x"], ["1"]), make("Tanh", ["1"], ["2"]),
+              make("Mul", ["x", "2"], ["y"])], IMAGE, {}),
+    "a scaled sigmoid": ([make("Sigmoid", ["x"], ["1"]), make("Mul", ["1", "a"], ["y"])], IMAGE,
+                         {"a": np.float32(3)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators(name: str, tmp_path: Path) -> None:
+    nodes, inputs, arrays = OPERATORS[name]
+    constants = {
+        key: value if isinstance(value, np.ndarray | np.generic) else normal(*value)
+        for key, value in arrays.items()
+    }
+    path = tmp_path / "net.onnx"
+    onnx.save(model(nodes, inputs, {"y": None}, **constants), path)
+    network = read_network(path)
+    batch = 1 if inputs["x"][0] == 1 else 3
+    x = 2 * normal(batch, *inputs["x"][1:])
+    samples = x if x.shape[1:] == network.input_shape else np.moveaxis(x, 1, -1)
+    expected = computed(path, x)
+    found = network.predict(samples)
+    if found.shape != expected.shape:  # channels last, or without axes of length 1
+        found = np.moveaxis(found, -1, 1) if found.ndim > 2 else found.reshape(expected.shape)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+REFUSALS = {
+    "two products": ([make("MatMul", ["x", "x"], ["y"])], {"x": ["n", 2, 2]},
+                     r"\(MatMul\): the product of two activations"),
+    "a slice of a vector": ([make("Slice", ["x", "zero", "three"], ["y"])], VECTOR,
+                            r"\(Slice\): a part of an activation is supported only as a border"),
+    "groups": ([make("ConvTranspose", ["x", "k"], ["y"], group=2)], IMAGE,
+               r"\(ConvTranspose\): groups and dilations"),
+    "pools of four axes": ([make("MaxPool", ["x"], ["y"], kernel_shape=[2, 2, 2])],
+                           {"x": ["n", 1, 3, 4, 5]}, r"\(MaxPool\): expected an input of shape"),
+    "reflections": ([make("Pad", ["x", "pads"], ["y"], mode="reflect")], IMAGE,
+                    r"\(Pad\): only zeros are supported as padding, found mode 'reflect'"),
+    "corners": ([make("Resize", ["x", "", "scales"], ["y"], mode="linear",
+                      coordinate_transformation_mode="align_corners")], IMAGE,
+                r"\(Resize\): linear with coordinate_transformation_mode 'align_corners'"),
+    "error function": ([make("Erf", ["x"], ["y"])], VECTOR,
+                       r"\(Erf\): supported only as a part of gelu"),
+    "over samples": ([make("Softmax", ["x"], ["y"], axis=0)], VECTOR,
+                     r"\(Softmax\): it works along the batch axis"),
+    "mean over samples": ([make("ReduceMean", ["x"], ["y"], axes=[0])], VECTOR,
+                          r"\(ReduceMean\): it works along the batch axis"),
+    "joined samples": ([make("Concat", ["x", "x"], ["y"], axis=0)], VECTOR,
+                       r"\(Concat\): it works along the batch axis"),
+    "joined constant": ([make("Concat", ["x", "vector"], ["y"], axis=0)], VECTOR,
+                        r"\(Concat\): it joins a constant and an activation"),
+    "widened": ([make("Add", ["x", "vector"], ["y"])], {"x": ["n", 1]},
+                r"\(Add\): a constant of shape \(1, 6\) widens an input of shape \(1, 1\)"),
+    "rounded": ([make("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT16)], VECTOR,
+                r"\(Cast\): activations are floats"),
+    "dropout": ([make("Dropout", ["x", "", "yes"], ["y"])], VECTOR,
+                r"\(Dropout\): training mode"),
+    "free pixels": ([make("Relu", ["x"], ["y"])], {"x": ["n", 3, "h", "w"]},
+                    r"only the batch axis may be free, found shape \['n', 3, 'h', 'w'\]"),
+    "without input": ([make("Identity", ["vector"], ["y"])], VECTOR,
+                      r"output 'y' does not depend on the input"),
+    "unknown name": ([make("Add", ["x", "nowhere"], ["y"])], VECTOR,
+                     r"nothing writes its input 'nowhere'"),
+    "another library": ([make("FusedMatMul", ["x", "x"], ["y"], domain="com.microsoft")], VECTOR,
+                        r"com.microsoft.FusedMatMul of an activation is not supported"),
+    "batch of eight": ([make("Conv", ["x", "k"], ["y"])], {"x": [8, 4, 5, 5]},
+                       r"\(Conv\): expected an input of shape .* free or 1, found \(8, 4, 5, 5\)"),
+    "large constants": ([make("ConstantOfShape", ["huge"], ["1"]),
+                         make("Add", ["x", "1"], ["y"])], VECTOR,
+                        r"makes a constant beyond 16777216 elements"),
+    "large activations": ([make("Relu", ["x"], ["y"])], {"x": ["n", 1 << 40]},
+                          r"is beyond 16777216 elements"),
+    "arithmetic of nodes": ([make("Loop", ["vector"], ["1"]), make("Add", ["x", "1"], ["y"])],
+                            VECTOR, r"\(Loop\): not computed from constants"),
+}  # fmt: skip
+CONSTANTS = {
+    "zero": np.array([1]),
+    "three": np.array([3]),
+    "k": np.ones((4, 4, 2, 2), np.float32),
+    "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "scales": np.float32([1, 1, 2, 2]),
+    "vector": np.ones((1, 6), np.float32),
+    "yes": np.array(True),
+    "huge": np.array([1 << 30, 1 << 30]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusals(name: str, tmp_path: Path) -> None:
+    nodes, inputs, message = REFUSALS[name]
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model(nodes, inputs, {"y": None}, **CONSTANTS).SerializeToString())
+    with pytest.raises((UnsupportedLayerError, ModelFileError), match=rf"net\.onnx: .*{message}"):
+        read_network(path)
+
+
+def test_functions_of_the_file_are_inlined_and_bombs_are_not(tmp_path: Path) -> None:
+    def function(name: str, nodes: list[onnx.NodeProto]) -> onnx.FunctionProto:
+        return helper.make_function("f", name, ["a"], ["b"], nodes, imports)
+
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+    path = tmp_path / "net.onnx"
+    file = model([make("twice", ["x"], ["y"], domain="f")], VECTOR, {"y": ["n", 6]})
+    file.opset_import.append(imports[1])
+    file.functions.append(function("twice", [make("Add", ["a", "a"], ["b"])]))
+    onnx.save(file, path)
+    agrees(path, read_network(path), normal(3, 6))
+    file.functions[0].CopyFrom(function("twice", [make("twice", ["a"], ["b"], domain="f")]))
+    onnx.save(file, path)
+    with pytest.raises(ModelFileError, match="function 'twice' calls itself"):
+        read_network(path)
+    del file.functions[:]
+    names = ["twice", *(f"level{i}" for i in range(30))]
+    for name, inner in pairwise(names):
+        calls = [make(inner, ["a"], ["c"], domain="f"), make(inner, ["c"], ["b"], domain="f")]
+        file.functions.append(function(name, calls))
+    onnx.save(file, path)
+    with pytest.raises(UnsupportedLayerError, match="more than 100000 nodes"):
+        read_network(path)
+
+
+def test_weights_beside_the_file_are_read_and_those_elsewhere_are_not(tmp_path: Path) -> None:
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    path = folder / "net.onnx"
+    file = model([make("MatMul", ["x", "w"], ["y"])], VECTOR, {"y": ["n", 50]}, w=normal(6, 50))
+    onnx.save(file, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    agrees(path, read_network(path), normal(3, 6))
+    (tmp_path / "w.bin").write_bytes((folder / "w.bin").read_bytes())
+    file = onnx.load(path, load_external_data=False)
+    for location in ("../w.bin", str(tmp_path / "w.bin")):
+        file.graph.initializer[0].external_data[0].value = location
+        path.write_bytes(file.SerializeToString())
+        with pytest.raises(ModelFileError, match=r"net\.onnx: initializer 'w'"):
+            read_network(path)
+
+
+def test_integers_of_other_tools_keep_their_grid(tmp_path: Path) -> None:
+    codes = np.random.default_rng(0).integers(-128, 128, (6, 5)).astype(np.int8)
+    nodes = [
+        make("DequantizeLinear", ["q", "s"], ["w"], axis=1),
+        make("Gemm", ["x", "w"], ["y"]),
+    ]
+    path = tmp_path / "net.onnx"
+    scale = np.float32([0.1, 0.2, 0.3, 0.4, 0.5])
+    onnx.save(model(nodes, VECTOR, {"y": ["n", 5]}, q=codes, s=scale), path)
+    (layer,) = read_network(path).layers
+    assert isinstance(layer, Dense)
+    assert layer.quantization is not None
+    assert layer.quantization.bits == 8
+    np.testing.assert_array_equal(layer.quantization.scale, scale)
+    np.testing.assert_array_equal(layer.codes, codes)
+    np.testing.assert_array_equal(layer.kernel, codes * scale)
+
+
+def test_class_labels_beside_the_scores_are_left_out(tmp_path: Path) -> None:
+    nodes = [
+        make("Scaler", ["x"], ["1"], domain="ai.onnx.ml", offset=[1.0] * 6, scale=[0.5] * 6),
+        make("MatMul", ["1", "w"], ["2"]),
+        make("Softmax", ["2"], ["3"]),
+        make("ArgMax", ["3"], ["label"], axis=1),
+        make("ZipMap", ["3"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2]),
+    ]
+    file = model(nodes, VECTOR, {"y": None}, w=normal(6, 3))
+    file.graph.output[0].type.Clear()
+    file.graph.output.append(helper.make_tensor_value_info("label", onnx.TensorProto.INT64, ["n"]))
+    path = tmp_path / "net.onnx"
+    path.write_bytes(file.SerializeToString())
+    x = normal(4, 6)
+    logits = (x - 1) / 2 @ normal(6, 3)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(read_network(path).predict(x), expected, rtol=1e-5)
+
+
+def test_channels_stay_last_where_the_file_has_them_last(tmp_path: Path) -> None:
+    nodes = [
+        make("Mul", ["x", "s"], ["0"]),
+        make("Transpose", ["0"], ["1"], perm=[0, 3, 1, 2]),
+        make("Conv", ["1", "k"], ["2"]),
+        make("Transpose", ["2"], ["y"], perm=[0, 2, 3, 1]),
+    ]
+    path = tmp_path / "net.onnx"
+    arrays = {"s": np.float32(0.5), "k": normal(2, 3, 2, 2)}
+    onnx.save(model(nodes, {"x": ["n", 6, 5, 3]}, {"y": ["n", 5, 4, 2]}, **arrays), path)
+    network = read_network(path)
+    assert network.names == ("rescaling_1", "conv2d_1")
+    agrees(path, network, normal(3, 6, 5, 3))
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_networks_of_pytorch(opset: int, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Sequential(
+                nn.Conv2d(4, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()
+            )
+            self.second = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.SiLU(), nn.BatchNorm2d(8))
+            self.short = nn.Conv2d(4, 8, 1, 2)
+            self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1), nn.Sigmoid())
+
+        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
+            y = self.second(self.first(x))
+            y = torch.relu(y * self.gate(y) + self.short(x)).mean((2, 3))
+            return y.view(y.size(0), -1)
+
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 4, 5, padding=2), nn.Hardswish(), nn.MaxPool2d(3, 2, 1), Block()),
+        *(nn.Linear(8, 5), nn.BatchNorm1d(5), nn.GELU(), nn.Dropout(0.3), nn.Linear(5, 3)),
+    )
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(child.running_mean)
+            nn.init.uniform_(child.running_var, 0.5, 2)
+    module.eval()
+    x = torch.randn(2, 3, 13, 12)
+    path = tmp_path / "net.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (x,),
+            path,
+            dynamo=False,
+            opset_version=opset,
+            input_names=["x"],
+            dynamic_axes={"x": {0: "n"}},
+        )
+    network = read_network(path)
+    assert network.input_shape == (13, 12, 3)
+    expected = module(x).detach().numpy()
+    found = network.predict(x.numpy().transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+REFUSED = {
+    "marabou_certificate_and_controller_mandal.onnx": "one output, found 3",
+    "marabou_multiinput_add.onnx": "one output, found 2",
+    "marabou_oneinput_twobranches.onnx": "one output, found 2",
+    "marabou_slice_test.onnx": r"node '/Slice' \(Slice\): a part of an activation",
+}
+
+
+@pytest.mark.skipif(not (SHARED / "networks").is_dir(), reason="needs ../shared/networks")
+def test_real_networks() -> None:
+    paths = sorted((SHARED / "networks").glob("*.onnx"))
+    assert len(paths) == 21
+    for path in paths:
+        if path.name in REFUSED:
+            with pytest.raises(UnsupportedLayerError, match=REFUSED[path.name]):
+                read_network(path)
+            continue
+        network = read_network(path)
+        entry = onnxruntime.InferenceSession(path).get_inputs()[0]
+        shape = [length if isinstance(length, int) else 1 for length in entry.shape]
+        for seed in range(3):
+            x = normal(*shape, seed=seed)
+            sample = x if len(shape) > 1 and shape[0] == 1 else x[None]
+            if sample.shape[1:] != network.input_shape:
+                sample = np.moveaxis(sample, 1, -1)
+            agrees(path, network, x, sample)
 
 
 def test_refusals_name_the_node_or_what_the_file_has(tmp_path: Path) -> None:

@@ -151,7 +151,8 @@ class Folding:
             [helper.make_value_info(name, free) for name in names if name],
             [helper.make_value_info(name, free) for name in outputs],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+        opset = max(self.opset, 19) if "quantize" in node.op_type.lower() else self.opset
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
         arrays = {
             name: value.array
             for name, value in zip(names, inputs, strict=True)

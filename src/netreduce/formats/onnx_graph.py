@@ -76,6 +76,8 @@ class Curve:
     root : Tensor
     function : callable
         Of an array.
+    title : str
+        The last node's.
     layers : callable
         Adds the last node's own layers to the network, where no activation is the whole function.
     nodes : int
@@ -87,6 +89,7 @@ class Curve:
 
     root: Tensor
     function: Callable[[np.ndarray], np.ndarray]
+    title: str
     layers: Callable[[], Tensor]
     nodes: int
     reads: int
@@ -102,6 +105,7 @@ Value: TypeAlias = Constant | Tensor | Curve
 class Node:
     """A node of the file, with the values that it reads."""
 
+    title: str
     operator: str
     inputs: Sequence[Value | None]
     attributes: dict[str, Any]
@@ -359,9 +363,18 @@ class Graph:
                 root = replace(value.root, readers=1) if own else value.root
                 tensor = self.activation(root, Activation(name))
             else:
-                tensor = value.layers()
+                try:
+                    tensor = value.layers()
+                except UnsupportedLayerError as error:
+                    raise named(value.title, error) from None
             value.tensor = replace(tensor, readers=value.readers)
         return value.tensor
+
+
+def named(title: str, error: UnsupportedLayerError) -> UnsupportedLayerError:
+    """An error that names its node."""
+    message = str(error)
+    return UnsupportedLayerError(message if message.startswith("node ") else f"{title}: {message}")
 
 
 def known_function(function: Callable[[np.ndarray], np.ndarray]) -> str | None:

@@ -668,6 +668,7 @@ def _curve(
         return Curve(
             roots[0],
             lambda x: function(node, *(part(x) for part in parts)),
+            node.title,
             lambda: layers(graph, node),
             nodes,
             reads,
@@ -726,6 +727,12 @@ def _kinds(graph: Graph, node: Node) -> tuple[list[np.ndarray], list[Tensor]]:
         (x,) = tensors
         tensors = [replace(x, order=x.order.reshape((1,) * (rank - x.order.ndim) + x.shape))]
     return constants, tensors
+
+
+def _scaler(graph: Graph, node: Node) -> Tensor:
+    """scikit-learn's StandardScaler: (x − offset) · scale."""
+    offset, scale = (np.array(node.attributes[name], np.float32) for name in ("offset", "scale"))
+    return graph.scaled(graph.shifted(_made(graph, node), -offset), scale)
 
 
 def _negative(graph: Graph, node: Node) -> Tensor:
@@ -959,5 +966,6 @@ OPERATORS: dict[str, Operator] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Upsample": _resize,
+    "ai.onnx.ml.Scaler": _scaler,
     "Where": _curve(_where, _only_inside),
 }

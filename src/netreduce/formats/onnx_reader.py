@@ -14,7 +14,7 @@ from netreduce.network import INPUT, Network
 
 from .guard import MALFORMED, reading
 from .onnx_constants import Constant, Folding, initializers
-from .onnx_graph import LARGEST_TENSOR, Graph, Node, Tensor, Value, size_of
+from .onnx_graph import LARGEST_TENSOR, Graph, Node, Tensor, Value, named, size_of
 from .onnx_operators import OPERATORS
 
 MOST_NODES = 100_000
@@ -114,7 +114,7 @@ class _Reader:
         self.folding = Folding(opset)
         self.values: dict[str, Value] = dict(initializers(model, folder))
         inputs = [entry for entry in graph.input if entry.name not in self.values]
-        self.output = _output(graph.output)
+        self.output = _output(graph)
         self.nodes = _needed(graph.node, self.output)
         self.uses = Counter(name for node in self.nodes for name in node.input)
         self.uses[self.output] += 1
@@ -157,18 +157,18 @@ class _Reader:
                 raise UnsupportedLayerError(f"{title}: its output {name!r} is not supported")
 
     def converted(self, title: str, node: onnx.NodeProto, inputs: Sequence[Value | None]) -> Value:
-        operator = OPERATORS.get(node.op_type)
-        if operator is None or node.domain not in ("", "ai.onnx"):
-            kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        operator = OPERATORS.get(kind)
+        if operator is None:
             raise UnsupportedLayerError(
                 f"{title}: {kind} of an activation is not supported; supported are"
                 f" {', '.join(sorted(OPERATORS))}"
             )
         attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
         try:
-            return operator(self.graph, Node(node.op_type, inputs, attributes))
+            return operator(self.graph, Node(title, node.op_type, inputs, attributes))
         except UnsupportedLayerError as error:
-            raise UnsupportedLayerError(f"{title}: {error}") from None
+            raise named(title, error) from None
         except NetreduceError as error:
             raise ModelFileError(f"{title}: {error}") from None
         except MALFORMED as error:
@@ -180,13 +180,24 @@ class _Reader:
         self.values[name] = value
 
 
-def _output(outputs: Iterable[onnx.ValueInfoProto]) -> str:
-    """Name of the output; class labels beside the scores do not count."""
-    names = [entry.name for entry in outputs]
-    scores = [entry.name for entry in outputs if entry.type.tensor_type.elem_type in FLOATS]
+def _output(graph: onnx.GraphProto) -> str:
+    """Name of the output; class labels beside the scores do not count, and scores by their labels
+    (ZipMap) are scores.
+    """
+    names = [entry.name for entry in graph.output]
+    zipped = {name: node.input[0] for node in _zipmaps(graph) for name in node.output}
+    scores = [
+        zipped.get(entry.name, entry.name)
+        for entry in graph.output
+        if entry.type.tensor_type.elem_type in FLOATS or entry.name in zipped
+    ]
     if len(names) != 1 and len(scores) != 1:
         raise UnsupportedLayerError(f"a network has one output, found {_listed(names)}")
     return scores[0] if scores else names[0]
+
+
+def _zipmaps(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    return [node for node in graph.node if node.op_type == "ZipMap" and node.input]
 
 
 def _input(inputs: Sequence[onnx.ValueInfoProto]) -> tuple[str, tuple[int, ...]]:
