@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -310,6 +311,7 @@ MODULES = {
     "image out": (lambda: nn.Conv2d(3, 2, 3, bias=False), (3, 5, 4)),
     "flattened image out": (lambda: nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()), (3, 5, 4)),
     "table": (lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Flatten()), (3, 4)),
+    "larger by pooling": (lambda: nn.AdaptiveAvgPool2d((3, 4)), (2, 1, 2)),
     "nothing": (lambda: nn.Sequential(nn.Identity(), nn.Dropout(0.0)), (5,)),
 }
 
@@ -567,3 +569,38 @@ def test_files_of_older_forms_name_the_way_out(tmp_path):
         old.writestr("serialized_exported_program.json", "{}")
     with pytest.raises(ModelFileError, match=r"of an older form: load it with torch.export.load"):
         nr.load(tmp_path / "old.pt2")
+
+
+# ---------------------------------------------------------------- state_dicts of PyTorch
+
+OPTION_A = {"name": "resnet20", "shortcut": "A", "reduce": "stride", "zeros": "both"}
+
+
+@pytest.mark.parametrize(("option", "architecture"), [("A", OPTION_A), ("B", "resnet20")])
+@pytest.mark.parametrize("way", ["torch", "sorted", "safetensors"])
+def test_a_resnet20_of_pytorch(tmp_path, option, architecture, way):
+    module = trained(lambda: ResNet(option, 3))
+    state, path = module.state_dict(), tmp_path / "resnet.bin"
+    if way == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(
+            {name: state[name] for name in sorted(state)} if way == "sorted" else state, path
+        )
+    assert_computes(nr.load(path, architecture), module, torch.rand(4, 3, 32, 32))
+
+
+def test_normalization_and_slopes_of_pytorch(tmp_path):
+    module = trained(
+        lambda: nn.Sequential(
+            nn.Linear(6, 5), nn.BatchNorm1d(5), nn.LeakyReLU(), nn.Linear(5, 4), nn.BatchNorm1d(4),
+            nn.LeakyReLU(), nn.Linear(4, 3),
+        )
+    )  # fmt: skip
+    for part in (module[1], module[4]):
+        part.running_var.mul_(1e-4)  # so that the epsilon matters
+    torch.save(module.state_dict(), tmp_path / "mlp.pth")
+    description = {"name": "mlp", "hidden": [5, 4], "batch_norm": True, "activation": "leaky_relu"}
+    assert_computes(nr.load(tmp_path / "mlp.pth", description), module, torch.rand(9, 6))
+    keras = nr.load(tmp_path / "mlp.pth", {**description, "framework": "keras"})
+    assert [keras.layers[i].epsilon for i in (1, 4)] == [1e-3, 1e-3]

@@ -186,6 +186,8 @@ def _adaptive(
             return x
         if _all_one(shape[1:]):
             return like(builder, builder.emit(whole(), builder.image(x)), arguments)
+        if all(out % n == 0 for n, out in zip(x.shape[1:], shape[1:], strict=True)):
+            return _upsampling("nearest")(builder, arguments)  # windows of one element
         if any(n % out for n, out in zip(x.shape[1:], shape[1:], strict=True)):
             raise UnsupportedLayerError(
                 f"pooling of {x.shape[1:]} to {shape[1:]}: the sizes must divide, for windows of"
