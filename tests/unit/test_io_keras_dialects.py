@@ -86,6 +86,8 @@ def function(name, module, **more):
         (function("relu", "keras.ops", registered_name="relu"), "3.0.0", r"'relu' is a function of the user's own"),
         ("mylab>swish", "2.4.0", r"activation 'mylab>swish' is not supported"),
         ("swish", "2.2.4-tf", r"'swish' is a function of the user's own: Keras has one of that name since version 2.3"),
+        ("relu6", "2.1.6", r"'relu6' is a function of the user's own"),
+        ("leaky_relu", "2.8.0", r"'leaky_relu' is a function of the user's own"),
         ("gelu", "2.3.0", r"'gelu' is a function of the user's own"),
         ("gelu_tanh", "3.0.0", r"'gelu_tanh' is not supported"),
         ("hard_sigmoid_keras2", "2.1.0", r"'hard_sigmoid_keras2' is not supported"),
@@ -194,6 +196,7 @@ def test_theano(tmp_path, padding, strides, size, form):
         (entry("Convolution2D", "c", nb_filter=3, nb_row=1, nb_col=1), {"keras_version": "1.2.0"}, r"layer 'c' .* does not say whether its kernels are turned round \(.*'theano'\) or not \('tensorflow'\): set the attribute 'backend'"),
         (entry("Conv2D", "c", filters=3, kernel_size=1), {"backend": "mystery"}, r"the backend 'mystery' is not known"),
         (entry("DepthwiseConv2D", "c", kernel_size=1), {"backend": "theano"}, r"layer 'c' \(DepthwiseConv2D\): how the backend 'theano'"),
+        (entry("UpSampling2D", "c", interpolation="bilinear"), {"keras_version": "2.2.4"}, r"layer 'c' .*'bilinear' before Keras 2.3"),
         (entry("MaxPooling2D", "c", padding="same"), {"backend": "theano"}, r"layer 'c' \(MaxPooling2D\): how the backend 'theano'"),
     ],
 )  # fmt: skip

@@ -65,7 +65,7 @@ FUNCTIONS = {
 SINCE = {
     "swish": (2, 3),
     "gelu": (2, 4),
-    **dict.fromkeys(("leaky_relu", "mish", "silu"), (2, 13)),
+    **dict.fromkeys(("leaky_relu", "mish", "relu6", "silu"), (2, 13)),
     **dict.fromkeys(("hard_silu", "hard_swish", "log_softmax"), (3, 0)),
 }
 ALONG_AN_AXIS = ("softmax", "log_softmax")
@@ -559,6 +559,11 @@ def _up_sampling(entry: KerasLayer, shape: Shape, weights: WeightReader) -> list
     interpolation = entry.get("interpolation", default="nearest")
     if interpolation not in ("nearest", "bilinear"):
         raise entry.unsupported(f"interpolation={interpolation!r} is not supported")
+    if interpolation == "bilinear" and entry.origin.version and entry.origin.version < (2, 3):
+        raise entry.unsupported(
+            "interpolation='bilinear' before Keras 2.3 depends on the version of TensorFlow, which"
+            " the file does not state: between the corners of pixels, or between their centres"
+        )
     return [UpSampling2D(size, interpolation)]
 
 
