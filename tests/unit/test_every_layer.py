@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from every_layer import NETWORKS, SHAPE, conv, samples
 
+from netreduce.errors import UnsupportedLayerError
 from netreduce.factorization import lowrank
 from netreduce.folding import fold_batch_norm
 from netreduce.lumping import lump
@@ -25,6 +26,7 @@ from netreduce.network.layers import (
     PReLU,
 )
 from netreduce.pruning import magnitude, nnrelief, structured
+from netreduce.pruning.selection import select
 from netreduce.quantization import quantize
 
 QUANTIZED = (Dense, Conv2D, DepthwiseConv2D)
@@ -258,6 +260,21 @@ def test_structured_pruning_keeps_the_outputs(name):
     assert pruned.shapes[-1] == network.shapes[-1]
     assert np.isfinite(pruned.predict(samples(network))).all()
     close(network, structured(network, 1.0))
+
+
+@some_networks
+def test_selection_keeps_the_outputs(name):
+    network = NETWORKS[name]
+    x = samples(network, 60)
+    try:
+        selected = select(network, x, fraction=0.5)
+    except UnsupportedLayerError as error:
+        assert "no hidden layer has neurons or channels that can go" in str(error)
+        assert "softmax" in name or name.startswith("groups")
+        return
+    assert selected.shapes[-1] == network.shapes[-1]
+    assert np.isfinite(selected.predict(x)).all()
+    close(network, select(network, x, fraction=1.0), 1e-4)
 
 
 @some_networks

@@ -52,7 +52,7 @@ def lowrank(network: Network, fraction: float) -> Network:
             )
             layers.append(part)
         place[index] = len(layers) - 1
-    return Network(layers, network.input_shape, None if network.is_sequence else sources)
+    return Network(layers, network.input_shape, sources)
 
 
 def factorize(layer: Dense | Conv2D, rank: int) -> tuple[Layer, Layer]:

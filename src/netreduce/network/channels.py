@@ -149,8 +149,7 @@ class Channels:
         for index, layer in enumerate(self.network.layers):
             inputs = kept[self.network.sources[index][0]]
             layers.append(_narrowed(layer, inputs, kept[index]))
-        sources = None if self.network.is_sequence else self.network.sources
-        return Network(layers, self.network.input_shape, sources)
+        return Network(layers, self.network.input_shape, self.network.sources)
 
 
 class _Labels:

@@ -150,6 +150,7 @@ class _Selection:
             index
             for index, layer in enumerate(network.layers)
             if isinstance(layer, Dense | Conv2D)
+            and getattr(layer, "groups", 1) == 1  # what groups read stays whole
             and self.channels.removable[self._owners(index)].any()
         ]
         self.groups = []
