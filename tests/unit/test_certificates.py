@@ -288,3 +288,55 @@ def test_networks_that_cannot_be_compared():
         nr.certify(original, middle)
     with pytest.raises(nr.ParameterError, match="epsilon"):
         nr.certify(original, original).holds(-1)
+
+
+def planted(make, copies=4):
+    """A deep network in which some neurons are multiples of others, batch normalization included."""
+    layers = []
+    for inputs, outputs in ((6, 12), (12, 12), (12, 12)):
+        dense, norm = make.dense(inputs, outputs), make.norm(outputs)
+        arrays = [dense.kernel, dense.bias, norm.mean, norm.beta]
+        kernel, bias, mean, beta = (array.copy() for array in arrays)
+        for into in range(copies):
+            ratio, neuron = np.float32(make.random.uniform(0.3, 3)), outputs - 1 - into
+            kernel[:, neuron], bias[neuron] = ratio * kernel[:, into], ratio * bias[into]
+            mean[neuron], beta[neuron] = ratio * mean[into], ratio * beta[into]
+        gamma, variance = norm.gamma.copy(), norm.variance.copy()
+        gamma[-copies:], variance[-copies:] = gamma[:copies][::-1], variance[:copies][::-1]
+        layers += [
+            dense.replace(kernel=kernel, bias=bias),
+            norm.replace(gamma=gamma, beta=beta, mean=mean, variance=variance),
+            nr.Activation("relu"),
+        ]
+    return nr.Network([*layers, make.dense(12, 3)], (6,))
+
+
+def test_merged_neurons_cost_what_rounding_their_weights_costs():
+    original = planted(Maker(2))
+    lumped = nr.lump(original).network
+    assert lumped.shapes[0] != original.shapes[0]
+    certificate = nr.certify(original, lumped, (-1, 1))
+    assert 0 < certificate.bound.max() < 1e-4
+    assert deviation_bound(original, lumped, (-1, 1)).max() < 1e-4
+    deviation, *_ = real_deviation(
+        certificate, points_of(np.random.default_rng(0), -np.ones(6), np.ones(6))
+    )
+    assert (deviation <= certificate.bound).all()
+
+
+def test_networks_of_another_shape_are_written_in_the_shape_of_the_original():
+    """Whatever neurons are taken away or merged, both programs compute the same."""
+    for seed in range(12):
+        make = Maker(seed)
+        original = planted(make)
+        smaller = nr.lump(original, tolerance=0.2).network
+        problem = problem_of(original, smaller)
+        assert problem.program is not problem.plain
+        x = make.random.random((50, 6))
+        values = problem.program.forward(x)[problem.program.outputs[1]]
+        np.testing.assert_allclose(
+            values, problem.plain.forward(x)[problem.plain.outputs[1]], rtol=1e-9, atol=1e-9
+        )
+        certificate = nr.certify(original, smaller)
+        expected = np.abs(values - problem.plain.forward(x)[problem.plain.outputs[0]])
+        assert (expected <= certificate.bound).all()

@@ -18,7 +18,7 @@ import numpy as np
 from netreduce.network import INPUT
 from netreduce.quantization.threads import in_order, thread_count
 
-from .functions import Function, Lines
+from .functions import EVALUATION, Function, Lines
 from .kernels import UNIT, constants, flat, magnitudes, relax, relax_pair
 from .operators import Linear, Matrix, Reshape, Rows, Scale
 from .pooling import Maximum, WindowForms
@@ -73,9 +73,15 @@ class Relaxation:
         self.difference: dict[int, tuple[np.ndarray, np.ndarray]] = {INPUT: (0 * low, 0 * low)}
         self.difference_lines: dict[int, np.ndarray] = {}
         self.paired = {index: other for other, index in program.pairs.items()}
+        self.value: dict[int, np.ndarray] = {}  # at the center of each box, about
+        self.reach: dict[int, np.ndarray] = {}  # Euclidean, from there
+        self.apart: dict[int, np.ndarray] = {}  # Euclidean norm of a difference
         self.boxlike = {INPUT}  # nodes whose values fill their box
         self.center = low / 2 + high / 2
         self.radius = np.maximum(high - self.center, self.center - low) * (1 + 4 * UNIT) + TINY
+        self.value[INPUT] = self.center
+        self.reach[INPUT] = _length(self.radius)
+        self.apart[INPUT] = np.zeros(len(low))
 
     @property
     def boxes(self) -> int:
@@ -98,6 +104,7 @@ class Relaxation:
             operator = node.operator
             if isinstance(operator, Linear):
                 self._interval(index)
+                self._round(index)
                 self._difference(index)
                 continue
             source = node.sources[0]
@@ -110,6 +117,7 @@ class Relaxation:
             self.low[index], self.high[index] = operator.interval(
                 self.low[source], self.high[source]
             )
+            self._round(index)
             if (
                 index in self.program.pairs
                 and isinstance(operator, Function)
@@ -121,6 +129,35 @@ class Relaxation:
                 self.difference_lines[index] = operator.difference_lines(*self.difference[source])
             self._difference(index)
         return self
+
+    def _round(self, index):
+        """What a node's values can be, by Euclidean distances from its value at the center: over
+        wide boxes these grow by spectral norms from layer to layer, not by sums of magnitudes.
+        """
+        node = self.program.nodes[index]
+        operator, sources = node.operator, node.sources
+        value = operator.forward(*(self.value[s] for s in sources))
+        reach = [self.reach[s] for s in sources]
+        steep = _steepness(operator)
+        total = reach[0] if len(reach) == 1 else sum(reach)
+        self.value[index] = value
+        error = 0.0
+        if isinstance(operator, Linear):
+            # the value at the center is computed anew at every node: its rounding is that of one
+            error = gamma(operator.terms + 8) * 2 * self.size[index] + TINY
+            rows = np.broadcast_to(operator.row_norms, node.shape)
+            radius = _by_box(total, rows.ndim) * rows * SAFE + error
+        elif isinstance(operator, Function):
+            error = EVALUATION * np.maximum(1, np.abs(value))
+            radius = _by_box(steep * total, len(node.shape)) * SAFE + error
+        else:
+            radius = _by_box(steep * total, len(node.shape)) * SAFE
+        radius = np.where(np.isfinite(radius), radius, np.inf)
+        self.low[index] = np.fmax(self.low[index], value - radius)
+        self.high[index] = np.fmin(self.high[index], value + radius)
+        far = np.maximum(self.high[index] - value, value - self.low[index])
+        error = _length(np.broadcast_to(error, far.shape))
+        self.reach[index] = np.fmin((steep * total + error) * SAFE, _length(np.maximum(far, 0)))
 
     def _improve_by_difference(self, source, index):
         """z = y + (z − y): bounds of each of the three from those of the others."""
@@ -147,11 +184,42 @@ class Relaxation:
             low, high = -operator.forward(-parts[0][0]), operator.forward(parts[0][1])
         else:
             low, high = self._linear_difference(index, other, parts)
+        round_, apart = self._round_difference(index, other)
+        low, high = np.fmax(low, -round_), np.fmin(high, round_)
         margin = 2 * UNIT * (self.magnitude(index) + self.magnitude(other)) + TINY
-        self.difference[index] = (
-            np.fmax(low, self.low[index] - self.high[other] - margin),
-            np.fmin(high, self.high[index] - self.low[other] + margin),
-        )
+        low = np.fmax(low, self.low[index] - self.high[other] - margin)
+        high = np.fmin(high, self.high[index] - self.low[other] + margin)
+        self.difference[index] = low, high
+        self.apart[index] = np.fmin(apart, _length(np.maximum(np.abs(low), np.abs(high))))
+
+    def _round_difference(self, index, other):
+        """Bounds of a difference, value by value and as a whole, by Euclidean norms."""
+        node = self.program.nodes[index]
+        operator = node.operator
+        parts = [self.apart[s] for s in node.sources]
+        total = parts[0] if len(parts) == 1 else sum(parts)
+        steep = _steepness(operator)
+        apart = steep * total * SAFE
+        if not isinstance(operator, Linear):
+            return _by_box(apart, len(node.shape)), apart
+        rows = np.broadcast_to(operator.row_norms, node.shape)
+        each = _by_box(total, rows.ndim) * rows
+        change = self.program.change(index)
+        if change is not None:
+            source = self.program.nodes[other].sources[0]
+            size = _length(self.magnitude(source))
+            first = self.program.nodes[other].operator
+            # what the rounding of the change can be, by the weights themselves
+            loose = 2.0**-48 * (first.norm + operator.norm)
+            loose_rows = 2.0**-48 * (np.broadcast_to(first.row_norms, node.shape) + rows)
+            bias = np.broadcast_to(np.abs(change.bias), node.shape)
+            for constant in (first.bias, first.bias_size, operator.bias, operator.bias_size):
+                if constant is not None:
+                    bias = bias + 2.0**-48 * np.abs(constant)
+            rows = np.broadcast_to(change.row_norms, node.shape) + loose_rows
+            each = each + _by_box(size, rows.ndim) * rows + bias
+            apart = apart + (change.norm + loose) * size + _length(bias[None])
+        return each * SAFE + TINY, apart * SAFE + TINY
 
     def _linear_difference(self, index, other, parts):
         """W' (y + d) + b' − W y − b = W' d + (W' − W) y + (b' − b)."""
@@ -161,7 +229,7 @@ class Relaxation:
         radii = [np.maximum(hi / 2 - lo / 2, 0) * SAFE + TINY for lo, hi in parts]
         middle, radius = operator.apply(*middles), operator.magnitude(*radii)
         size = operator.magnitude(*(np.abs(m) + r for m, r in zip(middles, radii, strict=True)))
-        change = operator.minus(first.operator)
+        change = self.program.change(index)
         if change is not None:
             source = first.sources[0]
             center = self.low[source] / 2 + self.high[source] / 2
@@ -187,8 +255,9 @@ class Relaxation:
                 *(np.maximum(hi / 2 - lo / 2, 0) for lo, hi in zip(low, high, strict=True))
             )
             size = operator.magnitude(*(self.magnitude(s) for s in sources))
-            if operator.bias is not None:
-                size = size + np.abs(operator.bias)
+            for constant in (operator.bias, operator.bias_size):
+                if constant is not None:
+                    size = size + np.abs(constant)
             self.size[index] = size * SAFE + TINY
             radius = radius * SAFE + gamma(operator.terms + 8) * 2 * self.size[index] + TINY
             self.low[index], self.high[index] = middle - radius, middle + radius
@@ -223,6 +292,7 @@ class Relaxation:
         constant: np.ndarray | None = None,
         slack: np.ndarray | None = None,
         record: bool = False,
+        paired: bool = True,
     ) -> Forms:
         """Lower bounds of forms in the values of some nodes.
 
@@ -236,6 +306,10 @@ class Relaxation:
             Other slopes of the lower lines through 0 of functions, row by row.
         constant, slack : ndarray, shape (rows,), optional
             What to start with.
+        record : bool
+            Whether the coefficients of functions' outputs are kept.
+        paired : bool
+            Whether paired functions may be bounded by their difference.
         """
         count = len(place)
         constant = np.zeros(count) if constant is None else constant
@@ -250,7 +324,11 @@ class Relaxation:
             operator = node.operator
             origin = _origins(rows, count)
             partner = self.program.pairs.get(index)
-            if index in self.difference_lines and _same_window(rows, pending.get(partner)):
+            if (
+                paired
+                and index in self.difference_lines
+                and _same_window(rows, pending.get(partner))
+            ):
                 given = (rows,)
                 self._relax_pair(index, pending[partner], rows, origin, place, constant, slack)
                 self._push(
@@ -466,6 +544,22 @@ class Relaxation:
     def _chunk(self, node):
         numbers = max(footprint(self.program, node))
         return int(min(max(CHUNK_BYTES // (8 * numbers), 1), 4096))
+
+
+def _steepness(operator):
+    """How much longer, at most, a map makes a difference (one input at a time)."""
+    if isinstance(operator, Function):
+        return max(map(abs, operator.slopes))
+    return operator.norm
+
+
+def _length(values):
+    """Euclidean norms by box, rounded up."""
+    return np.sqrt((values.reshape(len(values), -1) ** 2).sum(axis=1)) * SAFE
+
+
+def _by_box(values, rank):
+    return values.reshape(-1, *(1,) * rank)
 
 
 def run(function: Callable, items: list, threads: bool = True) -> Iterator:

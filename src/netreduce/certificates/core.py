@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from netreduce.errors import ParameterError
-from netreduce.network import Network
+from netreduce.network import INPUT, Network
 
 from .attack import ascend, deviations, representable
 from .bounds import SAFE, Relaxation, Rows, run
@@ -184,7 +184,9 @@ def _of_probabilities(error: np.ndarray) -> np.ndarray:
 
 
 def _rounding(problem, bounds):
-    program = bounds.program
+    program = problem.plain
+    if program is not problem.program:
+        bounds = Relaxation(program, bounds.low[INPUT], bounds.high[INPUT]).propagate()
     total = 0.0
     for network, end in zip((problem.original, problem.reduced), program.outputs, strict=True):
         error = rounding_errors(bounds, program.needed(end), network.dtype)[end][0]
@@ -219,8 +221,8 @@ def _towards_others(problem, bounds, rows, margins, dtype):
     """Points where one network's score of another class comes close, the other network's not."""
     first, second = problem.program.outputs
     weights = np.concatenate([rows, -rows])
-    low = np.broadcast_to(bounds.low[-1], (len(weights), *bounds.low[-1].shape[1:]))
-    high = np.broadcast_to(bounds.high[-1], low.shape)
+    low = np.broadcast_to(bounds.low[INPUT], (len(weights), *bounds.low[INPUT].shape[1:]))
+    high = np.broadcast_to(bounds.high[INPUT], low.shape)
     points = ascend(
         problem.program, low, high, low / 2 + high / 2, {first: weights, second: -weights}
     )

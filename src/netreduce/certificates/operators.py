@@ -7,6 +7,7 @@ convolutions are transposed window by window, and no matrix of a convolution is 
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -67,6 +68,7 @@ class Linear:
         Most products that are summed for one number, forward or transposed.
     """
 
+    input_shape: Shape
     bias: np.ndarray | None = None
     bias_size: np.ndarray | None = None
     terms: int = 1
@@ -78,6 +80,21 @@ class Linear:
     def magnitude(self, *inputs: np.ndarray) -> np.ndarray:
         """The map with the magnitudes of its coefficients, for a batch."""
         return self.apply(*inputs)
+
+    @cached_property
+    def norm(self) -> float:
+        """At least the spectral norm of the map, of one input: ‖W‖₂² ≤ ‖W‖₁ ‖W‖∞, weights ≥ 0."""
+        shape = self.input_shape
+        columns = self.transposed(Rows(np.ones((1, *self._output_shape()))))[0].values.max()
+        return float(np.sqrt(self.magnitude(np.ones((1, *shape))).max() * columns))
+
+    @property
+    def row_norms(self) -> np.ndarray | float:
+        """At least the Euclidean norm of the weights of each output; broadcasts to the output."""
+        return self.norm
+
+    def _output_shape(self) -> Shape:
+        return self.apply(np.zeros((1, *self.input_shape))).shape[1:]
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         """The forms in the inputs that equal these forms in the output, bias apart."""
@@ -92,6 +109,8 @@ class Linear:
         return out if self.bias is None else out + self.bias
 
 
+LARGEST_GRAM = 1024  # rows or columns
+SQUARINGS = 6
 SCATTER = 1 << 17  # numbers that a transposed convolution adds up at a time
 
 
@@ -113,6 +132,14 @@ class Matrix(Linear):
 
     def minus(self, other):
         return Matrix(self.kernel - other.kernel, self.bias - other.bias)
+
+    @cached_property
+    def norm(self):
+        return spectral_norm(self.kernel)
+
+    @cached_property
+    def row_norms(self):
+        return np.sqrt((self.kernel**2).sum(axis=0)) * (1 + 1e-9)
 
     def apply(self, x):
         return x @ self.kernel
@@ -159,12 +186,35 @@ class Convolution(Linear):
         return operator
 
     def minus(self, other):
-        return Convolution(
-            self.layer.replace(
-                kernel=self.layer.kernel - other.layer.kernel, bias=self.bias - other.bias
-            ),
-            self.input_shape,
+        kernel = self.layer.kernel - other.layer.kernel
+        change = Convolution(self.layer.replace(kernel=kernel), self.input_shape)
+        change.bias = self.bias - other.bias
+        return change
+
+    @cached_property
+    def norm(self):
+        kernel, strides = self.layer.kernel, self.layer.strides
+        places = kernel.reshape(-1, *kernel.shape[2:])
+        if self.depthwise:
+            return float(np.sqrt((places**2).sum(axis=2)).sum(axis=0).max() * (1 + 1e-9))
+        # by places of the kernel; and as one matrix, each input in so many windows
+        windows = math.prod(-(-n // s) for n, s in zip(kernel.shape[:2], strides, strict=True))
+        if any(d > 1 for d in self.layer.dilation):
+            windows = math.prod(kernel.shape[:2])
+        parts = [places[:, :, outputs] for _, outputs in self.layer.parts()]
+        return max(
+            min(
+                sum(spectral_norm(place) for place in part),
+                math.sqrt(windows) * spectral_norm(part.reshape(-1, part.shape[2])),
+            )
+            for part in parts
         )
+
+    @cached_property
+    def row_norms(self):
+        kernel = self.layer.kernel
+        axes = (0, 1) if self.depthwise else (0, 1, 2)
+        return np.sqrt((kernel**2).sum(axis=axes)).reshape(-1) * (1 + 1e-9)
 
     def apply(self, x):
         return self.layer.linear(x)
@@ -239,6 +289,11 @@ class TransposedConvolution(Linear):
             self.input_shape,
         )
 
+    @cached_property
+    def norm(self):
+        kernel = self.layer.kernel
+        return sum(spectral_norm(place) for place in kernel.reshape(-1, *kernel.shape[2:]))
+
     def apply(self, x):
         return self.layer.linear(x)
 
@@ -275,6 +330,14 @@ class Scale(Linear):
     def minus(self, other):
         return Scale(self.slope - other.slope, self.bias - other.bias)
 
+    @cached_property
+    def norm(self):
+        return float(np.abs(self.slope).max())
+
+    @property
+    def row_norms(self):
+        return np.abs(self.slope)
+
     def apply(self, x):
         return x * self.slope
 
@@ -294,6 +357,8 @@ class Sum(Linear):
         self.signs = signs
         self.terms = len(signs)
 
+    norm = 1.0
+
     def apply(self, *inputs):
         return sum(sign * x for sign, x in zip(self.signs, inputs, strict=True))
 
@@ -310,6 +375,8 @@ class Join(Linear):
     def __init__(self, widths: tuple[int, ...]):
         self.cuts = np.cumsum(widths)[:-1]
 
+    norm = 1.0
+
     def apply(self, *inputs):
         return np.concatenate(inputs, axis=-1)
 
@@ -322,6 +389,8 @@ class Reshape(Linear):
 
     def __init__(self, input_shape: Shape, shape: Shape):
         self.input_shape, self.shape = input_shape, shape
+
+    norm = 1.0
 
     def apply(self, x):
         return x.reshape(len(x), *self.shape)
@@ -384,7 +453,7 @@ class GlobalMean(Linear):
     """The mean of every channel over all positions."""
 
     def __init__(self, shape: Shape):
-        self.shape = shape
+        self.input_shape = self.shape = shape
         self.positions = math.prod(shape[:-1])
         self.terms = self.positions
 
@@ -400,6 +469,7 @@ class Mean(Linear):
     """Average pooling; padding does not count."""
 
     def __init__(self, layer: AveragePooling2D, shape: Shape):
+        self.input_shape = shape
         ones = np.ones((*layer.pool_size, shape[2], 1))
         self.sums = Convolution(
             DepthwiseConv2D(ones, strides=layer.strides, padding=layer.padding), shape
@@ -415,6 +485,32 @@ class Mean(Linear):
             return self.sums.transposed(Rows(rows.values / self.counts.flat[0], rows.origin))
         whole = densify_rows(rows, self.counts.shape)
         return self.sums.transposed(Rows(whole.values / self.counts))
+
+
+def spectral_norm(matrix: np.ndarray) -> float:
+    """At least ‖matrix‖₂: ‖(MᵀM)^n‖_F^(1/2n), which comes down to it with growing n; of large
+    matrices the bound by row and column sums, or Frobenius'.
+    """
+    if matrix.size == 0 or not np.isfinite(matrix).all():
+        return 0.0 if matrix.size == 0 else np.inf
+    sums = [np.abs(matrix).sum(axis=axis).max() for axis in (0, 1)]
+    simple = min(math.sqrt(sums[0]) * math.sqrt(sums[1]), float(np.linalg.norm(matrix)))
+    if simple == 0 or min(matrix.shape) > LARGEST_GRAM:
+        return simple * (1 + 1e-9)
+    scaled = matrix / simple
+    power = scaled.T @ scaled if matrix.shape[0] > matrix.shape[1] else scaled @ scaled.T
+    logarithm, share = 0.0, 0.5
+    for _ in range(SQUARINGS):
+        size = float(np.linalg.norm(power))
+        if size == 0:
+            break
+        logarithm += share * math.log(size)
+        power, share = power / size, share / 2
+        power = power @ power
+    size = float(np.linalg.norm(power))
+    if size > 0:
+        simple = min(simple, simple * math.exp(logarithm + share * math.log(size)))
+    return simple * (1 + 1e-9)
 
 
 def settle(values: np.ndarray, origin: np.ndarray, shape: Shape, whole: bool) -> Rows:

@@ -36,6 +36,13 @@ class Maximum:
         (top, _), (left, _) = layer.padding_widths(input_shape)
         self.before = np.array([top, left])
 
+    @property
+    def norm(self) -> float:
+        """‖max(x) − max(y)‖₂ is at most so many times ‖x − y‖₂: by windows that overlap."""
+        size, strides = self.layer.pool_size, self.layer.strides
+        overlap = [-(-n // s) for n, s in zip(size, strides, strict=True)]
+        return float(np.sqrt(overlap[0] * overlap[1]))
+
     def forward(self, x: np.ndarray) -> np.ndarray:
         return self.layer(x)
 

@@ -8,6 +8,7 @@ from netreduce.errors import ParameterError, ShapeError
 from netreduce.network import Network
 from netreduce.network.layers import Activation
 
+from .alignment import aligned
 from .program import NAMES, Program, compile_networks
 
 DEFAULT_RANGE = (0.0, 1.0)
@@ -19,8 +20,10 @@ class Problem:
 
     Attributes
     ----------
-    program : Program
+    plain : Program
         Of both, without a softmax at the end.
+    program : Program
+        The same, the reduced network in the original's shape where that is possible.
     softmax : bool
         Whether both end in a softmax.
     low, high : ndarray, shape (boxes, *input_shape)
@@ -30,6 +33,7 @@ class Problem:
 
     original: Network
     reduced: Network
+    plain: Program
     program: Program
     softmax: bool
     low: np.ndarray
@@ -74,8 +78,9 @@ def problem_of(
             f"the {with_} network ends in a softmax and the {without} one does not: probabilities"
             " and scores cannot be compared"
         )
-    program = compile_networks(_without_softmax(n) if ends[0] else n for n in (original, reduced))
-    return Problem(original, reduced, program, ends[0], low, high, around is not None)
+    plain = compile_networks(_without_softmax(n) if ends[0] else n for n in (original, reduced))
+    program = plain if plain.pairs else aligned(plain) or plain
+    return Problem(original, reduced, plain, program, ends[0], low, high, around is not None)
 
 
 def input_box(shape: tuple[int, ...], input_range: tuple | None) -> tuple[np.ndarray, np.ndarray]:

@@ -92,6 +92,7 @@ class Program:
     nodes: list[Node] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     pairs: dict[int, int] = field(default_factory=dict)
+    changes: dict[int, Linear | None] = field(default_factory=dict, repr=False)
 
     def add(
         self,
@@ -105,6 +106,13 @@ class Program:
 
     def shape(self, node: int) -> Shape:
         return self.input_shape if node == INPUT else self.nodes[node].shape
+
+    def change(self, node: int) -> Linear | None:
+        """A linear operator less the one it is paired with; None where they are the same."""
+        if node not in self.changes:
+            other = self.nodes[self.pairs[node]].operator
+            self.changes[node] = self.nodes[node].operator.minus(other)
+        return self.changes[node]
 
     def needed(self, node: int) -> set[int]:
         """The nodes that a node is computed from, and itself."""
@@ -145,17 +153,16 @@ def compile_networks(networks: Iterable[Network], names: Iterable[str] = NAMES) 
     for index in range(max(len(network.layers) for network in networks)):
         for writer in writers:
             writer.write(index)
-    if len(writers) == 2:
-        program.pairs = _pairs(program.nodes)
     program.outputs = [writer.node[len(writer.network.layers) - 1] for writer in writers]
+    if len(writers) == 2:
+        program.pairs = pairs_of(program)
     return program
 
 
-def _pairs(nodes: list[Node]) -> dict[int, int]:
+def pairs_of(program: Program) -> dict[int, int]:
     """Nodes of the second network by those of the first that do the same, if all have one."""
-    first, second = (
-        [i for i, node in enumerate(nodes) if node.name.startswith(name)] for name in NAMES
-    )
+    nodes = program.nodes
+    first, second = (sorted(program.needed(end)) for end in program.outputs)
     if len(first) != len(second):
         return {}
     pairs = {INPUT: INPUT}

@@ -149,9 +149,10 @@ def first_points(problem: Problem, index: int, seed: int = 0) -> np.ndarray:
     first, second = (values[node].reshape(len(points), -1) for node in problem.program.outputs)
     change = second - first
     outputs = change.shape[1]
-    chosen = np.argsort(-np.abs(change), axis=0)[: max(1, STARTS // outputs)]
+    tried = np.sort(np.argsort(-np.abs(change).max(axis=0), kind="stable")[:STARTS])
+    chosen = np.argsort(-np.abs(change[:, tried]), axis=0)[: max(1, STARTS // len(tried))]
     starts = points[chosen.reshape(-1)]
-    output = np.tile(np.arange(outputs), len(chosen))
+    output = np.tile(tried, len(chosen))
     sign = np.sign(change[chosen.reshape(-1), output])
     weights = np.zeros((len(starts), outputs))
     weights[np.arange(len(starts)), output] = np.where(sign == 0, 1.0, sign)
