@@ -417,6 +417,14 @@ class Calls(nn.Module):
             r"align_corners = True is not supported, only False",
         ),
         (lambda x: F.interpolate(x, size=8), r"upsampling of \(6, 6\) to \(8, 8\): the sizes must"),
+        (
+            lambda x: F.interpolate(x, scale_factor=(2.1, 2.2)),
+            r"upsampling of \(6, 6\) to \(12, 13\): the sizes must be multiples",
+        ),
+        (
+            lambda x: F.interpolate(x, scale_factor=2.1),
+            r"upsampling of \(6, 6\) to \(12, 12\) by \[2.1, 2.1\]: the factors must be whole",
+        ),
         (lambda x: F.max_pool2d(x, 2, dilation=2), r"pooling with dilation is not supported"),
         (
             lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
@@ -426,6 +434,10 @@ class Calls(nn.Module):
         (lambda x: x + x.mean((2, 3), keepdim=True), r"shapes .* differ: only equal ones can be"),
         (lambda x: x / (x + 1), r"a quotient of two values is not supported"),
         (lambda x: torch.cat([x, x], 2), r"only channels can be"),
+        (lambda x: x.half().float(), r"\(to\): it makes numbers of another type"),
+        (lambda x: x.clamp(x.mean()), r"its limits depend on the input|does not keep the samples"),
+        (lambda x: F.dropout(x, 0.5, True), r"dropout in training: export the module in eval"),
+        (lambda x: F.dropout2d(x, 0.5, True), r"dropout in training: export the module in eval"),
         (lambda x: F.softplus(x, beta=2), r"beta = 2(.0)? is not supported, only 1"),
         (lambda x: (x, x), r"a network has one output, found 2"),
         (lambda x: F.batch_norm(x, None, None, training=True), r"statistics of the batch"),

@@ -77,7 +77,7 @@ def _clipped(builder: Builder, x: Value, low: object, high: object) -> Value:
 
 
 def _limit(value: object, none: float) -> float | None:
-    if value is None or value == none:
+    if value is None or (isinstance(value, float) and value == none):
         return None
     if isinstance(value, int | float):
         return float(value)
@@ -96,10 +96,16 @@ def _softmax(name: str) -> Operator:
 
 
 def _dropout(builder: Builder, arguments: Arguments) -> Value:
+    x = _without_dropout(builder, arguments)
+    rate = arguments.get("p", 0.5)
+    return _elementwise(builder, x, Dropout(rate)) if 0 < rate < 1 else x
+
+
+def _without_dropout(builder: Builder, arguments: Arguments) -> Value:
+    """Dropout of whole channels, or of other kinds, which does nothing at inference."""
     if arguments.get("train", False):
         raise UnsupportedLayerError("dropout in training: export the module in evaluation mode")
-    rate = arguments.get("p", 0.5)
-    return _elementwise(builder, arguments.x, Dropout(rate)) if 0 < rate < 1 else arguments.x
+    return arguments.x
 
 
 def _sum(builder: Builder, arguments: Arguments) -> Value:
@@ -207,6 +213,7 @@ ELEMENTWISE: dict[str, Operator] = {
     **dict.fromkeys(("softmax", "_softmax"), _softmax("softmax")),
     **dict.fromkeys(("log_softmax", "_log_softmax"), _softmax("log_softmax")),
     "dropout": _dropout,
+    **dict.fromkeys(("feature_dropout", "alpha_dropout", "native_dropout"), _without_dropout),
     "add": _sum,
     "sub": _difference,
     "rsub": _reversed_difference,

@@ -122,6 +122,8 @@ class Converter:
                 f"inputs of shape {', '.join(map(str, inputs))}; this operation is not supported."
                 f" Known are: {', '.join(sorted(OPERATORS))}"
             )
+        if not node.keeps_type and len(node.outputs) == 1:
+            raise UnsupportedLayerError("it makes numbers of another type")
         if node.shapes[0] is None:
             raise UnsupportedLayerError("it does not keep the samples of a batch apart")
         found = operator(self._builder, arguments)

@@ -273,7 +273,15 @@ def _upsampling(interpolation: str) -> Operator:
             raise UnsupportedLayerError(
                 f"upsampling of {x.shape[1:]} to {shape[1:]}: the sizes must be multiples"
             )
-        size = _two([out // n for n, out in zip(x.shape[1:], shape[1:], strict=True)])
+        factors = [out // n for n, out in zip(x.shape[1:], shape[1:], strict=True)]
+        given = arguments.get("scale_factors") or [
+            arguments.get(name) for name in ("scales_h", "scales_w", "scales")
+        ]
+        if [scale for scale in given if scale is not None] not in ([], factors):
+            raise UnsupportedLayerError(
+                f"upsampling of {x.shape[1:]} to {shape[1:]} by {given}: the factors must be whole"
+            )
+        size = _two(factors)
         return like(
             builder, builder.emit(UpSampling2D(size, interpolation), builder.image(x)), arguments
         )

@@ -108,7 +108,7 @@ MOVES: dict[str, Operator] = {
     **dict.fromkeys(
         (
             *("contiguous", "clone", "alias", "detach", "to", "_to_copy", "lift_fresh_copy"),
-            *("identity", "feature_dropout", "alpha_dropout", "native_dropout"),
+            *("identity"),
         ),
         _same,
     ),

@@ -41,6 +41,8 @@ class Node:
     outputs : tuple of str
     shapes : tuple of tuple of int
         Of the outputs, for one sample; None for those that do not begin with the batch.
+    keeps_type : bool
+        Whether the outputs are numbers of the type of the input.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Node:
     arguments: Mapping[str, Any]
     outputs: tuple[str, ...]
     shapes: tuple[tuple[int, ...] | None, ...]
+    keeps_type: bool
 
     def reads(self) -> Iterator[Name]:
         """The tensors among the arguments."""
@@ -80,9 +83,9 @@ class Program:
         model = self._find_model()
         content = self._json(f"models/{model}.json")["graph_module"]
         graph, signature = content["graph"], content["signature"]
-        self._sizes = {
-            name: entry["sizes"] for name, entry in graph.get("tensor_values", {}).items()
-        }
+        tensors = graph.get("tensor_values", {})
+        self._sizes = {name: entry["sizes"] for name, entry in tensors.items()}
+        self._types = {name: entry["dtype"] for name, entry in tensors.items()}
         targets = self._read_signature(signature)
         self._batch = self._sizes[self.input_name][0]
         shape = self._shape(self.input_name)
@@ -91,12 +94,14 @@ class Program:
                 f"input {self.input_name!r} has {len(self._sizes[self.input_name])} axes, expected"
                 " samples first and one axis or more besides"
             )
+        if self._types[self.input_name] not in {*FLOATS, BFLOAT16}:
+            raise UnsupportedLayerError(f"input {self.input_name!r} is no floating-point number")
         self.input_shape = shape
         self.nodes = [self._node(entry) for entry in graph["nodes"]]
         wanted = {str(name) for node in self.nodes for name in node.reads()}
-        tensors = {**self._tensors("weights", model), **self._tensors("constants", model)}
+        stored = {**self._tensors("weights", model), **self._tensors("constants", model)}
         self.constants = {
-            name: self._array(f"{kind} {target!r}", *tensors[target])
+            name: self._array(f"{kind} {target!r}", *stored[target])
             for name, (kind, target) in targets.items()
             if name in wanted
         }
@@ -183,6 +188,7 @@ class Program:
             {item["name"]: _argument(item["arg"]) for item in entry["inputs"]},
             tuple(outputs),
             tuple(self._shape(name) for name in outputs),
+            all(self._types[name] == self._types[self.input_name] for name in outputs),
         )
 
     def _shape(self, name: str) -> tuple[int, ...] | None:
