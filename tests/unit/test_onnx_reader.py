@@ -118,6 +118,8 @@ OPERATORS = {
     "transposed": ([make("ConvTranspose", ["x", "k", "b"], ["y"], pads=[1, 0, 1, 1],
                          strides=[2, 2], output_padding=[1, 0])],
                    IMAGE, {"k": (4, 3, 3, 4), "b": (3,)}),
+    "transposed line": ([make("ConvTranspose", ["x", "k"], ["y"], strides=[3], pads=[1, 0],
+                              output_padding=[2])], LINE, {"k": (4, 3, 4)}),
     "transposed to a size": ([make("ConvTranspose", ["x", "k"], ["y"], strides=[2, 2],
                                    auto_pad="SAME_UPPER")], IMAGE, {"k": (4, 3, 3, 3)}),
     "normalized": ([make("BatchNormalization", ["x", "a", "b", "c", "d"], ["y"])], IMAGE,
@@ -200,6 +202,20 @@ OPERATORS = {
               make("Add", ["2", "one"], ["3"]), make("Mul", ["x", "3"], ["4"]),
               make("Mul", ["4", "h"], ["y"])], IMAGE,
              {"a": np.float32(2**0.5), "one": np.float32(1), "h": np.float32(0.5)}),
+    "a part of a function read twice": (
+        [make("Gemm", ["x", "w"], ["0"]), make("Sigmoid", ["0"], ["1"]),
+         make("Mul", ["1", "h"], ["2"]), make("Tanh", ["1"], ["3"]), make("Add", ["2", "3"], ["y"])],
+        VECTOR, {"w": (6, 5), "h": np.float32(0.5)}),
+    "a function under two names": (
+        [make("Gemm", ["x", "w"], ["0"]), make("Sigmoid", ["0"], ["1"]),
+         make("Identity", ["1"], ["2"]), make("Relu", ["1"], ["3"]), make("Flatten", ["2"], ["4"]),
+         make("Add", ["3", "4"], ["y"])],
+        VECTOR, {"w": (6, 5)}),
+    "functions of one layer": (
+        [make("Gemm", ["x", "w"], ["0"]), make("Exp", ["0"], ["1"]), make("Flatten", ["1"], ["f"]),
+         make("Sigmoid", ["0"], ["s"]), make("Mul", ["s", "0"], ["m"]),
+         make("Add", ["m", "f"], ["y"])],
+        VECTOR, {"w": (6, 5)}),
     "mish": ([make("Softplus", ["x"], ["1"]), make("Tanh", ["1"], ["2"]),
               make("Mul", ["x", "2"], ["y"])], IMAGE, {}),
     "a scaled sigmoid": ([make("Sigmoid", ["x"], ["1"]), make("Mul", ["1", "a"], ["y"])], IMAGE,
@@ -293,6 +309,14 @@ def test_refusals(name: str, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(model(nodes, inputs, {"y": None}, **CONSTANTS).SerializeToString())
     with pytest.raises((UnsupportedLayerError, ModelFileError), match=rf"net\.onnx: .*{message}"):
+        read_network(path)
+
+
+def test_files_older_than_the_rules_of_broadcasting(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    file = model([make("Relu", ["x"], ["y"])], VECTOR, {"y": None}, opset=6)
+    path.write_bytes(file.SerializeToString())
+    with pytest.raises(UnsupportedLayerError, match="operator set 6 is older than 7"):
         read_network(path)
 
 
@@ -480,5 +504,5 @@ def test_refusals_name_the_node_or_what_the_file_has(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedLayerError, match=r"one input, found 2 \('x', 'z'\)"):
         read_network(path)
     path.write_bytes(b"\x00" * 100)
-    with pytest.raises(ModelFileError, match=r"net.onnx: not an ONNX file"):
+    with pytest.raises(ModelFileError, match=r"net\.onnx: not an ONNX file"):
         read_network(path)

@@ -82,9 +82,9 @@ class Curve:
         Adds the last node's own layers to the network, where no activation is the whole function.
     nodes : int
     reads : int
-        How often these nodes read the root.
-    closed : bool
-        Whether nothing else reads what is between the root and the last node.
+        How often these nodes read the root; nothing else reads what is between it and the last.
+    readers : int
+        How often nodes read the result.
     """
 
     root: Tensor
@@ -93,7 +93,6 @@ class Curve:
     layers: Callable[[], Tensor]
     nodes: int
     reads: int
-    closed: bool
     readers: int = 1
     tensor: Tensor | None = field(default=None, init=False)
 
@@ -359,7 +358,7 @@ class Graph:
         if value.tensor is None:
             name = known_function(value.function) if value.nodes > 1 else None
             if name:
-                own = value.closed and value.reads == value.root.readers
+                own = value.reads == value.root.readers
                 root = replace(value.root, readers=1) if own else value.root
                 tensor = self.activation(root, Activation(name))
             else:

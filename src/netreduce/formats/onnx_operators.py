@@ -127,7 +127,7 @@ def _conv_transpose(graph: Graph, node: Node) -> Value:
     if groups != 1 or dilation != (1, 1):
         raise UnsupportedLayerError("groups and dilations are not supported")
     size, rows = kernel.array.shape[2:], x.shape[2:]
-    more = _pair(node.attributes.get("output_padding", (0, 0)))
+    more = _pair([0, *node.attributes.get("output_padding", (0, 0))][-2:])
     top, left, bottom, right = _four(node)
     mode = _text(node, "auto_pad", "NOTSET")
     target = node.attributes.get("output_shape")
@@ -648,15 +648,14 @@ def _curve(
 
     def curve(graph: Graph, node: Node) -> Value:
         values = [value for value in node.inputs if value is not None]
-        roots, parts, nodes, reads, closed = [], [], 1, 0, True
+        roots, parts, nodes, reads = [], [], 1, 0
         for value in values:
             if isinstance(value, Constant):
                 parts.append(_always(value.array))
-            elif isinstance(value, Curve) and value.tensor is None:
+            elif isinstance(value, Curve) and value.readers == 1:
                 roots.append(value.root)
                 parts.append(value.function)
                 nodes, reads = nodes + value.nodes, reads + value.reads
-                closed = closed and value.closed and value.readers == 1
             else:
                 roots.append(graph.made(value))
                 parts.append(_itself)
@@ -672,7 +671,6 @@ def _curve(
             lambda: layers(graph, node),
             nodes,
             reads,
-            closed,
         )
 
     return curve

@@ -14,10 +14,11 @@ from netreduce.network import INPUT, Network
 
 from .guard import MALFORMED, reading
 from .onnx_constants import Constant, Folding, initializers
-from .onnx_graph import LARGEST_TENSOR, Graph, Node, Tensor, Value, named, size_of
+from .onnx_graph import LARGEST_TENSOR, Curve, Graph, Node, Tensor, Value, named, size_of
 from .onnx_operators import OPERATORS
 
 MOST_NODES = 100_000
+OLDEST_OPSET = 7
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 # Nodes that say nothing about where the channels of an image are.
 ELEMENTWISE = {
@@ -111,6 +112,11 @@ class _Reader:
     def __init__(self, model: onnx.ModelProto, folder: Path):
         graph = model.graph
         opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+        if opset < OLDEST_OPSET:
+            raise UnsupportedLayerError(
+                f"operator set {opset} is older than {OLDEST_OPSET}, whose rules for shapes hold:"
+                " convert the file with onnx.version_converter"
+            )
         self.folding = Folding(opset)
         self.values: dict[str, Value] = dict(initializers(model, folder))
         inputs = [entry for entry in graph.input if entry.name not in self.values]
@@ -175,7 +181,9 @@ class _Reader:
             raise ModelFileError(f"{title}: {type(error).__name__}: {error}") from error
 
     def bind(self, name: str, value: Value) -> None:
-        if not isinstance(value, Constant):
+        if isinstance(value, Curve):  # stays one object under all its names: layers once
+            value.readers = max(value.readers, self.uses[name])
+        elif isinstance(value, Tensor):
             value = replace(value, readers=max(value.readers, self.uses[name]))
         self.values[name] = value
 
