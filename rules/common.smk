@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from itertools import product
 
 from snakemake.io import flag
@@ -54,9 +55,21 @@ def given(path):
     return flag(path, PATH_MODIFIER_FLAG)
 
 
+@cache
 def code(script, *modules):
-    """The project's code behind a script, as inputs of a rule."""
-    return [own(file) for file in sources.code(script, *modules, home=HOME)]
+    """The project's code behind a script, as an input of a rule: a list of its files with their
+    digests. It stands for all of them, for Snakemake looks at every input of every job.
+    """
+    name = "-".join([*Path(script).with_suffix("").parts[2:], *modules])
+    path = Path(".snakemake/code", f"{name}.txt")
+    if workflow.is_main_process:
+        try:
+            sources.write_list(path, sources.code(script, *modules, home=HOME), HOME)
+        except OSError as error:
+            raise WorkflowError(
+                f"{path}: cannot be written ({error.strerror})"
+            ) from None
+    return flag(str(path), PATH_MODIFIER_FLAG)
 
 
 def hold_folder():

@@ -1,9 +1,14 @@
-"""The project's own code behind a script, as inputs of a rule."""
+"""The project's own code behind a script, as an input of a rule."""
 
 import ast
+import hashlib
+import os
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+from netreduce.files import replacing
 
 IMPORT = re.compile(r"^ *(import [\w., ]+|from [\w.]+ import (?:\([^)]*\)|[\w., ]+))", re.M)
 
@@ -12,9 +17,6 @@ IMPORT = re.compile(r"^ *(import [\w., ]+|from [\w.]+ import (?:\([^)]*\)|[\w., 
 def code(script: str, *modules: str, home: Path = Path()) -> tuple[str, ...]:
     """All project code that a script (and modules by name) imports, as paths in `home`, the
     project's folder.
-
-    As inputs of a rule they make a result stale exactly when the content of the code that made it
-    has changed.
     """
     found: set[Path] = set()
     waiting = [Path(script)]
@@ -28,6 +30,27 @@ def code(script: str, *modules: str, home: Path = Path()) -> tuple[str, ...]:
             found.add(file)
             waiting += imported_files(file, home)
     return tuple(sorted(map(str, found - {Path(script)})))
+
+
+def write_list(path: Path, files: Iterable[str], home: Path) -> None:
+    """Write the digest and the path of every file, as `sha256sum` does, unless that is what is
+    there.
+
+    As an input of a rule the list makes a result stale exactly when the content of the code that
+    made it has changed. Its time is that of the newest file, so that a new list of old code is not
+    newer than the results.
+    """
+    text = "".join(f"{digest(home / file)}  {file}\n" for file in files)
+    if not path.exists() or path.read_text() != text:
+        newest = max((os.stat(home / file).st_mtime for file in files), default=0)
+        with replacing(path) as temporary:
+            temporary.write_text(text)
+            os.utime(temporary, (newest, newest))
+
+
+@cache
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @cache

@@ -1,10 +1,13 @@
 """The code behind a script, found from its import statements."""
 
 import ast
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from sources import code, imports
+from sources import code, imports, write_list
 
 FILES = [file for folder in ("src", "workflow") for file in Path(folder).rglob("*.py")]
 
@@ -49,3 +52,24 @@ def test_code_follows_imports_through_modules_and_packages():
         or file == "src/netreduce/__init__.py"
     ]
     assert set(code("workflow/scripts/lump.py", "netreduce.pruning")) - set(found)
+
+
+def test_a_list_of_code_changes_when_its_content_does(tmp_path):
+    home, path = tmp_path / "home", tmp_path / "list.txt"
+    home.mkdir()
+    for name, content in (("a.py", "a = 1"), ("b.py", "b = 2")):
+        (home / name).write_text(content)
+        os.utime(home / name, (1000, 1000))
+    write_list(path, ["a.py", "b.py"], home)
+    first = path.read_text()
+    assert path.stat().st_mtime == 1000  # no newer than what the code has made
+    assert subprocess.run(["sha256sum", "--check", path], cwd=home, check=False).returncode == 0
+    os.utime(home / "a.py")
+    write_list(path, ["a.py", "b.py"], home)
+    assert path.stat().st_mtime == 1000  # touched, but not changed
+    (home / "other").mkdir()
+    shutil.copy(home / "b.py", home / "other/b.py")
+    (home / "other/a.py").write_text("a = 3")
+    write_list(path, ["a.py", "b.py"], home / "other")
+    assert path.read_text() != first
+    assert path.stat().st_mtime > 1000

@@ -50,6 +50,8 @@ def main() -> None:
 
     provenance = json.loads(arguments.provenance.read_text())
     jobs = lineage([*arguments.results, arguments.provenance], read_records(arguments.records))
+    for job in jobs:
+        job["input"] = [file for name in job["input"] for file in behind(name, arguments.home)]
     project = sorted(
         file
         for top in arguments.project
@@ -157,6 +159,14 @@ def lineage(results: Iterable[Path], records: Mapping[str, dict[str, Any]]) -> l
             found[key] = {**jobs[key], "output": sorted(jobs[key]["output"])}
             waiting += made["input"]
     return sorted(found.values(), key=lambda job: (job["endtime"], job["output"]))
+
+
+def behind(name: str, home: Path) -> list[str]:
+    """An input of a job; in place of a list of code, the files in it."""
+    if Path(name).parent != Path(".snakemake/code"):
+        return [name]
+    lines = Path(name).read_text().splitlines()
+    return [str(home / line.partition("  ")[2]) for line in lines]
 
 
 def _time(seconds: float) -> str:
