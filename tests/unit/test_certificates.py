@@ -291,7 +291,7 @@ def test_networks_that_cannot_be_compared():
 
 
 def planted(make, copies=4):
-    """A deep network in which some neurons are multiples of others, batch normalization included."""
+    """A deep network with batch normalization in which some neurons are multiples of others."""
     layers = []
     for inputs, outputs in ((6, 12), (12, 12), (12, 12)):
         dense, norm = make.dense(inputs, outputs), make.norm(outputs)

@@ -5,5 +5,14 @@ Both networks are bounded by linear relaxations at once, and what they have in c
 
 from .certificate import Certificate, Decision
 from .core import certify, deviation_bound
+from .vnnlib import Claim, read_vnnlib, write_vnnlib
 
-__all__ = ["Certificate", "Decision", "certify", "deviation_bound"]
+__all__ = [
+    "Certificate",
+    "Claim",
+    "Decision",
+    "certify",
+    "deviation_bound",
+    "read_vnnlib",
+    "write_vnnlib",
+]
