@@ -53,6 +53,8 @@ from .boxes import (
     before_activation,
     behind_activation,
     call,
+    fan_in,
+    linear,
     linear_in_magnitude,
     propagate,
     slopes,
@@ -88,10 +90,24 @@ class Propagation:
         self.network = network
         self.before: list[Box] = []
         self.boxes = {INPUT: box}
+        self._radii = {INPUT: _norm(box.radius)}
+        # inputs differ from the middle of their box, and so do the values behind them from theirs
+        middles = {INPUT: box.center}
+        spreads = {INPUT: _Error.of(box.radius * SAFETY, np.inf)}
         for index, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=True)):
             inner, rounding = before_activation(layer, [self.boxes[s] for s in sources], REAL)
+            middle = _before(layer, [middles[s] for s in sources])
+            spread = self._before(index, [spreads[s] for s in sources]).plus(rounding)
+            inner = inner.within(middle, spread.values)
             self.before.append(inner)
-            self.boxes[index] = activate(layer, inner, rounding, REAL)[0]
+            outer, rounding = activate(layer, inner, rounding, REAL)
+            middles[index] = _activated(layer, middle)
+            spreads[index] = _through_activation(
+                layer, _slopes(layer, inner, np.zeros(())), spread
+            ).plus(rounding)
+            self.boxes[index] = outer.within(middles[index], spreads[index].values)
+            self._radii[index] = spreads[index].norm
+        self._middles = middles
 
     def output_error(self, local: Mapping[int, Error]) -> np.ndarray:
         """The error of the outputs that local errors of the layers add up to.
@@ -135,6 +151,20 @@ class Propagation:
         self._forward(local)
         return self.output_error({i: error for i, error in made.items() if i >= first})
 
+    def change(self, index: int, weights: np.ndarray, biases: np.ndarray) -> np.ndarray:
+        """How far a layer's pre-activations move when its weights and biases change so."""
+        layer, source = self.network.layers[index], self.network.sources[index][0]
+        middle, box = self._middles[source], self.boxes[source]
+        radius = np.fmax(box.high - middle, middle - box.low)
+        columns = np.sqrt((weights**2).sum(axis=tuple(range(weights.ndim - 1))))
+        if isinstance(layer, DepthwiseConv2D):
+            columns = np.sqrt((weights**2).sum(axis=(0, 1))).ravel()
+        spread = np.fmin(linear(layer, np.abs(weights), radius), columns * self._radii[source])
+        own = REAL.gamma(fan_in(layer) + 8) * (
+            linear(layer, np.abs(weights), np.abs(middle)) + np.abs(biases)
+        )
+        return np.abs(linear(layer, weights, middle) + biases) + spread * SAFETY + own
+
     def _forward(
         self, local: "Callable[[int, Mapping[int, _Error]], Error]"
     ) -> "tuple[dict[int, _Error], list[Interval]]":
@@ -146,8 +176,7 @@ class Propagation:
             error = self._before(index, [errors[s] for s in sources])
             ranges.append(_slopes(layer, self.before[index], error.values))
             error = _through_activation(layer, ranges[-1], error)
-            added = np.broadcast_to(local(index, errors), network.shapes[index])
-            errors[index] = _Error.of(error.values + added, error.norm + _norm(added))
+            errors[index] = error.plus(local(index, errors))
         return errors, ranges
 
     def _before(self, index: int, errors: "list[_Error]") -> "_Error":
@@ -207,6 +236,10 @@ class _Error:
         """Both, the norm no larger than that of the values."""
         return cls(values, min(norm * SAFETY, _norm(values)))
 
+    def plus(self, local: Error) -> "_Error":
+        added = np.broadcast_to(local, self.values.shape)
+        return _Error.of(self.values + added, self.norm + _norm(added))
+
 
 def gains(network: Network) -> dict[int, np.ndarray]:
     """How far any output can move for a unit error in one channel of a layer's output, at all
@@ -250,6 +283,21 @@ def logits(network: Network) -> Network:
     if len(network.layers) > 1 and network.sources[-1] == (len(network.layers) - 2,):
         return Network(network.layers[:-1], network.input_shape, network.sources[:-1])
     return network
+
+
+def _before(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
+    """What a layer's activation gets, for one sample."""
+    if isinstance(layer, Weighted):
+        return layer.linear(inputs[0][None])[0]
+    if isinstance(layer, Activation | PReLU):
+        return inputs[0]
+    return layer(*(x[None] for x in inputs))[0]
+
+
+def _activated(layer: Layer, before: np.ndarray) -> np.ndarray:
+    if isinstance(layer, PReLU):
+        return call(layer, before)
+    return activation_of(layer).function(before[None])[0]
 
 
 def _through_activation(layer: Layer, interval: Interval, error: _Error) -> _Error:

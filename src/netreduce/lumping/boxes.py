@@ -62,6 +62,10 @@ class Box:
     def magnitude(self) -> np.ndarray:
         return np.maximum(np.abs(self.low), np.abs(self.high))
 
+    def within(self, middle: np.ndarray, radius: np.ndarray) -> "Box":
+        """The part of the box that is so near to a point."""
+        return Box(np.fmax(self.low, middle - radius), np.fmin(self.high, middle + radius))
+
     def wider(self, by: Error) -> "Box":
         return Box(self.low - by, self.high + by)
 

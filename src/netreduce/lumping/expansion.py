@@ -44,12 +44,7 @@ def expanded(draft: Draft) -> Expansion | None:
     original, lumped = draft.original, draft.finished()
     if not all(_is_plain(original, draft.regions[step.producer], step) for step in draft.steps):
         return None
-    layers = {
-        index: layer.replace(
-            **{name: array.astype(np.float64) for name, array in layer.arrays().items()}
-        )
-        for index, layer in enumerate(original.layers)
-    }
+    layers = dict(enumerate(in_double(original).layers))
     rounding = {}
     for index in sorted(draft.changed):
         layer = layers[index]
@@ -66,6 +61,18 @@ def expanded(draft: Draft) -> Expansion | None:
         terms = 8 + sum(len(step) for step in draft.steps)
         rounding[index] = terms * EPSILON * weights.sizes, terms * EPSILON * biases.sizes
     return Expansion(original.replace(layers), rounding)
+
+
+def in_double(network: Network) -> Network:
+    """The network with its parameters in float64."""
+    return network.replace(
+        {
+            index: layer.replace(
+                **{name: array.astype(np.float64) for name, array in layer.arrays().items()}
+            )
+            for index, layer in enumerate(network.layers)
+        }
+    )
 
 
 @dataclass
@@ -120,11 +127,12 @@ def _inputs_back(
 
 
 def _outputs_back(draft: Draft, region: Region, weights: _Sums, biases: _Sums) -> None:
-    """Give the multiples that were merged their weights and biases, and the constants theirs."""
+    """Give the multiples that were merged their weights and biases; constants, whatever makes them
+    constant, and unread neurons keep those they had.
+    """
     slope, shift = _norm_behind(draft.original, region)
     for step in draft.steps:
         if step.producer == region.producer:
-            weights.values[..., step.neurons[step.kinds == "constant"]] = 0
             multiple = step.kinds == "multiple"
             gone, into, ratio = step.neurons[multiple], step.into[multiple], step.ratio[multiple]
             stretch = ratio * slope[into] / slope[gone]
