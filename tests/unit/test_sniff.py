@@ -223,3 +223,9 @@ def test_state_dicts_under_any_one_key(tmp_path, wrapped):
     tensors = {name: torch.from_numpy(array) for name, array in to_tensors(small()).items()}
     torch.save(wrapped(tensors), tmp_path / "checkpoint.ckpt")
     assert_same(small(), nr.load(tmp_path / "checkpoint.ckpt", small()))
+
+
+def test_a_file_as_architecture_goes_with_keras_only(tmp_path):
+    save(small(), tmp_path / "network.pth")
+    with pytest.raises(ModelFileError, match="a file as architecture goes with weights of Keras"):
+        load(tmp_path / "network.pth", tmp_path / "model.json")

@@ -3,6 +3,7 @@ safetensors, ONNX, .nnet and text. What a file is, its content says; what is wri
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netreduce.errors import ModelFileError
 from netreduce.network import Network
@@ -10,10 +11,13 @@ from netreduce.network import Network
 from .guard import reading
 from .sniff import kind_of
 
+if TYPE_CHECKING:
+    from .tensors import Architecture
+
 SUFFIXES = (".h5", ".keras", ".pth", ".txt")  # that networks are written with
 
 
-def load(path: str | Path, architecture: Network | dict | str | None = None) -> Network:
+def load(path: str | Path, architecture: "Architecture" = None) -> Network:
     """Read a network; what kind of file it is, its content says, whatever its suffix.
 
     ===================== ============================================================ ============
@@ -32,11 +36,12 @@ def load(path: str | Path, architecture: Network | dict | str | None = None) -> 
     Parameters
     ----------
     path : path
-    architecture : Network, dict or str, optional
+    architecture : Network, dict, str or path, optional
         What the tensors mean, for files that hold tensors only: a network of the same
         architecture, or a description as in `netreduce.network.architectures`, which may hold
         `input_shape` and `classes` as well (found from the tensors, or the architecture's usual
-        ones, where it does not). Files that hold a whole network need none and ignore it.
+        ones, where it does not); for weights of Keras also the file that `model.to_json()` gave.
+        Files that hold a whole network need none and ignore it.
 
     Returns
     -------

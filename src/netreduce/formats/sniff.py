@@ -68,7 +68,8 @@ def kind_of(path: Path) -> str:
         )
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         raise ModelFileError(
-            "JSON holds an architecture, not the numbers: load the file of the weights"
+            "JSON holds an architecture, not the numbers: load the file of the weights, and give"
+            " this one as its architecture"
         )
     by_suffix = {".txt": "text", ".nnet": "nnet"}.get(path.suffix.lower())
     if by_suffix:

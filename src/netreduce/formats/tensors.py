@@ -6,6 +6,7 @@ images channel by channel.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from netreduce.network.layers import (
 
 from .matching import Needed, match, natural_order
 
-Architecture = Network | dict | str | None
+Architecture = Network | dict | str | Path | None
 NORM_ROLES = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
 FIXED = (Rescaling, Normalization)  # no modules of PyTorch: other state_dicts lack their numbers
 COUNTER = "num_batches_tracked"  # means nothing at inference
@@ -123,6 +124,8 @@ def network_of(
     """
     if architecture is None:
         raise ModelFileError(f"{what} holds tensors only: an architecture must say what they are")
+    if isinstance(architecture, Path):
+        raise ModelFileError(f"a file as architecture goes with weights of Keras only, not {what}")
     sizes = _telling_sizes(tensors, ordered)
     network = template(architecture, sizes, "torch")
     if set(tensors) == _names(network):  # as networks trained and written here have them
