@@ -3,6 +3,7 @@
 import doctest
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import configuration
 import pytest
@@ -16,6 +17,8 @@ from configuration import (
     imagenet_minutes,
     minutes,
 )
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
 from netreduce.errors import ParameterError
 
@@ -143,6 +146,22 @@ def test_minutes_follow_from_the_work():
     assert minutes(unknown, 10) > minutes(cifar10, 1)
     network = {"samples": 100, "test_images": 900, "methods": ["msq"], "alphabet_scalars": [2]}
     assert imagenet_minutes(network, 4) < imagenet_minutes({**network, "test_images": 9000}, 4)
+
+
+def test_every_job_of_the_quick_configuration_fits_a_partition_of_an_hour():
+    config = ConfigSettings(configfiles=[ROOT / "config/quick.yaml"])
+    wildcards = SimpleNamespace(model="digits", chain="nnrelief-fraction=0.95")
+    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            ResourceSettings(), config, snakefile=ROOT / "Snakefile", workdir=ROOT
+        )
+        asked = {
+            rule.name: rule.resources["runtime"].evaluate(wildcards, attempt=1, threads=1).value
+            for rule in workflow._workflow.rules
+            if rule.shellcmd and rule.name not in ("unknown_network", "imagenet")
+        }
+    assert len(asked) > 20 and max(asked.values()) < 60, asked
+    assert asked["train"] <= 15
 
 
 def test_every_architecture_of_the_library_has_a_bound():

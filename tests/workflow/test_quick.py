@@ -272,12 +272,6 @@ def test_a_grid_of_models_is_recorded_as_what_it_stands_for(changed):
     assert "grid" not in models["net-7"]
 
 
-def test_every_job_of_the_quick_configuration_fits_a_partition_of_an_hour(finished):
-    printed = finished.snakemake("--dry-run", "--forceall")
-    minutes = [int(number) for number in re.findall(r"runtime=(\d+)", printed)]
-    assert len(minutes) > 40 and max(minutes) < 60
-
-
 @pytest.mark.parametrize(
     ("table", "chapter"),
     [
