@@ -35,6 +35,7 @@ try:
         config["models"] = configuration.expand_grids(config["models"])
     validate(config, "../workflow/schemas/config.schema.yaml")
     configuration.check_names(config["models"])
+    configuration.check_datasets(config)
 except NetreduceError as error:
     raise WorkflowError(str(error)) from None
 
@@ -165,6 +166,24 @@ def setting(key):
 
 def dataset(wildcards):
     return f"results/data/{model(wildcards.model)['dataset']}.npz"
+
+
+def own_data(wildcards):
+    """The entry of own data, with its files where they are; none for a dataset of the table."""
+    entry = dict(config["datasets"].get(wildcards.dataset, {}))
+    for split in configuration.SPLITS:
+        if split in entry:
+            entry[split] = str(given(entry[split]))
+    label = entry.get("label")
+    if isinstance(label, str) and label.endswith(".npy"):
+        entry["label"] = str(given(label))
+    return entry
+
+
+def own_files(wildcards):
+    """Input function: the files that own data are made of."""
+    entry = config["datasets"].get(wildcards.dataset, {})
+    return configuration.files_of(entry, given)
 
 
 def samples(wildcards):
@@ -395,7 +414,7 @@ def refuse(wildcards):
 
 
 wildcard_constraints:
-    dataset="mnist|fashion_mnist|digits|cifar10",
+    dataset="|".join([*configuration.SIZES, *config["datasets"]]),
     model=matching(lambda entry: True),
     bits=r"1\.58|[2-8]",
     method="|".join(QUANTIZERS),

@@ -1,5 +1,6 @@
 rule data:
     input:
+        own=own_files,
         script=own("workflow/scripts/data.py"),
         code=code("workflow/scripts/data.py"),
     output:
@@ -14,8 +15,11 @@ rule data:
     resources:
         mem_mb=memory(2000),
         runtime=30,
+    params:
+        own=lambda wildcards: json.dumps(own_data(wildcards)),
+        seed=config["seed"],
     message:
         "dataset {wildcards.dataset}"
     shell:
         "python {input.script:q} --dataset {wildcards.dataset:q} --resources resources"
-        " --output {output:q} > {log:q} 2>&1"
+        " --own {params.own:q} --seed {params.seed:q} --output {output:q} > {log:q} 2>&1"

@@ -3,7 +3,7 @@ how long its jobs may take.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ SIZES = {
     "cifar10": (60_000, 3_072),
 }
 UNKNOWN_SIZE = (100_000, 12_288)
+SPLITS = ("train", "validation", "test")
 # Multiplications that one core does per second, at least.
 SPEED = 5e9
 START_UP = 10  # minutes that every job may take besides
@@ -108,6 +109,47 @@ def in_names(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}".replace(".", "_").replace("+", "")
     return str(value).lower()
+
+
+def check_datasets(config: Mapping[str, Any]) -> None:
+    """Raise ParameterError where a model or a published network names a dataset that there is not,
+    or where own data have the name of a dataset of the table.
+    """
+    own = config["datasets"]
+    if taken := [name for name in own if name in SIZES]:
+        raise ParameterError(
+            f"config, datasets: {taken[0]!r} is a dataset that netreduce knows; expected another"
+            " name for your own"
+        )
+    for section in ("models", "published"):
+        for name, entry in config[section].items():
+            if entry["dataset"] not in (*SIZES, *own):
+                raise ParameterError(
+                    f"config, {section}: {name}: unknown dataset {entry['dataset']!r}; there are"
+                    f" {', '.join([*SIZES, *own])}; describe your own under datasets"
+                )
+
+
+def files_of(entry: Mapping[str, Any], place: Callable[[str], str]) -> list[str]:
+    """The files that own data are made of, from their entry under `datasets`; `place` says where
+    a path of the user's is. Of a folder these are all files in it but hidden ones.
+    """
+    paths = [place(entry[split]) for split in SPLITS if split in entry]
+    label = entry.get("label")
+    if isinstance(label, str) and label.endswith(".npy"):
+        paths += [place(label.format(split=split)) for split in SPLITS if split in entry]
+    found: list[str] = []
+    for path in map(Path, dict.fromkeys(paths)):
+        found += (
+            sorted(
+                str(file)
+                for file in path.rglob("*")
+                if file.is_file() and not file.name.startswith(".")
+            )
+            if path.is_dir()
+            else [str(path)]
+        )
+    return found
 
 
 def check_names(models: Mapping[str, Any]) -> None:

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netreduce.chains import names
-from netreduce.data.archive import write
+from netreduce.data.archive import write, write_own
+from netreduce.data.preprocessing import Preprocessing
 from netreduce.files import write_json, write_table
 from netreduce.formats import save
 from netreduce.network import Network
@@ -523,7 +524,7 @@ def test_the_comparison_of_chains(results, run, tmp_path):
     entry = chapter(run, results, "comparison", tmp_path / "comparison.json")["net"]
     rows = {row["chain"]: row for row in entry["rows"]}
     assert entry["seeds"] == 2 and list(rows) == list(CHAINS)
-    assert rows["analog"]["accuracy"] == pytest.approx(0.919)
+    assert rows["analog"]["score"] == pytest.approx(0.919)
     assert all(
         row["front"] for row in rows.values()
     )  # each chain is smaller and worse than the one before it
@@ -598,6 +599,54 @@ def test_thesis_is_typeset_the_same_each_time(comparison, architectures, results
     first, second = ((tmp_path / f"{name}.pdf").read_bytes() for name in ("a", "b"))
     assert first == second and first.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", first)) > 15
+
+
+KINDS = {  # what takes the place of accuracy and agreement in the tables
+    "numbers": ("mean_squared_error", "relative_difference", "mean squared error"),
+    "no labels": ("agreement", None, "agreement"),
+    "numbers without labels": ("relative_difference", None, "relative difference"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_figures_and_thesis_follow_the_measure(kind, results, run, tmp_path):
+    measure, second, words = KINDS[kind]
+    here = shutil.copytree(results, tmp_path / "results")
+    for path in [*here.rglob("*.csv"), *here.rglob("*.json")]:
+        text = path.read_text().replace("agreement", second or "beside")
+        path.write_text(text.replace("accuracy", measure))
+    images = {
+        f"{split}_images": np.zeros((count, 4, 4, 1), np.float32)
+        for split, count in (("train", 30), ("validation", 9), ("test", 12))
+    }
+    labels = {
+        name.replace("images", "labels"): np.zeros((len(x), 3), np.float32)
+        for name, x in images.items()
+    }
+    target = "classes" if kind == "no labels" else "numbers"
+    arrays = {**images, **labels} if kind == "numbers" else images
+    write_own(here / "data/digits.npz", arrays, (), "Mine", target, Preprocessing())
+    figures = []
+    for figure in FIGURES:
+        figures.append(tmp_path / f"figures/net/{figure}.svg")
+        run(figure, *figure_inputs(here, figure), "--output", figures[-1])
+    data = [here / "provenance.json"]
+    for name in ("lumping", "experiments", "quantized", "lumped", "comparison"):
+        data.append(tmp_path / f"{name}.json")
+        told = chapter(run, here, name, data[-1])
+        if name == "quantized":
+            entry = told["models"]["net"]
+            assert entry["measure"]["title"].startswith(words)
+            best = min if "error" in measure or "difference" in measure else max
+            for row in entry["by_bits"]:
+                scores = [other["test_score"] for other in (row["gpfq"], row["msq"])]
+                assert row["leader"]["test_score"] == best(scores)
+    run(
+        "typeset",
+        *("--source", ROOT / "report/thesis.typ", "--data", *data, "--figures", *figures),
+        *("--output", tmp_path / "thesis.pdf"),
+    )
+    assert (tmp_path / "thesis.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_typesetting_names_what_is_missing_and_leaves_no_file(tmp_path, run):

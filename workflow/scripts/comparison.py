@@ -21,7 +21,8 @@ def main() -> None:
     for row, path in zip(arguments.rows, arguments.metrics, strict=True):
         model, seed, chain = row.split(",", 2)
         rows.append({"model": model, "seed": seed, "chain": chain, **json.loads(path.read_text())})
-    write_table(arguments.output, rows)
+    columns = dict.fromkeys(name for row in rows for name in row)
+    write_table(arguments.output, [{name: row.get(name, "") for name in columns} for row in rows])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from netreduce.chains import names
 from netreduce.chains.techniques import TECHNIQUES
 from netreduce.cli.exits import run_script
 
+BESIDE = ("low", "high", "agreement", "relative_difference", "top5", "auc", "r2")
+
 
 def main() -> None:
     parser = tables.parser(__doc__)
@@ -26,8 +28,8 @@ def compare(table: pd.DataFrame) -> tables.Record:
     """One row for each chain with means over the seeds, the Pareto front, and what the text says
     about them.
     """
+    table, measure = tables.scored(table)
     measures = [
-        "agreement",
         "entropy_bytes",
         "dense_bytes",
         "sparse_bytes",
@@ -45,34 +47,34 @@ def compare(table: pd.DataFrame) -> tables.Record:
                 "chain": chain,
                 "name": names.chain_name(chain),
                 "families": [step.technique.family for step in steps],
-                "accuracy": group.accuracy.mean(),
-                "spread": group.accuracy.std(ddof=1) if len(group) > 1 else None,
-                "low": group.low.mean(),
-                "high": group.high.mean(),
+                "score": group.score.mean(),
+                "spread": group.score.std(ddof=1) if len(group) > 1 else None,
+                **{name: group[name].mean() for name in BESIDE if name in group},
                 **group[measures].mean().to_dict(),
             }
         )
     analog = next((row for row in rows if row["chain"] == "analog"), rows[0])
     for place, row in enumerate(rows):
         row["ratio"] = analog["entropy_bytes"] / row["entropy_bytes"]
-        row["lost"] = analog["accuracy"] - row["accuracy"]
+        row["lost"] = tables.lost(measure, analog["score"], row["score"])
         row["weights_kept"] = row["nonzero_weights"] / analog["nonzero_weights"]
         row["front"] = not any(
             other["entropy_bytes"] <= row["entropy_bytes"]
-            and other["accuracy"] >= row["accuracy"]
+            and measure.merit(other["score"]) >= measure.merit(row["score"])
             and (
                 index < place
                 or other["entropy_bytes"] < row["entropy_bytes"]
-                or other["accuracy"] > row["accuracy"]
+                or measure.merit(other["score"]) > measure.merit(row["score"])
             )
             for index, other in enumerate(rows)
             if index != place
         )
     by_chain = {row["chain"]: row for row in rows}
-    near = [row for row in rows if row["lost"] <= tables.NEAR]
+    near = [row for row in rows if row["lost"] <= tables.near(measure)]
     single = [row for row in near if len(row["families"]) == 1]
     longer = [row for row in near if len(row["families"]) > 1]
     return {
+        "measure": tables.describe(measure),
         "seeds": int(table.seed.nunique()),
         "rows": rows,
         "analog": analog,
@@ -83,7 +85,7 @@ def compare(table: pd.DataFrame) -> tables.Record:
             family: smallest([row for row in single if row["families"] == [family]])
             for family in dict.fromkeys(technique.family for technique in TECHNIQUES.values())
         },
-        "least_accurate": min(rows, key=lambda row: row["accuracy"]),
+        "worst": min(rows, key=lambda row: measure.merit(row["score"])),
         # What exact lumping adds at the end of a chain.
         "lumped_last": [
             {"before": by_chain[before], "after": row}

@@ -40,10 +40,18 @@ def main() -> None:
 
 
 def dataset(path: Path) -> tables.Record:
-    """Which data these are, sizes of the splits, shape of an image, number of classes."""
+    """Which data these are, sizes of the splits, shape of a sample, kind of target."""
     data = read(path)
-    sizes = {split: len(getattr(data, f"{split}_labels")) for split in SPLITS}
-    return {**sizes, "source": data.source, "shape": data.image_shape, "classes": len(data.classes)}
+    sizes = {split: len(getattr(data, f"{split}_images")) for split in SPLITS}
+    return {
+        **sizes,
+        "source": data.source,
+        "shape": data.image_shape,
+        "classes": len(data.classes),
+        "target": data.target,
+        "labelled": data.labelled,
+        "outputs": data.outputs,
+    }
 
 
 def network_layers(network: Network) -> list[tables.Record]:

@@ -35,7 +35,6 @@ def main() -> None:
     tables.write(
         arguments.output,
         {
-            "near": tables.NEAR,
             "models": models,
             "architectures": architectures(classes),
             "elsewhere": {
@@ -106,15 +105,19 @@ def architectures(classes: Mapping[str, pd.DataFrame]) -> list[tables.Record]:
 
 
 def tolerance(table: pd.DataFrame) -> tables.Record:
-    """The curve, and for each network and order the largest tolerance that costs at most NEAR of
-    accuracy.
+    """The curve, and for each network and order the largest tolerance at which the network is as
+    good as without lumping.
     """
+    table, measure = tables.scored(table, "test_")
+    if "certified_share" not in table:
+        table["certified_share"] = None
     table = table.assign(name=table.network.map(names.network_name))
     usable = []
     for (network, order), group in table.groupby(["network", "order"], sort=False):
         group = group.sort_values("tolerance")
         start = group.iloc[0]
-        near = group[group.test_accuracy >= start.test_accuracy - tables.NEAR].iloc[-1]
+        good = [tables.is_near(measure, start.test_score, score) for score in group.test_score]
+        near = group[good].iloc[-1]
         usable.append(
             {
                 "network": network,
@@ -124,7 +127,8 @@ def tolerance(table: pd.DataFrame) -> tables.Record:
                 "last": group.iloc[-1].to_dict(),
             }
         )
-    return {"rows": tables.records(table), "usable": usable}
+    rows = tables.records(table)
+    return {"measure": tables.describe(measure), "rows": rows, "usable": usable}
 
 
 def elsewhere(path: Path) -> tables.Record:

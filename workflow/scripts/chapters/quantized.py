@@ -14,6 +14,7 @@ from netreduce.chains import names
 from netreduce.chains.techniques import TECHNIQUES
 from netreduce.cli.exits import run_script
 from netreduce.formats import load
+from netreduce.measures.kinds import measure_of
 
 # Published tables: file, dataset and outputs of every layer of the network, columns of the
 # accuracies.
@@ -86,11 +87,13 @@ def read_sweep(results: Path, model: str, widths: Sequence[str]) -> pd.DataFrame
 
 
 def sweep(table: pd.DataFrame) -> tables.Record:
-    """The analog accuracies and, for each method and bit width, the alphabet scalar that is best on
-    validation.
+    """The measure, the analog scores and, for each method and bit width, the alphabet scalar that
+    is best on validation.
     """
+    table, measure = tables.scored(table, "validation_")
+    groups = table.groupby(["bits", "method"], sort=False)
     best = table.loc[
-        table.groupby(["bits", "method"], sort=False).validation_accuracy.idxmax()
+        [tables.best(measure, rows.validation_score) for _, rows in groups]
     ].sort_values("bits", kind="stable")
     first = table.iloc[0]
     widths = sorted(table.bits.unique())
@@ -106,19 +109,34 @@ def sweep(table: pd.DataFrame) -> tables.Record:
             {
                 "bits": bits,
                 "bits_name": names.bits_name(bits),
-                "leader": max(here, key=lambda row: row["test_accuracy"]),
+                "leader": max(here, key=lambda row: measure.merit(row["test_score"])),
                 "gpfq": by_method.get("gpfq"),
                 "msq": by_method.get("msq"),
             }
         )
-    analog = {"validation": first.analog_validation_accuracy, "test": first.analog_test_accuracy}
-    return {"analog": analog, "settings": len(table), "best": rows, "by_bits": leaders}
+    analog = {"validation": first.analog_validation_score, "test": first.analog_test_score}
+    for row in rows:
+        row["lost"] = tables.lost(measure, analog["test"], row["test_score"])
+        row["near"] = tables.is_near(measure, analog["test"], row["test_score"])
+    return {
+        "measure": tables.describe(measure),
+        "analog": analog,
+        "settings": len(table),
+        "best": rows,
+        "by_bits": leaders,
+    }
 
 
 def selected(results: Path, model: str, widths: Sequence[str]) -> list[tables.Record]:
     """The setting that was chosen for each bit width."""
     paths = [results / f"metrics/quantized/{model}_{bits}bit.json" for bits in widths]
     rows = [json.loads(path.read_text()) for path in paths]
+    measure = measure_of(rows[0], "validation_")
+    for row in rows:
+        for name in [name for name in row if name.endswith(measure.name)]:
+            row[name.removesuffix(measure.name) + "score"] = row.pop(name)
+        row["lost"] = tables.lost(measure, row["analog_test_score"], row["test_score"])
+        row["near"] = tables.is_near(measure, row["analog_test_score"], row["test_score"])
     return sorted(
         (
             {
@@ -139,7 +157,7 @@ def measures(path: Path) -> list[tables.Record]:
             **row,
             "name": "analog" if row["network"] == "analog" else names.bits_name(row["bits"]),
         }
-        for row in tables.records(pd.read_csv(path))
+        for row in tables.records(tables.scored(pd.read_csv(path))[0])
     ]
 
 

@@ -1,4 +1,4 @@
-"""Accuracy over the alphabet scalar, GPFQ against MSQ, a panel for each bit width (the published
+"""The measure over the alphabet scalar, GPFQ against MSQ, a panel for each bit width (the published
 figure).
 """
 
@@ -9,7 +9,7 @@ from netreduce.chains import names
 
 def main() -> None:
     arguments = style.arguments(__doc__, ("sweep", "sweep tables of one model (.csv)"))
-    table = style.read(arguments.sweep)
+    table, scale = style.scored(style.read(arguments.sweep), "test_")
     pair = [method for method in ("gpfq", "msq") if method in set(table.method)] or list(
         table.method.unique()
     )
@@ -17,7 +17,7 @@ def main() -> None:
     widths = sorted(table.bits.unique())
 
     figure, panels = style.panels(len(widths), 2, 2.0, sharex=True, sharey="row")
-    analog = 100 * table.analog_test_accuracy.iloc[0]
+    analog = scale.factor * table.analog_test_score.iloc[0]
     for axes, bits in zip(panels, widths, strict=True):
         for method in pair:
             rows = table[(table.bits == bits) & (table.method == method)].sort_values(
@@ -25,20 +25,19 @@ def main() -> None:
             )
             axes.plot(
                 rows.alphabet_scalar,
-                100 * rows.test_accuracy,
+                scale.factor * rows.test_score,
                 label=style.method_name(method),
                 **style.method_style(method),
             )
-            best = rows.loc[rows.validation_accuracy.idxmax()]
-            axes.plot(best.alphabet_scalar, 100 * best.test_accuracy, **style.RING)
+            best = rows.loc[scale.best(rows.validation_score)]
+            axes.plot(best.alphabet_scalar, scale.factor * best.test_score, **style.RING)
         axes.axhline(analog, **style.ANALOG)
         axes.set_title(names.bits_name(bits), loc="left", fontweight="bold")
-    style.accuracy_rows(
-        panels, [[*(100 * table.test_accuracy[table.bits == bits]), analog] for bits in widths]
-    )
+    scores = scale.factor * table.test_score
+    scale.rows(panels, [[*scores[table.bits == bits], analog] for bits in widths])
     style.integer_axis(panels[0].xaxis)
     figure.supxlabel("alphabet scalar", fontsize=9.5)
-    figure.supylabel("test accuracy (%)", fontsize=9.5)
+    figure.supylabel(f"test {scale.name}", fontsize=9.5)
     handles, labels = panels[0].get_legend_handles_labels()
     chosen = style.plt.Line2D([], [], **style.RING)
     line = style.plt.Line2D([], [], **style.ANALOG)

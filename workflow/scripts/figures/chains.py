@@ -1,5 +1,5 @@
 """Heat map of the chains: a row for the techniques around the quantizer, a column for the
-quantizer; accuracy in colour, size below it.
+quantizer; the measure in colour, size below it.
 """
 
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ import style
 from netreduce.chains import names
 
 PLACE, NONE = "quantizer", "no quantizer"
+LEAST = 1e-6  # error that smaller ones are drawn as
 
 
 def split(chain: str) -> tuple[tuple[str, ...], str]:
@@ -51,26 +52,28 @@ def table(
 def main() -> None:
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     measured = style.read(arguments.comparison).query("model == @arguments.model")
-    points = style.over_seeds(measured, "accuracy", "entropy_bytes").set_index("chain")
+    measured, scale = style.scored(measured)
+    points = style.over_seeds(measured, "score", "entropy_bytes").set_index("chain")
     rows, columns, chains = table(points.index)
     cells = {
-        place: (100 * points.accuracy[chain], points.entropy_bytes[chain])
+        place: (scale.factor * points.score[chain], points.entropy_bytes[chain])
         for place, chain in chains.items()
     }
     error = np.full((len(rows), len(columns)), np.nan)
-    for (row, column), (accuracy, _) in cells.items():
-        error[rows.index(row), columns.index(column)] = np.log10(max(100 - accuracy, 0.05))
+    for (row, column), (score, _) in cells.items():
+        wrong = max(100 - score, 0.05) if scale.measure.share else max(score, LEAST)
+        error[rows.index(row), columns.index(column)] = np.log10(wrong)
 
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 0.8 + 0.31 * len(rows)))
     span = np.nanmin(error), max(np.nanmax(error), np.nanmin(error) + 0.2)
     colors = style.sns.color_palette("crest_r", as_cmap=True)
     axes.set_facecolor("#f4f4f4")
     axes.imshow(error, cmap=colors, vmin=span[0], vmax=span[1], aspect="auto")
-    for (row, column), (accuracy, size) in cells.items():
+    for (row, column), (score, size) in cells.items():
         i, j = rows.index(row), columns.index(column)
         dark = (error[i, j] - span[0]) / (span[1] - span[0]) < 0.55
         text = {"ha": "center", "va": "center", "color": "white" if dark else style.INK}
-        axes.text(j, i - 0.16, f"{accuracy:.2f} %", fontsize=8, **text)
+        axes.text(j, i - 0.16, scale.text(score), fontsize=8, **text)
         axes.text(j, i + 0.22, f"{size / 1000:,.0f} kB", fontsize=6.5, **text)
     axes.set_xticks(
         range(len(columns)),

@@ -1,4 +1,4 @@
-"""Accuracy as the layers are quantized one after the other, a panel for each bit width."""
+"""The measure as the layers are quantized one after the other, a panel for each bit width."""
 
 import style
 
@@ -6,9 +6,10 @@ from netreduce.chains import names
 
 
 def main() -> None:
-    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"))
-    table = style.read(arguments.layers).query("kind == 'cumulative'")
-    analog = 100 * table.analog_accuracy.iloc[0]
+    arguments = style.arguments(__doc__, ("layers", "measure layer by layer (.csv)"))
+    table, scale = style.scored(style.read(arguments.layers), "test_")
+    table = table.query("kind == 'cumulative'")
+    analog = scale.factor * table.analog_score.iloc[0]
     widths = sorted(table.bits.unique())
     layers = table.drop_duplicates("layer").sort_values("position").layer
     methods = list(table.method.unique())
@@ -19,7 +20,7 @@ def main() -> None:
             rows = table[(table.bits == bits) & (table.method == method)].sort_values("position")
             axes.plot(
                 [0, *rows.position],
-                [analog, *(100 * rows.test_accuracy)],
+                [analog, *(scale.factor * rows.test_score)],
                 label=style.method_name(method),
                 **style.method_style(method),
             )
@@ -29,11 +30,10 @@ def main() -> None:
             range(len(layers) + 1), ["none", *(f"+ {names.layer_name(layer)}" for layer in layers)]
         )
         style.slant(axes, len(layers) > 3)
-    style.accuracy_rows(
-        panels, [[*(100 * table.test_accuracy[table.bits == bits]), analog] for bits in widths]
-    )
+    scores = scale.factor * table.test_score
+    scale.rows(panels, [[*scores[table.bits == bits], analog] for bits in widths])
     figure.supxlabel("layers quantized", fontsize=9.5)
-    figure.supylabel("test accuracy (%)", fontsize=9.5)
+    figure.supylabel(f"test {scale.name}", fontsize=9.5)
     handles, labels = panels[0].get_legend_handles_labels()
     line = style.plt.Line2D([], [], **style.ANALOG)
     figure.legend(

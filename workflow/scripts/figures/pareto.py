@@ -1,10 +1,11 @@
-"""Accuracy over size of every technique and chain, with the Pareto front: mean over the seeds, bars
-from the worst to the best of them.
+"""The measure over size of every technique and chain, with the Pareto front: mean over the seeds,
+bars from the worst to the best of them.
 """
 
 from collections.abc import Iterable
 from itertools import pairwise
 
+import numpy as np
 import style
 from style import BLUE, GREEN, INK, MUTED, ORANGE, PINK, SKY, VERMILION
 
@@ -45,29 +46,42 @@ def merged(labels: Iterable[style.Label]) -> list[style.Label]:
 def main() -> None:
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     table = style.read(arguments.comparison).query("model == @arguments.model")
-    points = style.over_seeds(table, "accuracy", "entropy_bytes")
+    table, scale = style.scored(table)
+    share, factor = scale.measure.share, scale.factor
+    points = style.over_seeds(table, "score", "entropy_bytes")
     points = points.assign(
         kilobytes=points.entropy_bytes / 1000,
-        percent=100 * points.accuracy,
+        score=factor * points.score,
         family=points.chain.map(family),
     )
-    points = points.sort_values(["kilobytes", "percent"], ascending=[True, False], kind="stable")
-    front = points[points.percent > points.percent.cummax().shift(fill_value=0)]
+    points = points.sort_values(["kilobytes", "score"], ascending=[True, not share], kind="stable")
+    best = (
+        points.score.cummax().shift(fill_value=0)
+        if share
+        else points.score.cummin().shift(fill_value=np.inf)
+    )
+    front = points[points.score > best if share else points.score < best]
     # Networks far worse than the analog one would push all others together: they are drawn hollow
     # at the lower edge.
-    edge = 100 - max(REACH * (100 - points.percent[points.chain == "analog"].iloc[0]), 2)
-    points = points.assign(shown=points.percent.clip(lower=edge), far=points.percent < edge)
+    analog = points.score[points.chain == "analog"].iloc[0]
+    if share:
+        bottom, top = 100 - max(REACH * (100 - analog), 2), np.inf
+    else:
+        bottom, top = -np.inf, REACH * analog or np.inf
+    points = points.assign(
+        shown=points.score.clip(bottom, top), far=~points.score.between(bottom, top)
+    )
 
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 4.6))
-    axes.step(front.kilobytes, front.percent, where="post", color=MUTED, linewidth=0.9, zorder=1)
+    axes.step(front.kilobytes, front.score, where="post", color=MUTED, linewidth=0.9, zorder=1)
     for name, (color, marker) in FAMILIES.items():
         rows = points[points.family == name]
         if len(rows):
             near = rows[~rows.far]
             axes.vlines(
                 near.kilobytes,
-                (100 * near.lowest).clip(lower=edge),
-                100 * near.highest,
+                (factor * near.lowest).clip(bottom, top),
+                (factor * near.highest).clip(bottom, top),
                 color=color,
                 linewidth=0.7,
                 alpha=0.7,
@@ -83,12 +97,11 @@ def main() -> None:
     axes.set_xscale("log")
     axes.set_xlim(points.kilobytes.min() / 1.7, points.kilobytes.max() * 1.9)
     axes.set_xlabel("size of the entropy-coded network (kB)")
-    axes.set_ylabel("test accuracy (%)")
+    axes.set_ylabel(f"test {scale.name}")
     style.log_ticks(axes.xaxis)
-    style.accuracy_axis(axes, [*points.shown, *(100 * points.highest[~points.far])])
-    axes.set_ylim(
-        top=100 + style.PERFECT - (100 + style.PERFECT - axes.get_ylim()[1]) / 1.25
-    )  # room for labels
+    scale.axis(axes, [*points.shown, *(factor * points.highest[~points.far]).clip(bottom, top)])
+    if share:  # room for labels
+        axes.set_ylim(top=100 + style.PERFECT - (100 + style.PERFECT - axes.get_ylim()[1]) / 1.25)
     used = {name: look for name, look in FAMILIES.items() if (points.family == name).any()}
     handles = [
         style.plt.Line2D([], [], color=color, marker=marker, linestyle="none", markersize=5.5)
@@ -102,17 +115,17 @@ def main() -> None:
     )
     ordered = style.pd.concat([points.loc[front.index], rest])
     texts = [
-        names.chain_name(chain) + (f" ({percent:.1f} %)" if far else "")
-        for chain, percent, far in ordered[["chain", "percent", "far"]].to_numpy()
+        names.chain_name(chain) + (f" ({scale.text(score, digits=1)})" if far else "")
+        for chain, score, far in ordered[["chain", "score", "far"]].to_numpy()
     ]
     colors = [FAMILIES[name][0] for name in ordered.family]
-    corners = list(zip(front.kilobytes, front.percent, strict=True))
+    corners = list(zip(front.kilobytes, front.score, strict=True))
     steps = [
         corners[0],
         *(point for (_, y), (x, top) in pairwise(corners) for point in ((x, y), (x, top))),
     ]
     bars = [
-        [(x, max(100 * low, edge)), (x, 100 * high)]
+        [(x, max(factor * low, bottom)), (x, min(factor * high, top))]
         for x, low, high in points.loc[~points.far, ["kilobytes", "lowest", "highest"]].to_numpy()
     ]
     style.place_labels(

@@ -1,4 +1,4 @@
-"""Accuracy lost when a single layer is quantized and all others stay analog, a panel for each bit
+"""What is lost when a single layer is quantized and all others stay analog, a panel for each bit
 width.
 """
 
@@ -8,9 +8,11 @@ from netreduce.chains import names
 
 
 def main() -> None:
-    arguments = style.arguments(__doc__, ("layers", "accuracy layer by layer (.csv)"))
-    table = style.read(arguments.layers).query("kind == 'single'")
-    table = table.assign(lost=100 * (table.analog_accuracy - table.test_accuracy))
+    arguments = style.arguments(__doc__, ("layers", "measure layer by layer (.csv)"))
+    table, scale = style.scored(style.read(arguments.layers), "test_")
+    table = table.query("kind == 'single'")
+    sign = scale.factor if scale.measure.share else -1
+    table = table.assign(lost=sign * (table.analog_score - table.test_score))
     widths = sorted(table.bits.unique())
     layers = list(table.drop_duplicates("layer").sort_values("position").layer)
     methods = list(table.method.unique())
@@ -38,7 +40,13 @@ def main() -> None:
         axes.grid(visible=False, axis="y")
         axes.set_title(names.bits_name(bits), loc="left", fontweight="bold")
         axes.margins(x=0.08)
-    figure.supxlabel("test accuracy lost (percentage points)", fontsize=9.5)
+    short = scale.name.removesuffix(" (%)")
+    lost = (
+        f"test {short} lost (percentage points)"
+        if scale.measure.share
+        else f"increase of the test {short}"
+    )
+    figure.supxlabel(lost, fontsize=9.5)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     style.save(figure, arguments.output)

@@ -1,4 +1,4 @@
-"""Accuracy over the share of weights that stay different from zero, for every pruning technique:
+"""The measure over the share of weights that stay different from zero, for every pruning technique:
 mean over the seeds.
 """
 
@@ -29,7 +29,9 @@ def short(texts: Sequence[str]) -> list[str]:
 def main() -> None:
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     table = style.read(arguments.comparison).query("model == @arguments.model")
-    points = style.over_seeds(table, "accuracy", "nonzero_weights")
+    table, scale = style.scored(table)
+    points = style.over_seeds(table, "score", "nonzero_weights")
+    factor = scale.factor
     analog = points.set_index("chain").loc["analog"]
     points["kept"] = 100 * points.nonzero_weights / analog.nonzero_weights
     single = [
@@ -42,40 +44,44 @@ def main() -> None:
     ]  # one line where only numbers differ
 
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 3.1))
-    axes.axhline(100 * analog.accuracy, **style.ANALOG)
+    axes.axhline(factor * analog.score, **style.ANALOG)
     labels, lines = [], []
     for index, (_, rows) in enumerate(pruned.groupby("series", sort=False)):
         rows = rows.sort_values("kept")
         look = style.series_style(index)
         axes.vlines(
-            rows.kept, 100 * rows.lowest, 100 * rows.highest, color=look["color"], linewidth=0.7
+            rows.kept,
+            factor * rows.lowest,
+            factor * rows.highest,
+            color=look["color"],
+            linewidth=0.7,
         )
-        axes.plot(rows.kept, 100 * rows.accuracy, **look | {"markersize": 5})
-        lines.append(list(zip(rows.kept, 100 * rows.accuracy, strict=True)))
+        axes.plot(rows.kept, factor * rows.score, **look | {"markersize": 5})
+        lines.append(list(zip(rows.kept, factor * rows.score, strict=True)))
         texts = short([names.step_name(step) for step in rows.step])
         labels += [
-            (row.kept, 100 * row.accuracy, text, look["color"])
+            (row.kept, factor * row.score, text, look["color"])
             for row, text in zip(rows.itertuples(), texts, strict=True)
         ]
     axes.set_xscale("log")
     axes.set_xlim(min([10, *pruned.kept]) / 1.6, 120)
     style.log_ticks(axes.xaxis)
     axes.set_xlabel("weights different from zero (% of those of the analog network)")
-    axes.set_ylabel("test accuracy (%)")
-    style.accuracy_axis(
+    axes.set_ylabel(f"test {scale.name}")
+    scale.axis(
         axes,
-        100 * style.pd.concat([pruned.lowest, pruned.highest, style.pd.Series([analog.accuracy])]),
+        factor * style.pd.concat([pruned.lowest, pruned.highest, style.pd.Series([analog.score])]),
     )
     left = axes.get_xlim()[0]
     axes.annotate(
         "analog",
-        (left, 100 * analog.accuracy),
+        (left, factor * analog.score),
         xytext=(4, 3),
         textcoords="offset points",
         fontsize=7.5,
     )
     style.place_labels(
-        axes, labels, lines=[*lines, [(left, 100 * analog.accuracy), (120, 100 * analog.accuracy)]]
+        axes, labels, lines=[*lines, [(left, factor * analog.score), (120, factor * analog.score)]]
     )
     style.save(figure, arguments.output)
 

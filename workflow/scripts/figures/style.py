@@ -6,6 +6,7 @@ style of its own, for print in grey.
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from numpy.typing import ArrayLike
 from netreduce.chains.techniques import TECHNIQUES
 from netreduce.cli.exits import run_script
 from netreduce.files import replacing
+from netreduce.measures.kinds import Measure, measure_of
 
 Label = tuple[float, float, str, str]  # x, y in data coordinates, text, color
 
@@ -68,6 +70,7 @@ TICK_DISTANCE = 11  # points: ticks closer than this would overlap
 PERFECT = (
     0.01  # percent: the error that 100 % is drawn at on an axis that is logarithmic in the error
 )
+SHORT = {"agreement": "agreement", "relative_difference": "relative difference"}
 METHODS = [name for name, technique in TECHNIQUES.items() if technique.family == "quantization"]
 
 sns.set_theme(
@@ -148,6 +151,62 @@ def over_seeds(table: pd.DataFrame, *measures: str) -> pd.DataFrame:
             "highest": first.max(),
         }
     ).reset_index()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the measure of a table is drawn: shares of the samples in percent, on an axis that is
+    logarithmic in the error; errors as they are.
+    """
+
+    measure: Measure
+
+    @property
+    def factor(self) -> int:
+        return 100 if self.measure.share else 1
+
+    @property
+    def name(self) -> str:
+        """The measure with its unit, for axes."""
+        short = SHORT.get(self.measure.name, self.measure.title)
+        return f"{short} (%)" if self.measure.share else short
+
+    def text(self, value: float, digits: int = 2) -> str:
+        return f"{value:.{digits}f} %" if self.measure.share else f"{value:.3g}"
+
+    def best(self, values: pd.Series) -> Any:
+        """Index of the best value of a series."""
+        return values.idxmax() if self.measure.share else values.idxmin()
+
+    def axis(self, axes: Axes, values: ArrayLike) -> None:
+        (accuracy_axis if self.measure.share else error_axis)(axes, values)
+
+    def rows(self, panels: Sequence[Axes], values: Iterable[Sequence[float]]) -> None:
+        """The same for panels of which each row shares its axis; `values` holds those of each
+        panel.
+        """
+        rows: dict[Axes, list[float]] = {}
+        for axes, here in zip(panels, values, strict=True):
+            first = next(
+                other
+                for other in panels
+                if other is axes or axes.get_shared_y_axes().joined(axes, other)
+            )
+            rows.setdefault(first, []).extend(here)
+        for first, here in rows.items():
+            self.axis(first, here)
+
+
+def scored(table: pd.DataFrame, prefix: str = "") -> tuple[pd.DataFrame, Scale]:
+    """A table with `score` in place of the name of its measure, and the scale of that."""
+    table = table.dropna(axis=1, how="all")
+    measure = measure_of(table.columns, prefix)
+    names = {
+        column: column.removesuffix(measure.name) + "score"
+        for column in table.columns
+        if column.endswith(measure.name)
+    }
+    return table.rename(columns=names), Scale(measure)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -233,6 +292,26 @@ def accuracy_axis(axes: Axes, values: ArrayLike) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
 
 
+def error_axis(axes: Axes, values: ArrayLike) -> None:
+    """Make y logarithmic for errors that are all positive, with limits that hold all of them;
+    linear from 0 where there is none at all.
+    """
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    low, high = values.min(), values.max()
+    if low <= 0:
+        axes.set_ylim(-0.03 * high or -1, 1.06 * high or 1)
+        return
+    axes.set_yscale("log")
+    axes.set_ylim(low / (high / low) ** 0.05 / 1.05, high * (high / low) ** 0.05 * 1.05)
+    if high > 4 * low:
+        log_ticks(axes.yaxis)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+
+
 def _apart(axes: Axes, ticks: Sequence[float]) -> list[float]:
     """Those of the ticks on y, each at some distance from the last one taken."""
     heights = axes.transData.transform([(0, tick) for tick in ticks])[:, 1] * 72 / axes.figure.dpi
@@ -243,20 +322,6 @@ def _apart(axes: Axes, ticks: Sequence[float]) -> list[float]:
             kept.append(tick)
             last = height
     return kept
-
-
-def accuracy_rows(panels: Sequence[Axes], values: Iterable[Iterable[float]]) -> None:
-    """The same for panels of which each row shares its axis; `values` holds those of each panel."""
-    rows: dict[Axes, list[float]] = {}
-    for axes, here in zip(panels, values, strict=True):
-        first = next(
-            other
-            for other in panels
-            if other is axes or axes.get_shared_y_axes().joined(axes, other)
-        )
-        rows.setdefault(first, []).extend(here)
-    for first, together in rows.items():
-        accuracy_axis(first, together)
 
 
 def integer_axis(axis: Axis) -> None:

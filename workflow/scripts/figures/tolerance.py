@@ -1,4 +1,4 @@
-"""What approximate lumping keeps and costs over its tolerance: neurons, test accuracy, certified
+"""What approximate lumping keeps and costs over its tolerance: neurons, the measure, certified
 bound; before and after quantization.
 """
 
@@ -10,18 +10,18 @@ COLUMNS = {
     "lump first, then quantize": ("lump", "lump-quantize"),
     "quantize first, then lump": ("quantize-lump",),
 }
-ROWS = {"neurons_kept": "neurons (%)", "test_accuracy": "accuracy (%)", "bound": "bound"}
 
 
 def main() -> None:
     arguments = style.arguments(
         __doc__, ("tolerance", "lumping over its tolerance for one model (.csv)")
     )
-    table = style.read(arguments.tolerance)
+    table, scale = style.scored(style.read(arguments.tolerance), "test_")
     table = table.assign(
         neurons_kept=100 * table.neurons_kept / table.neurons,
-        test_accuracy=100 * table.test_accuracy,
+        test_score=scale.factor * table.test_score,
     )
+    titles = {"neurons_kept": "neurons (%)", "test_score": scale.name, "bound": "bound"}
     columns = {
         title: table[table.order.isin(orders)]
         for title, orders in COLUMNS.items()
@@ -34,11 +34,11 @@ def main() -> None:
         3, len(columns), figsize=(style.WIDTH, 4), squeeze=False, sharex=True, sharey="row"
     )
     for column, (title, rows) in enumerate(columns.items()):
-        for axes, measure in zip(grid[:, column], ROWS, strict=True):
+        for axes, measure in zip(grid[:, column], titles, strict=True):
             for name in networks:
                 # Neurons kept and bound belong to the lumping, so quantization afterwards does not
                 # change them.
-                if measure != "test_accuracy" and name != "analog" and title.startswith("lump"):
+                if measure != "test_score" and name != "analog" and title.startswith("lump"):
                     continue
                 line = rows[rows.network == name].sort_values("tolerance")
                 if measure == "bound":
@@ -48,9 +48,9 @@ def main() -> None:
                 )
         grid[0, column].set_title(title, loc="left", fontweight="bold")
         grid[-1, column].set_xlabel("tolerance")
-    for axes, text in zip(grid[:, 0], ROWS.values(), strict=True):
+    for axes, text in zip(grid[:, 0], titles.values(), strict=True):
         axes.set_ylabel(text)
-    style.accuracy_axis(grid[1, 0], table.test_accuracy)
+    scale.axis(grid[1, 0], table.test_score)
     bounds = table.bound[table.bound > 0]
     if len(bounds):
         middle = (bounds.min() * bounds.max()) ** 0.5

@@ -7,8 +7,11 @@ def main() -> None:
     arguments = style.arguments(__doc__, ("history", "training history of one model (.csv)"))
     history = style.read(arguments.history)
 
-    figure, panels = style.panels(2, 2, 2.3)
-    for axes, measure, factor in zip(panels, ("loss", "accuracy"), (1, 100), strict=True):
+    measures = {"loss": 1, "accuracy": 100}
+    if "training_accuracy" not in history:
+        del measures["accuracy"]
+    figure, panels = style.panels(len(measures), 2, 2.3)
+    for axes, (measure, factor) in zip(panels, measures.items(), strict=True):
         ends = []
         for index, split in enumerate(("training", "validation")):
             values = factor * history[f"{split}_{measure}"]
@@ -18,7 +21,8 @@ def main() -> None:
         axes.set_xlabel("epoch")
         style.integer_axis(axes.xaxis)
         if measure == "loss":
-            axes.set_ylabel("loss (cross-entropy)")
+            kind = "cross-entropy" if "accuracy" in measures else "mean squared error"
+            axes.set_ylabel(f"loss ({kind})")
             axes.set_yscale("log")
             style.log_ticks(axes.yaxis)
         else:
