@@ -336,6 +336,27 @@ def test_an_index_that_doubles_from_level_to_level_ends(tmp_path):
     assert time.process_time() - start < 5
 
 
+def test_a_number_for_an_image_of_any_size_takes_no_memory(tmp_path):
+    size = 2**20
+    model = sequential(
+        entry(
+            "Normalization", "n", axis=[1, 2], mean=0.5, variance={"type": "ndarray", "value": 4}
+        ),
+        entry("GlobalMaxPooling2D", "g"),
+        shape=(size, size, 1),
+    )
+    found = load(write_h5(tmp_path / "network.h5", model, {}))
+    assert found.shapes == ((size, size, 1), (1,))
+    assert found.layers[0].variance.size == 1
+
+
+def test_a_normalization_along_an_axis_that_is_not_the_last(tmp_path):
+    layer = entry("Normalization", "n", axis=1, mean=[1.0, 2.0], variance=[1.0, 4.0])
+    found = load(write_h5(tmp_path / "network.h5", sequential(layer, shape=(2, 2)), {}))
+    x = np.ones((1, 2, 2), "f4")
+    np.testing.assert_array_equal(found.predict(x)[0], [[0, 0], [-0.5, -0.5]])
+
+
 # ---------------------------------------------------------------- weights alone
 
 

@@ -383,6 +383,19 @@ def test_layers_that_are_written_as_several(tmp_path, name, suffix):
     )
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_grids_of_layers_that_are_written_as_several(tmp_path, suffix):
+    codes = np.rint(drawn(3, 3, 4, 2) * 2).astype("f4")
+    grid = nr.Quantization(0.25, 4)
+    layers = [
+        nr.Conv2D(codes * 0.25, strides=2, padding=(1, 1, 1, 1), quantization=grid),
+        nr.Conv2DTranspose(codes[..., :2, :] * 0.25, padding=(1, 1, 1, 1), quantization=grid),
+    ]
+    save(nr.Network(layers, IMAGE), tmp_path / f"network{suffix}")
+    for layer in load(tmp_path / f"network{suffix}").layers[:2]:
+        assert (layer.quantization.bits, float(layer.quantization.scale)) == (4, 0.25)
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [

@@ -316,13 +316,15 @@ def weight_names(entry: KerasLayer) -> tuple[list[str], list[str]]:
 
 def _weighted(
     entry: KerasLayer, weights: WeightReader, outputs: int, **kernels: Shape
-) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """The kernels and the bias, if there is one."""
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The kernels and the bias, zero where there is none."""
     shapes: dict[str, Shape | None] = dict(kernels)
     if entry.get("use_bias", "bias", default=True):
         shapes["bias"] = (outputs,)
     found = weights(entry, shapes)
-    return found[: len(kernels)], found[len(kernels)] if "bias" in shapes else None
+    if "bias" not in shapes:
+        found.append(np.zeros(outputs, found[0].dtype))
+    return found[: len(kernels)], found[-1]
 
 
 def _activated(entry: KerasLayer, layer: Layer) -> list[Layer]:
@@ -626,21 +628,26 @@ def _normalization(entry: KerasLayer, shape: Shape, weights: WeightReader) -> li
     kept = sorted(a - 1 if a > 0 else len(shape) + a for a in axes)
     if any(not 0 <= a < len(shape) for a in kept):
         raise entry.error(f"axis={axis!r} is not an axis of inputs of shape {shape}")
-    stored = tuple(shape[a] for a in kept)
-    spread = tuple(shape[a] if a in kept else 1 for a in range(len(shape)))
     if entry.get("mean") is not None:
-        given = entry.numbers("mean"), entry.numbers("variance")
-        mean, variance = (
-            np.broadcast_to(array, stored if array.ndim <= len(stored) else spread)
-            for array in given
-        )
+        mean, variance = entry.numbers("mean"), entry.numbers("variance")
     else:
+        stored = tuple(shape[a] for a in kept)
         mean, variance = weights(entry, {"mean": stored, "variance": stored, "count": None})
-    mean, variance = mean.reshape(spread), variance.reshape(spread)
+    mean, variance = (_along(array, kept, len(shape)) for array in (mean, variance))
     layer = Normalization(mean, variance)
     if not entry.get("invert", default=False):
         return [layer]
     return [Rescaling(np.maximum(np.sqrt(variance), np.float32(1e-7)), mean)]
+
+
+def _along(array: np.ndarray, axes: Sequence[int], rank: int) -> np.ndarray:
+    """An array with its axes, the last one first, at those of an input."""
+    if array.ndim > len(axes):
+        return array
+    spread = [1] * rank
+    for place in range(1, array.ndim + 1):
+        spread[axes[-place]] = array.shape[-place]
+    return array.reshape(spread)
 
 
 def _average(entry: KerasLayer, shape: Shape, weights: WeightReader) -> list[Layer]:
