@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from every_layer import NETWORKS, samples
 
-from netreduce.errors import ModelFileError, ParameterError, SampleError
+from netreduce.errors import ModelFileError, ParameterError, SampleError, UnsupportedLayerError
 from netreduce.formats.export import export
 from netreduce.formats.onnx_reader import read_network
 from netreduce.formats.onnx_writer import to_onnx
@@ -266,6 +266,25 @@ def test_litert_files_are_as_small_as_their_codes() -> None:
     codes = 2 * np.random.default_rng(0).integers(0, 16, (300, 200)) - 15
     layer = Dense((0.1 * codes).astype(np.float32), quantization=Quantization(0.1, 4))
     assert len(to_litert(Network([layer], (300,)))) < 300 * 200 / 2 + 5000
+
+
+def test_litert_files_of_layers_with_the_same_weights() -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    from netreduce.formats.litert import to_litert
+
+    codes = 2 * np.random.default_rng(0).integers(0, 4, (8, 8)) - 3
+    layer = Dense((0.1 * codes).astype(np.float32), quantization=Quantization(0.1, 2))
+    network = Network([layer, layer.replace(activation="relu"), layer.replace()], (8,))
+    x = normal(3, 8)
+    close(run_litert(to_litert(network), x), network.predict(x))
+
+
+def test_litert_refuses_what_keras_does_not_have() -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    from netreduce.formats.litert import to_litert
+
+    with pytest.raises(UnsupportedLayerError, match="converter to LiteRT refuses the network: "):
+        to_litert(Network([Activation("leaky_relu", -0.5)], (4,)))
 
 
 def test_latency_of_every_network_runtime_and_batch(monkeypatch) -> None:

@@ -204,7 +204,8 @@ OPERATORS = {
              {"a": np.float32(2**0.5), "one": np.float32(1), "h": np.float32(0.5)}),
     "a part of a function read twice": (
         [make("Gemm", ["x", "w"], ["0"]), make("Sigmoid", ["0"], ["1"]),
-         make("Mul", ["1", "h"], ["2"]), make("Tanh", ["1"], ["3"]), make("Add", ["2", "3"], ["y"])],
+         make("Mul", ["1", "h"], ["2"]), make("Tanh", ["1"], ["3"]),
+         make("Add", ["2", "3"], ["y"])],
         VECTOR, {"w": (6, 5), "h": np.float32(0.5)}),
     "a function under two names": (
         [make("Gemm", ["x", "w"], ["0"]), make("Sigmoid", ["0"], ["1"]),

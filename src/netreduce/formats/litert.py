@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from netreduce.errors import UnsupportedLayerError
 from netreduce.formats import save
 from netreduce.network import Network
 from netreduce.network.layers import Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D, Weighted
@@ -34,6 +35,11 @@ def to_litert(network: Network) -> bytes:
     the same to float32 rounding. Where 0 is not a level of the grid, it adds half a step to the
     weights of up to 8 bits each time it runs, which takes about as long as a dense layer does for
     one sample.
+
+    Raises
+    ------
+    UnsupportedLayerError
+        Keras or the converter does not have a layer.
     """
     import keras
     import tensorflow as tf
@@ -41,8 +47,13 @@ def to_litert(network: Network) -> bytes:
     with TemporaryDirectory() as folder:
         path = Path(folder, "network.keras")
         save(network, path)
-        model = keras.saving.load_model(path, compile=False)
-        content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+        try:
+            model = keras.saving.load_model(path, compile=False)
+            content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+        except Exception as error:  # of many kinds
+            raise UnsupportedLayerError(
+                f"TensorFlow's converter to LiteRT refuses the network: {error}"
+            ) from error
     kernels = {
         layer: kernel
         for layer in network.layers
@@ -61,6 +72,10 @@ def with_integers(content: bytes, kernels: dict[Weighted, IntegerKernel]) -> byt
     waiting = dict(kernels)
     for graph in model.subgraphs:
         _Rewriting(model, graph, waiting).run()
+    read = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    for index, buffer in enumerate(model.buffers):
+        if index not in read and index not in {entry.buffer for entry in model.metadata or ()}:
+            buffer.data = None
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
@@ -83,6 +98,7 @@ class _Rewriting:
 
         self.schema, self.model, self.graph, self.kernels = schema, model, graph, kernels
         self.operators: list[Any] = []
+        self.replaced: dict[int, int] = {}  # weights that several operators read are one tensor
         self.codes = {
             getattr(schema.BuiltinOperator, name): rule for name, rule in OPERATORS.items()
         }
@@ -97,7 +113,11 @@ class _Rewriting:
 
     def rewrite(self, operator: Any, kind: type[Weighted], axis: int) -> None:
         """Let an operator read integers, if its weights are the kernel of a quantized layer."""
-        tensor = self.graph.tensors[operator.inputs[1]]
+        index = int(operator.inputs[1])
+        if index in self.replaced:
+            operator.inputs[1] = self.replaced[index]
+            return
+        tensor = self.graph.tensors[index]
         data = self.model.buffers[tensor.buffer].data
         if data is None or tensor.type != self.schema.TensorType.FLOAT32:
             return
@@ -106,8 +126,7 @@ class _Rewriting:
             stored = _stored(weights, layer, kernel, axis) if isinstance(layer, kind) else None
             if stored is not None:
                 del self.kernels[layer]
-                operator.inputs[1] = self.floats(tensor, stored, axis)
-                self.model.buffers[tensor.buffer].data = None
+                self.replaced[index] = operator.inputs[1] = self.floats(tensor, stored, axis)
                 tensor.buffer, tensor.shape = 0, [0]  # nothing reads it
                 return
 
