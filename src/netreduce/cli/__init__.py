@@ -1,1 +1,1 @@
-"""The border to the command line."""
+"""The command line (`app`), and how scripts end (`exits`)."""
