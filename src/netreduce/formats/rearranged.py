@@ -191,6 +191,7 @@ class Builder:
     def dense(self, value: Value, kernel: np.ndarray, bias: np.ndarray | None) -> Value:
         """value @ kernel + bias along the last axis."""
         inputs, outputs = kernel.shape
+        bias = np.zeros(outputs, kernel.dtype) if bias is None else bias
         if not value.shape or value.shape[-1] != inputs:
             raise ShapeError(
                 f"an input of shape {value.shape} does not fit a matrix of shape {kernel.shape}"

@@ -28,7 +28,7 @@ from .torch_arguments import Arguments, Operator, axis_of, like
 def _convolution(builder: Builder, arguments: Arguments) -> Value:
     if arguments.get("transposed"):
         return _transposed_convolution(builder, arguments)
-    x, weight, bias = _weights(arguments)
+    x, weight, bias = _weights(arguments, 0)
     count = weight.ndim - 2
     groups = arguments.get("groups", 1)
     strides = arguments.ints("stride", 1, count)
@@ -56,7 +56,7 @@ def _convolution(builder: Builder, arguments: Arguments) -> Value:
 
 
 def _transposed_convolution(builder: Builder, arguments: Arguments) -> Value:
-    x, weight, bias = _weights(arguments)
+    x, weight, bias = _weights(arguments, 1)
     count = weight.ndim - 2
     if set(arguments.ints("dilation", 1, count)) != {1}:
         raise UnsupportedLayerError("transposed convolutions with dilation are not supported")
@@ -82,12 +82,16 @@ def _transposed_convolution(builder: Builder, arguments: Arguments) -> Value:
     return like(builder, builder.emit(layer, builder.image(x)), arguments)
 
 
-def _weights(arguments: Arguments) -> tuple[Value, np.ndarray, np.ndarray | None]:
+def _weights(arguments: Arguments, axis: int) -> tuple[Value, np.ndarray, np.ndarray]:
+    """Input, kernel and bias; the outputs of each group are on that axis of the kernel."""
     weight, bias = arguments.constant("weight"), arguments.optional("bias")
     if weight.ndim not in (3, 4):
         raise UnsupportedLayerError("only convolutions in one and two dimensions are supported")
     if arguments.x.places.ndim != weight.ndim - 1:
         raise UnsupportedLayerError("its input has no batch axis")
+    if bias is None:
+        outputs = weight.shape[axis] * (arguments.get("groups", 1) if axis else 1)
+        bias = np.zeros(outputs, weight.dtype)
     return arguments.x, weight, bias
 
 
@@ -187,7 +191,7 @@ def _adaptive(
         if _all_one(shape[1:]):
             return like(builder, builder.emit(whole(), builder.image(x)), arguments)
         if all(out % n == 0 for n, out in zip(x.shape[1:], shape[1:], strict=True)):
-            return _upsampling("nearest")(builder, arguments)  # windows of one element
+            return _enlarged(builder, arguments, "nearest")  # windows of one element
         if any(n % out for n, out in zip(x.shape[1:], shape[1:], strict=True)):
             raise UnsupportedLayerError(
                 f"pooling of {x.shape[1:]} to {shape[1:]}: the sizes must divide, for windows of"
@@ -266,27 +270,26 @@ def _positive(widths: tuple[int, int]) -> tuple[int, int]:
 
 
 def _upsampling(interpolation: str) -> Operator:
-    def operator(builder: Builder, arguments: Arguments) -> Value:
-        arguments.expect("align_corners", False)
-        x, shape = arguments.x, arguments.shape
-        if any(out % n for n, out in zip(x.shape[1:], shape[1:], strict=True)):
-            raise UnsupportedLayerError(
-                f"upsampling of {x.shape[1:]} to {shape[1:]}: the sizes must be multiples"
-            )
-        factors = [out // n for n, out in zip(x.shape[1:], shape[1:], strict=True)]
-        given = arguments.get("scale_factors") or [
-            arguments.get(name) for name in ("scales_h", "scales_w", "scales")
-        ]
-        if [scale for scale in given if scale is not None] not in ([], factors):
-            raise UnsupportedLayerError(
-                f"upsampling of {x.shape[1:]} to {shape[1:]} by {given}: the factors must be whole"
-            )
-        size = _two(factors)
-        return like(
-            builder, builder.emit(UpSampling2D(size, interpolation), builder.image(x)), arguments
-        )
+    return lambda builder, arguments: _enlarged(builder, arguments, interpolation)
 
-    return operator
+
+def _enlarged(builder: Builder, arguments: Arguments, interpolation: str) -> Value:
+    arguments.expect("align_corners", False)
+    x, shape = arguments.x, arguments.shape
+    if any(out % n for n, out in zip(x.shape[1:], shape[1:], strict=True)):
+        raise UnsupportedLayerError(
+            f"upsampling of {x.shape[1:]} to {shape[1:]}: the sizes must be multiples"
+        )
+    factors = [out // n for n, out in zip(x.shape[1:], shape[1:], strict=True)]
+    given = arguments.get("scale_factors") or [
+        arguments.get(name) for name in ("scales_h", "scales_w", "scales")
+    ]
+    if [scale for scale in given if scale is not None] not in ([], factors):
+        raise UnsupportedLayerError(
+            f"upsampling of {x.shape[1:]} to {shape[1:]} by {given}: the factors must be whole"
+        )
+    layer = UpSampling2D(_two(factors), interpolation)
+    return like(builder, builder.emit(layer, builder.image(x)), arguments)
 
 
 LAYERS: dict[str, Operator] = {
