@@ -68,7 +68,7 @@ def draw(graph: dict[str, set[str]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(2.3 * width, 1.15 * len(levels)), layout="constrained")
     reach = reachable(graph)
     for room, below in graph.items():
-        for other in below:
+        for other in sorted(below):
             if any(other in reach[between] for between in below - {other}):
                 continue
             (x, y), (u, v) = place[room], place[other]

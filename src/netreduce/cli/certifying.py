@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,11 +36,13 @@ def certify(
     networks = read_network(original, read), read_network(reduced, read)
     inputs = networks[0].input_shape
     low, high = ends
-    samples, data_range = None, (0.0, 1.0)
+    samples: np.ndarray | None = None
+    data_range: tuple[Any, Any] = (0.0, 1.0)
     if around is not None:
         with opened(around, options) as dataset:
             samples = dataset.images("test", images).reshape(-1, *inputs)
-            data_range = tuple(end.reshape(inputs) for end in dataset.input_range)
+                least, most = dataset.input_range
+            data_range = (least.reshape(inputs), most.reshape(inputs))
     box = (data_range[0] if low is None else low, data_range[1] if high is None else high)
     certificate = certified(
         *networks,
@@ -64,7 +67,7 @@ def certify(
     }
     if samples is not None:
         row["samples"] = len(samples)
-        if certificate.same_class is not None:
+        if certificate.same_class is not None and certificate.class_differs is not None:
             row["certified_same_class"] = float(np.mean(certificate.same_class))
             row["class_differs"] = float(np.mean(certificate.class_differs))
     row |= {f"holds_{epsilon:g}": decision} if epsilon is not None else {}
