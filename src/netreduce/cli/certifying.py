@@ -41,7 +41,7 @@ def certify(
     if around is not None:
         with opened(around, options) as dataset:
             samples = dataset.images("test", images).reshape(-1, *inputs)
-                least, most = dataset.input_range
+            least, most = dataset.input_range
             data_range = (least.reshape(inputs), most.reshape(inputs))
     box = (data_range[0] if low is None else low, data_range[1] if high is None else high)
     certificate = certified(
