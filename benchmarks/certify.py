@@ -1,4 +1,4 @@
-"""Certificates: claims decided on ACAS Xu, classes certified on MNIST and CIFAR-10, beside intervals.
+"""Certificates: claims decided on ACAS Xu, classes certified on images, beside intervals.
 
     python benchmarks/certify.py acasxu ../shared/acasxu
     python benchmarks/certify.py balls original.h5 reduced.h5 data.npz --radius 2 --images 100
@@ -66,7 +66,7 @@ def balls(original, reduced, images, radius):
     start = time.perf_counter()
     problem = problem_of(original, reduced, None, images, radius / 255)
     intervals = [
-        _deviation(problem, Relaxation(problem.plain, low[None], high[None], False).propagate())
+        _deviation(problem, Relaxation(problem.plain, low[None], high[None], False).propagate())[0]
         for low, high in zip(problem.low, problem.high, strict=True)
     ]
     plain = (time.perf_counter() - start) / len(images)

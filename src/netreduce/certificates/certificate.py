@@ -138,7 +138,7 @@ class Certificate:
                 break
             points = [witness[sample][None]]
             if boxes == 0 or time.monotonic() < deadline:
-                points.append(first_points(self.problem, sample))
+                points.append(first_points(self.problem, np.array([sample]))[0])
             search = decide(
                 self.problem, sample, epsilon, deadline, np.concatenate(points).astype(float)
             )

@@ -14,6 +14,9 @@ from .problem import Problem, problem_of
 from .rounding import rounding_errors
 from .search import first_points
 
+GROUP = 32  # boxes that are bounded together
+GROUP_NUMBERS = 1 << 18  # values of nodes, of all of them
+
 
 def certify(
     original: Network,
@@ -82,12 +85,15 @@ def certify(
         )
     boxes = len(problem.low)
 
-    def one(index):
-        late = seconds is not None and time.monotonic() - start > seconds
-        return _certify_box(problem, index, classes, boxes == 1, late)
+    size = _group(problem)
+    groups = [np.arange(i, min(i + size, boxes)) for i in range(0, boxes, size)]
 
-    parts = list(run(one, list(range(boxes))))
-    arrays = {key: np.stack([part[key] for part in parts]) for key in parts[0]}
+    def one(index: np.ndarray) -> dict[str, np.ndarray]:
+        late = seconds is not None and time.monotonic() - start > seconds
+        return _certify_boxes(problem, index, classes, len(groups) == 1, late)
+
+    parts = list(run(one, groups))
+    arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     if not problem.balls:
         arrays = {key: value[0] for key, value in arrays.items()}
     late = seconds is not None and time.monotonic() - start > seconds
@@ -131,47 +137,64 @@ def deviation_bound(
     problem = problem_of(original, reduced, box)
     bounds = Relaxation(problem.program, problem.low, problem.high, threads=refine)
     steps = (Relaxation.refine, Relaxation.refine_difference) if refine else ()
-    return _deviation(problem, bounds.propagate(*steps))
+    return _deviation(problem, bounds.propagate(*steps))[0]
 
 
-def _certify_box(problem, index, classes, threads, late):
-    low, high = problem.low[index : index + 1], problem.high[index : index + 1]
+def _group(problem: Problem) -> int:
+    """How many boxes are bounded together."""
+    numbers = sum(int(np.prod(node.shape)) for node in problem.program.nodes)
+    return max(1, min(GROUP, GROUP_NUMBERS // numbers))
+
+
+def _certify_boxes(
+    problem: Problem, index: np.ndarray, classes: bool, threads: bool, late: bool
+) -> dict[str, np.ndarray]:
+    low, high = problem.low[index], problem.high[index]
     bounds = Relaxation(problem.program, low, high, threads)
-    if late:
-        bounds.propagate()
-    else:
-        bounds.propagate(Relaxation.refine, Relaxation.refine_difference)
-    result = {"bound": _deviation(problem, bounds)}
-    result["rounding"] = _rounding(problem, bounds)
-    points = first_points(problem, index)
-    dtype = np.result_type(problem.original.dtype, problem.reduced.dtype)
-    points = representable(points, low[0], high[0], dtype)
-    found = deviations(problem.original, problem.reduced, points)
-    result["found"] = found.max(axis=0)
-    result["witness"] = points[found.reshape(len(points), -1).max(axis=1).argmax()]
+    steps = () if late else (Relaxation.refine, Relaxation.refine_difference)
+    bounds.propagate(*steps)
+    points = _representable(problem, bounds, first_points(problem, index))
+    boxes, count = points.shape[:2]
+    computed = deviations(
+        problem.original, problem.reduced, points.reshape(-1, *low.shape[1:])
+    ).reshape(boxes, count, *problem.original.shapes[-1])
+    worst = computed.reshape(boxes, count, -1).max(axis=2).argmax(axis=1)
+    result = {
+        "bound": _deviation(problem, bounds),
+        "rounding": _rounding(problem, bounds),
+        "found": computed.max(axis=1),
+        "witness": points[np.arange(boxes), worst],
+    }
     if classes:
-        same, differs = _classes(problem, bounds, points, dtype)
-        result["same_class"], result["class_differs"] = np.array(same), np.array(differs)
+        result["same_class"], result["class_differs"] = _classes(problem, bounds, points)
     return result
 
 
+def _representable(problem, bounds, points):
+    """Points (boxes, points, ...) in the networks' type, still in their boxes."""
+    dtype = np.result_type(problem.original.dtype, problem.reduced.dtype)
+    low, high = (end[INPUT][:, None] for end in (bounds.low, bounds.high))
+    return representable(points, low, high, dtype)
+
+
 def _deviation(problem: Problem, bounds: Relaxation) -> np.ndarray:
-    """The bound per output of the only box."""
-    program, outputs = problem.program, problem.outputs
+    """The bound per box and output."""
+    program, outputs, boxes = problem.program, problem.outputs, bounds.boxes
     first, second = program.outputs
-    shape = program.shape(first)
-    rows = np.concatenate([np.eye(outputs), -np.eye(outputs)]).reshape(-1, *shape)
-    place = np.zeros(2 * outputs, np.int64)
-    lower = bounds.lower({first: Rows(-rows), second: Rows(rows.copy())}, place).lower
-    bound = np.maximum(-lower[:outputs], -lower[outputs:])
+    rows = np.tile(np.concatenate([np.eye(outputs), -np.eye(outputs)]), (boxes, 1))
+    rows = rows.reshape(-1, *program.shape(first))
+    place = np.repeat(np.arange(boxes), 2 * outputs)
+    lower = bounds.lower({first: Rows(-rows), second: Rows(rows)}, place).lower
+    bound = np.maximum(*(-lower.reshape(boxes, 2, outputs).swapaxes(0, 1)))
     apart = np.maximum(
         bounds.high[second] - bounds.low[first], bounds.high[first] - bounds.low[second]
-    ).reshape(-1)
-    bound = np.fmin(bound, apart * SAFE)
+    )
+    bound = np.fmin(bound, apart.reshape(boxes, -1) * SAFE)
     if second in bounds.difference:
         low, high = bounds.difference[second]
-        bound = np.fmin(bound, np.maximum(-low, high).reshape(-1))
-    bound = np.maximum(np.where(np.isnan(bound), np.inf, bound), 0).reshape(shape)
+        bound = np.fmin(bound, np.maximum(-low, high).reshape(boxes, -1))
+    bound = np.maximum(np.where(np.isnan(bound), np.inf, bound), 0)
+    bound = bound.reshape(boxes, *program.shape(first))
     return _of_probabilities(bound) if problem.softmax else bound
 
 
@@ -189,41 +212,49 @@ def _rounding(problem, bounds):
         bounds = Relaxation(program, bounds.low[INPUT], bounds.high[INPUT]).propagate()
     total = 0.0
     for network, end in zip((problem.original, problem.reduced), program.outputs, strict=True):
-        error = rounding_errors(bounds, program.needed(end), network.dtype)[end][0]
+        error = rounding_errors(bounds, program.needed(end), network.dtype)[end]
         if problem.softmax:
             error = _of_probabilities(error) + 32 * float(np.finfo(network.dtype).eps)
         total = total + error
     return total
 
 
-def _classes(problem, bounds, points, dtype):
-    """Whether both networks give one class on the box, and whether a point with two was found."""
-    program, outputs = problem.program, problem.outputs
-    center = bounds.center
-    values = program.forward(center)
-    scores = [values[node][0] for node in program.outputs]
-    chosen = {int(score.argmax()) for score in scores}
-    if len(chosen) == 1:
-        label = chosen.pop()
-        rows = np.delete(-np.eye(outputs), label, axis=0)
-        rows[:, label] = 1.0
-        place = np.zeros(len(rows), np.int64)
-        margins = [bounds.lower({node: Rows(rows.copy())}, place).lower for node in program.outputs]
-        if all((margin > 0).all() for margin in margins):
-            return True, False
-        points = np.concatenate([points, _towards_others(problem, bounds, rows, margins, dtype)])
-    with np.errstate(invalid="ignore", over="ignore"):
-        classes = [n.predict(points).argmax(axis=-1) for n in (problem.original, problem.reduced)]
-    return False, bool((classes[0] != classes[1]).any())
+def _classes(problem, bounds, points):
+    """By box: whether both networks certainly give one class, and whether a point was found where
+    they differ.
+    """
+    program, boxes, classes = problem.program, bounds.boxes, problem.outputs
+    scores = [program.forward(bounds.center)[node] for node in program.outputs]
+    labels = scores[0].argmax(axis=1)
+    rows = np.stack([np.delete(-np.eye(classes), label, axis=0) for label in labels])
+    rows[np.arange(boxes), :, labels] = 1.0  # score of the class less that of each other one
+    place = np.repeat(np.arange(boxes), classes - 1)
+    margins = [
+        bounds.lower({node: Rows(rows.reshape(-1, classes).copy())}, place).lower
+        for node in program.outputs
+    ]
+    same = np.minimum(*margins).reshape(boxes, -1).min(axis=1, initial=np.inf) > 0
+    differs = np.zeros(boxes, bool)
+    for box in np.nonzero(~same)[0]:
+        tried = np.concatenate([points[box], _towards_others(problem, bounds, box, rows[box])])
+        with np.errstate(invalid="ignore", over="ignore"):
+            first, second = (
+                network.predict(tried).argmax(axis=-1)
+                for network in (problem.original, problem.reduced)
+            )
+        differs[box] = (first != second).any()
+    return same, differs
 
 
-def _towards_others(problem, bounds, rows, margins, dtype):
+def _towards_others(problem, bounds, box, rows):
     """Points where one network's score of another class comes close, the other network's not."""
     first, second = problem.program.outputs
     weights = np.concatenate([rows, -rows])
-    low = np.broadcast_to(bounds.low[INPUT], (len(weights), *bounds.low[INPUT].shape[1:]))
-    high = np.broadcast_to(bounds.high[INPUT], low.shape)
+    low, high = (
+        np.repeat(end[INPUT][box][None], len(weights), axis=0) for end in (bounds.low, bounds.high)
+    )
     points = ascend(
         problem.program, low, high, low / 2 + high / 2, {first: weights, second: -weights}
     )
+    dtype = np.result_type(problem.original.dtype, problem.reduced.dtype)
     return representable(points, low, high, dtype)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .attack import ascend, deviations, representable
+from .attack import STEPS, ascend, deviations, representable
 from .bounds import Relaxation, Rows
 from .problem import Problem
 
 BATCH = 256  # boxes at a time
 RANDOM_POINTS = 2000
+STEPS_OF_MANY = 8  # of ascent, where there are many inputs
 STARTS = 64
 FEW_INPUTS = 64  # input splitting halves one input at a time: hopeless with many
 MAX_BOXES = 200_000  # without a time limit
@@ -137,32 +138,49 @@ def violation(
     return None
 
 
-def first_points(problem: Problem, index: int, seed: int = 0) -> np.ndarray:
-    """Random points of a box, and what gradient ascent makes of the best of them."""
+def first_points(problem: Problem, index: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Points of some boxes where outputs are far apart, shape (boxes, points, *input_shape), by
+    gradient ascent on the difference of every output, in both directions: from the center where
+    there are many inputs, from the best of random points where there are few.
+    """
+    if problem.low[0].size > FEW_INPUTS:
+        return _from_centers(problem, index)
+    return np.stack([_from_random(problem, box, seed) for box in index])
+
+
+def _from_centers(problem, index):
+    low, high = problem.low[index], problem.high[index]
+    center = low / 2 + high / 2
+    values = problem.program.forward(center)
+    first, second = (values[node].reshape(len(index), -1) for node in problem.program.outputs)
+    largest = np.abs(second - first).max(axis=0)
+    tried = np.sort(np.argsort(-largest, kind="stable")[: STARTS // 2])
+    signs = np.concatenate([np.eye(problem.outputs)[tried], -np.eye(problem.outputs)[tried]])
+    starts = (np.repeat(x, len(signs), axis=0) for x in (low, high, center))
+    points = _apart(problem, *starts, np.tile(signs, (len(index), 1)), STEPS_OF_MANY)
+    return points.reshape(len(index), len(signs), *low.shape[1:])
+
+
+def _from_random(problem, index, seed):
     random = np.random.default_rng(seed)
     low, high = problem.low[index], problem.high[index]
-    size = max(16, min(RANDOM_POINTS, (1 << 21) // max(1, low.size)))
-    points = low + (high - low) * random.random((size, *low.shape))
-    corners = np.where(random.random((size, *low.shape)) < 0.5, low, high)
+    points = low + (high - low) * random.random((RANDOM_POINTS, *low.shape))
+    corners = np.where(random.random((RANDOM_POINTS, *low.shape)) < 0.5, low, high)
     points = np.concatenate([(low / 2 + high / 2)[None], points, corners])
     values = problem.program.forward(points)
     first, second = (values[node].reshape(len(points), -1) for node in problem.program.outputs)
     change = second - first
-    outputs = change.shape[1]
     tried = np.sort(np.argsort(-np.abs(change).max(axis=0), kind="stable")[:STARTS])
     chosen = np.argsort(-np.abs(change[:, tried]), axis=0)[: max(1, STARTS // len(tried))]
-    starts = points[chosen.reshape(-1)]
-    output = np.tile(tried, len(chosen))
+    starts, output = points[chosen.reshape(-1)], np.tile(tried, len(chosen))
     sign = np.sign(change[chosen.reshape(-1), output])
-    weights = np.zeros((len(starts), outputs))
-    weights[np.arange(len(starts)), output] = np.where(sign == 0, 1.0, sign)
-    weights = weights.reshape(-1, *problem.original.shapes[-1])
-    nodes = problem.program.outputs
-    best = ascend(
-        problem.program,
-        np.broadcast_to(low, starts.shape),
-        np.broadcast_to(high, starts.shape),
-        starts,
-        {nodes[0]: -weights, nodes[1]: weights},
-    )
-    return np.concatenate([best, starts])
+    signs = np.zeros((len(starts), change.shape[1]))
+    signs[np.arange(len(starts)), output] = np.where(sign == 0, 1.0, sign)
+    ends = (np.broadcast_to(end, starts.shape) for end in (low, high))
+    return np.concatenate([_apart(problem, *ends, starts, signs, STEPS), starts])
+
+
+def _apart(problem, low, high, starts, signs, steps):
+    weights = signs.reshape(-1, *problem.original.shapes[-1])
+    first, second = problem.program.outputs
+    return ascend(problem.program, low, high, starts, {first: -weights, second: weights}, steps)
