@@ -66,7 +66,7 @@ def with_integers(content: bytes, kernels: dict[Weighted, IntegerKernel]) -> byt
     """A LiteRT file whose float weights are the kernels of quantized layers, with integers in
     their place.
     """
-    from ai_edge_litert.tools import flatbuffer_utils
+    from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     waiting = dict(kernels)
@@ -94,7 +94,7 @@ class _Rewriting:
     """One graph of a LiteRT file, whose weights become integers with nodes behind them."""
 
     def __init__(self, model: Any, graph: Any, kernels: dict[Weighted, IntegerKernel]):
-        from ai_edge_litert import schema_py_generated as schema
+        from tensorflow.lite.python import schema_py_generated as schema
 
         self.schema, self.model, self.graph, self.kernels = schema, model, graph, kernels
         self.operators: list[Any] = []
