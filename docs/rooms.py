@@ -57,6 +57,7 @@ def floors(graph: dict[str, set[str]]) -> list[list[str]]:
 
 def draw(graph: dict[str, set[str]], path: Path) -> None:
     """Rooms as boxes, imports as arrows; those that follow from others are left out."""
+    matplotlib.rcdefaults()
     matplotlib.rcParams |= {"svg.hashsalt": "netreduce", "svg.fonttype": "none"}
     levels = floors(graph)
     height = {room: level for level, floor in enumerate(levels) for room in floor}

@@ -100,7 +100,11 @@ def figure(rows: Sequence[dict[str, object]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams |= {"svg.hashsalt": "netreduce", "font.size": 9, "svg.fonttype": "path"}
+    with matplotlib.rc_context({"svg.hashsalt": "netreduce", "font.size": 9}):
+        _draw(rows, path)
+
+
+def _draw(rows: Sequence[dict[str, object]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     measure = list(rows[0])[1]
