@@ -26,7 +26,7 @@ rule bundle:
         mem_mb=memory(2000),
         runtime=30,
     params:
-        home="." if AT_HOME else str(HOME),
+        home=lambda wildcards, input: str(Path(input.script).parents[2]),
         project=[own(name) for name in PROJECT if (HOME / name).exists()],
     message:
         "bundle the results with all that made them"
