@@ -113,6 +113,8 @@ def needed(rule):
         for module, suffix in READERS.items()
         if suffix not in formats(rule)
     }
+    if rule.name != "export":  # certificates export networks for other verifiers; no step does that
+        unread.add(ROOT / "src/netreduce/formats/export.py")
     if rule.name == "reduce":  # imports the technique by name
         waiting |= {module_file(technique.module) for technique in TECHNIQUES.values()}
     if rule.name == "data":  # finds the files in packages without importing them
