@@ -8,11 +8,11 @@ import numpy as np
 
 from netreduce.folding.batch_norm import pads
 from netreduce.network import Network
-from netreduce.network.layers import Layer
+from netreduce.network.layers import Weighted
 
 from .approximate import cluster
 from .draft import Draft, Mixture, Step, reading_weights
-from .regions import Region
+from .regions import Region, weighted
 from .signatures import Description
 from .transport import Reach
 
@@ -60,7 +60,7 @@ class Activations:
         products = moments[description.close][0]
         reading = np.sqrt(
             sum(
-                _squared_weights(network.layers[consumer], channels, region.multipliers[source])
+                _squared_weights(weighted(network, consumer), channels, region.multipliers[source])
                 for consumer, source in sources.items()
             )
         )
@@ -138,7 +138,7 @@ def _moments(
     return {tensor: (products[tensor] / n, totals[tensor] / n) for tensor, n in counts.items()}
 
 
-def _squared_weights(layer: Layer, channels: int, multiplier: int) -> np.ndarray:
+def _squared_weights(layer: Weighted, channels: int, multiplier: int) -> np.ndarray:
     return (reading_weights(layer.kernel, channels, multiplier) ** 2).sum(axis=(0, 2, 3))
 
 

@@ -17,7 +17,7 @@ from netreduce.network.layers import Layer
 from .boxes import Box
 from .draft import Draft, Step
 from .exact import exact_step
-from .regions import EPSILON, Region
+from .regions import EPSILON, Region, weighted
 from .signatures import Description, Ray
 from .transport import Reach, transport
 
@@ -152,7 +152,7 @@ def cluster(
                 heapq.heappush(queue, (cost, j, i, ratio))
             continue
         gone[j], heads[i] = True, True
-        merges.append((j, i, ratio, cost))
+        merges.append((int(j), int(i), float(ratio), float(cost)))
     return merges
 
 
@@ -246,7 +246,7 @@ def _costs(
     gains: Mapping[int, np.ndarray],
 ) -> np.ndarray:
     """What each merge of a step can move any output."""
-    channels = network.layers[region.producer].outputs
+    channels = weighted(network, region.producer).outputs
     _, errors, dropped = transport(network, region, step, description, reach)
     costs = np.zeros(len(step))
     for tensor, error in (

@@ -57,9 +57,10 @@ from .boxes import (
     linear,
     linear_in_magnitude,
     propagate,
+    slope_below_zero,
     slopes,
 )
-from .regions import activation_of
+from .regions import activation_of, weighted
 
 SAFETY = 1 + 1e-9  # covers the rounding of the sums of non-negative terms that make a bound
 STEEPEST = 1e6  # a slope in what merges cost, where bounds take an infinite one
@@ -153,7 +154,7 @@ class Propagation:
 
     def change(self, index: int, weights: np.ndarray, biases: np.ndarray) -> np.ndarray:
         """How far a layer's pre-activations move when its weights and biases change so."""
-        layer, source = self.network.layers[index], self.network.sources[index][0]
+        layer, source = weighted(self.network, index), self.network.sources[index][0]
         middle, box = self._middles[source], self.boxes[source]
         radius = np.fmax(box.high - middle, middle - box.low)
         columns = np.sqrt((weights**2).sum(axis=tuple(range(weights.ndim - 1))))
@@ -191,7 +192,8 @@ class Propagation:
                 slope = np.abs(layer.affine()[0])
                 return _Error.of(slope * error.values, float(slope.max(initial=0)) * error.norm)
             case Add() | Subtract():
-                return _Error.of(sum(e.values for e in errors), sum(e.norm for e in errors))
+                values = np.add.reduce([e.values for e in errors])
+                return _Error.of(values, sum(e.norm for e in errors))
             case Concatenate():
                 values = np.concatenate([e.values for e in errors], axis=-1)
                 return _Error.of(values, math.hypot(*(e.norm for e in errors)))
@@ -207,7 +209,7 @@ class Propagation:
     @cache  # noqa: B019 - a propagation lives as long as one bound
     def _norms(self, index: int) -> tuple[np.ndarray, float]:
         """Euclidean norms of the weights of every neuron, and of the layer as a linear map."""
-        layer = self.network.layers[index]
+        layer = weighted(self.network, index)
         kernel = layer.kernel
         if isinstance(layer, Conv2DTranspose):
             kernel = np.swapaxes(kernel, 2, 3)
@@ -315,7 +317,7 @@ def _slopes(layer: Layer, before: Box, error: np.ndarray) -> Interval:
     """
     least, greatest = (np.broadcast_to(slope, before.low.shape) for slope in slopes(layer))
     if isinstance(layer, PReLU) or activation_of(layer).positively_homogeneous:
-        slope = layer.alpha if isinstance(layer, PReLU) else _slope_below_zero(layer)
+        slope = layer.alpha if isinstance(layer, PReLU) else slope_below_zero(layer)
         active, dead = before.low > error, before.high < -error
         least, greatest = (
             np.where(active, 1.0, np.where(dead, slope, end)) for end in (least, greatest)
@@ -323,14 +325,10 @@ def _slopes(layer: Layer, before: Box, error: np.ndarray) -> Interval:
     return least, greatest
 
 
-def _slope_below_zero(layer: Layer) -> float:
-    return -float(activation_of(layer).function(np.float64(-1)))
-
-
 def _of_product(layer: Layer, boxes: list[Box], errors: list[_Error]) -> np.ndarray:
     """Π (|x| + e) − Π |x|, as a sum of its terms."""
     sizes = [box.magnitude[None] for box in boxes]
-    found: Error = 0.0
+    found = np.zeros(())
     for k in range(len(boxes)):
         factors = [
             errors[k].values[None] if i == k else sizes[i] + (errors[i].values if i < k else 0)

@@ -11,6 +11,7 @@ infinitely where a sum may overflow.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,7 @@ class Arithmetic:
 REAL = Arithmetic(EPSILON, float(np.finfo(np.float64).tiny), float(np.finfo(np.float64).max))
 
 
-def input_box(network: Network, input_range: object = None) -> Box:
+def input_box(network: Network, input_range: Any = None) -> Box:
     """The box of inputs: (low, high), numbers or arrays of the network's input_shape; [0, 1] by
     default. Ends that the network's type rounds are taken with what they round to.
 
@@ -156,16 +157,17 @@ def before_activation(
         case Multiply():
             return _product(boxes, arithmetic)
         case Add():
-            low, high = sum(box.low for box in boxes), sum(box.high for box in boxes)
-            error = arithmetic.error(len(boxes), sum(box.magnitude for box in boxes))
+            ends = ([box.low for box in boxes], [box.high for box in boxes])
+            low, high = (np.add.reduce(end) for end in ends)
+            size = np.add.reduce([box.magnitude for box in boxes])
+            error: Error = arithmetic.error(len(boxes), size)
         case Subtract():
             one, other = boxes
             low, high = one.low - other.high, one.high - other.low
             error = arithmetic.error(2, one.magnitude + other.magnitude)
         case Concatenate():
-            ends = ([box.low for box in boxes], [box.high for box in boxes])
-            low, high = (np.concatenate(end, axis=-1) for end in ends)
-            return Box(low, high), 0.0
+            low = np.concatenate([box.low for box in boxes], axis=-1)
+            return Box(low, np.concatenate([box.high for box in boxes], axis=-1)), 0.0
         case AveragePooling2D() | GlobalAveragePooling2D() | UpSampling2D():
             low, high = call(layer, boxes[0].low), call(layer, boxes[0].high)
             count = _averaged(layer, boxes[0].low.shape)
@@ -189,8 +191,7 @@ def activate(layer: Layer, box: Box, rounding: Error, arithmetic: Arithmetic) ->
         own = (16 + spread.shape[-1]) * roundoff * (1 + np.maximum(spread, box.magnitude))
         return Box(-spread - own, np.zeros_like(spread) + own), own + before
     if function.positively_homogeneous:
-        slope = -float(function.function(np.float64(-1)))
-        return _piecewise(box, slope, rounding, arithmetic)
+        return _piecewise(box, slope_below_zero(layer), rounding, arithmetic)
     low, high = function.function(box.low), function.function(box.high)
     if function.minimum is not None:
         place, least_value = function.minimum
@@ -208,6 +209,11 @@ def slopes(layer: Layer) -> tuple[np.ndarray | float, np.ndarray | float]:
     return activation_of(layer).slopes
 
 
+def slope_below_zero(layer: Layer) -> float:
+    """Of a positively homogeneous activation."""
+    return -float(activation_of(layer).function(-np.ones(1))[0])
+
+
 def behind_activation(layer: Layer, error: Error, own: float = 0.0) -> np.ndarray:
     """The largest error behind a layer's activation, of an error before it.
 
@@ -217,7 +223,7 @@ def behind_activation(layer: Layer, error: Error, own: float = 0.0) -> np.ndarra
     function = activation_of(layer)
     if function.elementwise:
         steepest = function.lipschitz
-        return np.where(error == 0, 0.0, np.inf) if np.isinf(steepest) else steepest * error
+        return np.where(error == 0, 0, np.inf if np.isinf(steepest) else steepest * error)
     most = np.asarray(error).max(axis=-1, keepdims=True)
     softmax = activation_name(layer) == "softmax"
     most = np.fmin(most / 2 + own, 1) if softmax else 2 * most + own
@@ -245,7 +251,7 @@ def linear_in_magnitude(layer: Weighted, x: np.ndarray) -> np.ndarray:
     if isinstance(layer, Dense):
         rows = max(1, BLOCK // layer.outputs)  # so that the magnitudes stay in the cache
         blocks = (slice(start, start + rows) for start in range(0, len(layer.kernel), rows))
-        return sum(x[:, block] @ np.abs(layer.kernel[block]) for block in blocks)
+        return np.add.reduce([x[:, block] @ np.abs(layer.kernel[block]) for block in blocks])
     return layer.replace(kernel=np.abs(layer.kernel), bias=None, quantization=None).linear(x)
 
 

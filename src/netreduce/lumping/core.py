@@ -124,7 +124,7 @@ def lump(
         base = draft.network
         least = 1.0 if limited and tolerance == 0 else tolerance
         choose: Choose
-        if match == "activations":
+        if samples is not None:
             choose = Activations(samples, least, limit, most)
         elif limit < 0 or least == 0:
             choose = exact_step

@@ -13,12 +13,13 @@ bound is the smaller of two:
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
 from netreduce.certificates import deviation_bound
 from netreduce.errors import UnsupportedLayerError
-from netreduce.measures.cost import cost
+from netreduce.measures.cost import layer_costs
 from netreduce.network import Network
 from netreduce.network.layers import Weighted
 
@@ -26,6 +27,7 @@ from .bound import Propagation, logits
 from .boxes import Arithmetic, Box, behind_activation, linear, own_error
 from .draft import Draft
 from .expansion import expanded, in_double
+from .regions import weighted
 
 WORK = 1e10  # multiplications times neurons up to which relaxations are refined neuron by neuron
 
@@ -111,12 +113,13 @@ class Deviation:
         first, second = (Propagation(logits(n), self.box) for n in (original, other.network))
         own, apart = {}, {}
         for index, (weights, biases) in other.rounding.items():
-            one, layer = original.layers[index], other.network.layers[index]
+            one, layer = weighted(original, index), weighted(other.network, index)
             own[index] = self._off(second, index, weights, biases)
             change = first.change(index, layer.kernel - one.kernel, layer.bias - one.bias)
             apart[index] = own[index] + own_error(self.draft.network, index, change)
         found = second.output_error(apart)
-        refine = cost(original).macs * sum(map(math.prod, original.shapes)) <= WORK
+        macs = sum(layer.macs for layer in layer_costs(self.draft.original))
+        refine = macs * sum(map(math.prod, original.shapes)) <= WORK
         box = (self.box.low, self.box.high)
         try:
             relaxed = deviation_bound(first.network, second.network, box, refine)
@@ -132,7 +135,7 @@ class Deviation:
         for index in self.draft.changed:
             layer = side.network.layers[index]
             if isinstance(layer, Weighted):
-                stored = self.draft.stored(index, layer)
+                stored = cast(Weighted, self.draft.stored(index, layer))
                 weights = np.abs(stored.kernel - layer.kernel)
                 biases = np.abs(stored.bias - layer.bias)
                 if weights.any() or biases.any():
@@ -143,7 +146,7 @@ class Deviation:
         self, side: Propagation, index: int, weights: np.ndarray, biases: np.ndarray
     ) -> np.ndarray:
         """The error of a layer's output when its weights and biases are off by so much."""
-        layer, box = side.network.layers[index], side.boxes[side.network.sources[index][0]]
+        layer, box = weighted(side.network, index), side.boxes[side.network.sources[index][0]]
         before = linear(layer, weights, box.magnitude) + biases
         return own_error(self.draft.network, index, before)
 

@@ -9,19 +9,23 @@ beside the papers (Prabhakar, "Bisimulations for Neural Network Reduction", 2022
 Piazza, Rossi, "Neural Network Reduction with Proportional Lumpability", 2022).
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from netreduce.errors import ParameterError, UnsupportedLayerError
 from netreduce.network.activations import activation_function
 
+Layers = list[list[Any]]  # the neurons of every layer
+Lumped = tuple[int, dict, dict, dict, dict]  # k, S, W, b, A
+
 CONVENTIONS = ("exact", "thesis")
 SPELLINGS = {"leakyrelu": "leaky_relu", "identity": "linear", "swish": "silu"}
 ROUNDING = 16 * np.finfo(np.float64).eps
 
 
-def lump_neural_network(N, convention="exact"):
+def lump_neural_network(N: Any, convention: str = "exact") -> Lumped:
     """Lump a network given as dictionaries.
 
     Parameters
@@ -62,7 +66,7 @@ def lump_neural_network(N, convention="exact"):
     return _lump_exact(*network) if convention == "exact" else _lump_thesis(*network)
 
 
-def run_neural_network(N, inputs):
+def run_neural_network(N: Any, inputs: Any) -> dict[Hashable, float]:
     """Values of the output neurons.
 
     Parameters
@@ -87,15 +91,15 @@ def run_neural_network(N, inputs):
         values = {
             s: float(
                 activation_function(_activation(A, i, s)).function(
-                    np.float64(sum(W[i][r, s] * v for r, v in values.items()) + b[i][s])
-                )
+                    np.array([sum(W[i][r, s] * v for r, v in values.items()) + b[i][s]])
+                )[0]
             )
             for s in S[i]
         }
     return values
 
 
-def _lump_exact(k, S, W, b, A):
+def _lump_exact(k: int, S: Layers, W: dict, b: dict, A: dict) -> Lumped:
     classes = {0: {s: [s] for s in S[0]}}
     weights, biases, activations = {}, {}, {}
     members = {
@@ -139,24 +143,26 @@ def _lump_exact(k, S, W, b, A):
     return k, classes, weights, biases, activations
 
 
-def _multiple(row, size, other, other_size):
+def _multiple(
+    row: Sequence[float], size: Sequence[float], other: Sequence[float], other_size: Sequence[float]
+) -> float | None:
     """c > 0 with row = c · other up to the rounding of the terms that were summed, or None."""
-    row, size, other, other_size = map(np.array, (row, size, other, other_size))
-    pivot = np.argmax(np.abs(other))
-    if other[pivot] == 0:
-        return None if row.any() else 1.0
-    multiple = row[pivot] / other[pivot]
-    if (
-        multiple <= 0
-        or (np.abs(row - multiple * other) > ROUNDING * (size + multiple * other_size)).any()
-    ):
+    mine, sizes, theirs, their_sizes = map(np.array, (row, size, other, other_size))
+    pivot = np.argmax(np.abs(theirs))
+    if theirs[pivot] == 0:
+        return None if mine.any() else 1.0
+    multiple = mine[pivot] / theirs[pivot]
+    off = np.abs(mine - multiple * theirs)
+    if not (multiple > 0 and (off <= ROUNDING * (sizes + multiple * their_sizes)).all()):
         return None
     return 1.0 if abs(multiple - 1) <= ROUNDING else float(multiple)
 
 
-def _lump_thesis(k, S, W, b, A):
-    classes = {0: {s: [s] for s in S[0]}}
-    weights, biases, activations = {}, {}, {}
+def _lump_thesis(k: int, S: Layers, W: dict, b: dict, A: dict) -> Lumped:
+    classes: dict = {0: {s: [s] for s in S[0]}}
+    weights: dict = {}
+    biases: dict = {}
+    activations: dict = {}
     sums = scaled = {(r, s): W[1][r, s] for s in S[1] for r in S[0]}
     for i in range(1, k):
         classes[i], before = {}, classes[i - 1]
@@ -196,7 +202,7 @@ def _lump_thesis(k, S, W, b, A):
     return k, classes, weights, biases, activations
 
 
-def _checked(N):
+def _checked(N: Any) -> tuple[int, Layers, dict, dict, dict]:
     """(k, S, W, b, A) with the neurons of every layer as a list."""
     try:
         k, S, W, b, A = (N[key] for key in "kSWbA") if isinstance(N, Mapping) else N
@@ -210,7 +216,7 @@ def _checked(N):
             f" {len(S)}, found {k!r}"
         )
     S = [_ordered(S[i]) for i in range(k)]
-    layer_of = {}
+    layer_of: dict[Hashable, int] = {}
     for i, neurons in enumerate(S):
         for s in neurons:
             if layer_of.setdefault(s, i) != i:
@@ -244,14 +250,14 @@ def _checked(N):
     return k, S, W, b, A
 
 
-def _ordered(neurons):
+def _ordered(neurons: Iterable[Any]) -> list[Any]:
     try:
         return sorted(neurons) if isinstance(neurons, set | frozenset) else list(neurons)
     except TypeError:
         return list(neurons)
 
 
-def _activation(A, i, s):
+def _activation(A: dict, i: int, s: Hashable) -> str:
     """The activation's Keras name."""
     name = str(A[i][s]).lower()
     try:

@@ -15,14 +15,21 @@ than a few units in the last place of their sizes) is refused.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
 from netreduce.errors import ParameterError
 from netreduce.network import Network
-from netreduce.network.layers import BatchNormalization, DepthwiseConv2D, Layer, Quantization
+from netreduce.network.layers import (
+    BatchNormalization,
+    DepthwiseConv2D,
+    Layer,
+    Quantization,
+    Weighted,
+)
 
-from .regions import EPSILON, ULPS, Region, find_regions
+from .regions import EPSILON, ULPS, Region, find_regions, weighted
 
 
 @dataclass(frozen=True)
@@ -94,11 +101,10 @@ class Heirs:
         """
         merged = step.into >= 0
         targets, places = np.unique(step.into[merged], return_inverse=True)
-        taken = np.zeros((len(weights), len(targets), *weights.shape[2:]))
-        np.add.at(
-            taken, (slice(None), places), self.ratio[:, merged][..., None] * weights[:, merged]
-        )
-        return np.searchsorted(keep, targets), taken
+        taken = np.zeros((len(targets), len(weights), *weights.shape[2:]))
+        handed = self.ratio[:, merged][..., None] * weights[:, merged]
+        np.add.at(taken, places, handed.swapaxes(0, 1))
+        return np.searchsorted(keep, targets), taken.swapaxes(0, 1)
 
     def magnitudes(self) -> "Heirs":
         return Heirs(np.abs(self.ratio), np.abs(self.shift))
@@ -171,7 +177,7 @@ class Draft:
         )
         self.sizes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.lost: dict[int, np.ndarray] = {}
-        self.kept = {i: np.arange(network.layers[i].outputs) for i in self.regions}
+        self.kept = {i: np.arange(weighted(network, i).outputs) for i in self.regions}
         self.steps: list[Step] = []
         self.shares: list[Mapping[int, Share]] = []
         self.local: dict[int, np.ndarray] = {}
@@ -195,7 +201,7 @@ class Draft:
             over. If there are any, nothing is done.
         """
         producer = region.producer
-        keep = np.setdiff1d(np.arange(self.network.layers[producer].outputs), step.neurons)
+        keep = np.setdiff1d(np.arange(weighted(self.network, producer).outputs), step.neurons)
         sums = {
             consumer: self._sums(region, consumer, keep, step, shares[consumer])
             for consumer in region.consumers
@@ -250,7 +256,7 @@ class Draft:
 
     def _selected(self, region: Region, keep: np.ndarray) -> dict[int, Layer]:
         """The producer and the nodes of a region with the channels that stay."""
-        channels = self.network.layers[region.producer].outputs
+        channels = weighted(self.network, region.producer).outputs
         layers = {region.producer: self._select_outputs(region.producer, keep)}
         for node in region.nodes:
             layer = self.network.layers[node]
@@ -271,7 +277,7 @@ class Draft:
         return layers
 
     def _select_outputs(self, index: int, keep: np.ndarray) -> Layer:
-        layer = self.network.layers[index]
+        layer = weighted(self.network, index)
         if index in self.sizes:
             weights, biases = self.sizes[index]
             self.sizes[index] = weights[..., keep], biases[keep]
@@ -285,8 +291,8 @@ class Draft:
         self, region: Region, index: int, keep: np.ndarray, step: Step, share: Share
     ) -> "_Sums":
         """What a layer that reads the region has for weights and biases after a step."""
-        layer = self.network.layers[index]
-        channels = self.network.layers[region.producer].outputs
+        layer = weighted(self.network, index)
+        channels = weighted(self.network, region.producer).outputs
         multiplier = region.multipliers[self.network.sources[index][0]]
         blocks = reading_weights(layer.kernel, channels, multiplier)
         sizes, bias_size = self.sizes.get(index, (np.abs(layer.kernel), np.abs(layer.bias)))
@@ -333,8 +339,8 @@ class Draft:
         return np.isin(step.into, bad)
 
     def _merged(self, region: Region, index: int, keep: np.ndarray, sums: "_Sums") -> Layer:
-        layer = self.network.layers[index]
-        channels = self.network.layers[region.producer].outputs
+        layer = weighted(self.network, index)
+        channels = weighted(self.network, region.producer).outputs
         multiplier = region.multipliers[self.network.sources[index][0]]
         axis = layer.kernel.ndim - 2
         shape = (*layer.kernel.shape[:axis], -1, layer.outputs)
@@ -349,7 +355,7 @@ class Draft:
         return layer.replace(kernel=kernel, bias=sums.bias, quantization=quantization)
 
     def _precision(self, index: int) -> float:
-        quantized = self.network.layers[index].quantization is not None
+        quantized = weighted(self.network, index).quantization is not None
         return EPSILON if quantized else self.epsilon[index]
 
 
@@ -370,12 +376,12 @@ class _Sums:
 
 def channels_read(network: Network, region: Region) -> np.ndarray:
     """Whether each channel of a region has a weight that is not zero in a layer that reads it."""
-    channels = network.layers[region.producer].outputs
+    channels = weighted(network, region.producer).outputs
     return np.logical_or.reduce(
         [
             (
                 reading_weights(
-                    network.layers[consumer].kernel,
+                    weighted(network, consumer).kernel,
                     channels,
                     region.multipliers[network.sources[consumer][0]],
                 )
@@ -418,7 +424,7 @@ def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _in_double(name: str, layer: Layer) -> Layer:
     changes = {field: array.astype(np.float64) for field, array in layer.arrays().items()}
-    if getattr(layer, "quantization", None) is not None:
+    if isinstance(layer, Weighted) and layer.quantization is not None:
         kernel = layer.quantization.scale * layer.codes
         if not np.array_equal(kernel.astype(layer.kernel.dtype), layer.kernel):
             raise ParameterError(
@@ -440,7 +446,7 @@ def _select(
 
 
 def _select_scale(
-    layer: Layer, axis: int, channels: int, multiplier: int, keep: np.ndarray
+    layer: Weighted, axis: int, channels: int, multiplier: int, keep: np.ndarray
 ) -> Quantization | None:
     """The layer's quantization for some channels of a kernel axis."""
     quantization = layer.quantization
@@ -455,7 +461,7 @@ def _select_scale(
 
 
 def _requantized(
-    layer: Layer,
+    layer: Weighted,
     kernel: np.ndarray,
     bias: np.ndarray,
     quantization: Quantization,
@@ -469,7 +475,7 @@ def _requantized(
     if not (off <= ULPS * EPSILON * sizes[0] / quantization.scale).all():
         return layer.replace(kernel=kernel, bias=bias, quantization=None)
     codes = np.rint(codes)
-    levels, former = np.unique(codes), np.unique(layer.codes)
+    levels, former = np.unique(codes), np.unique(cast(np.ndarray, layer.codes))
     if not np.isin(levels, former).all():
         quantization = replace(quantization, bits=float(np.log2(len(levels))))
     if quantization.quantized_bias:

@@ -25,7 +25,7 @@ from netreduce.network.layers import (
 
 from .boxes import Arithmetic, Box, fan_in, linear, own_error, propagate
 from .draft import Draft, Step, channels_read
-from .regions import EPSILON, POOLING, Region, activation_name
+from .regions import EPSILON, POOLING, Region, activation_name, weighted
 from .signatures import Description, Part, Ray, describe
 from .transport import Reach, take_out
 
@@ -108,7 +108,7 @@ def merge(draft: Draft, box: Box, choose: Choose) -> None:
 
 def exact_step(draft: Draft, region: Region, description: Description, reach: Reach) -> Step:
     """Constants to fold and multiples to merge, of one region."""
-    quantized = draft.network.layers[region.producer].quantization is not None
+    quantized = weighted(draft.network, region.producer).quantization is not None
     channels = len(description.pivot)
     into, kinds = np.full(channels, -1), np.full(channels, "", "U8")
     kinds[description.foldable] = "constant"
@@ -213,12 +213,13 @@ def published_class_counts(network: Network) -> dict[str, int]:
     dict of str to int
         By layer name.
     """
-    counts, classes = {}, []
+    counts: dict[str, int] = {}
+    classes: list[list[int]] = []
     dense = [i for i, layer in enumerate(network.layers) if isinstance(layer, Dense)]
     for index in dense[:-1]:
-        layer = network.layers[index]
+        layer = weighted(network, index)
         kernel, bias = layer.kernel.astype(np.float64), layer.bias.astype(np.float64)
-        if sum(map(len, classes)) == len(kernel):
+        if sum(len(members) for members in classes) == len(kernel):
             kernel = np.stack([kernel[members].sum(axis=0) for members in classes])
         classes, remaining = [], np.arange(layer.outputs)
         while len(remaining):
@@ -311,9 +312,9 @@ def _error_of_sums(draft: Draft, index: int, box: Box) -> np.ndarray:
     """What the merged weights and biases of a layer lost: sums that were rounding and are zero now,
     and the rounding of all sums in float64.
     """
-    layer = draft.network.layers[index]
+    layer = weighted(draft.network, index)
     weights, biases = draft.sizes[index]
-    own = (fan_in(draft.original.layers[index]) + 8) * EPSILON
+    own = (fan_in(weighted(draft.original, index)) + 8) * EPSILON
     lost = own * weights + draft.lost.get(index, 0.0)
     before = linear(layer, lost, box.magnitude) + own * biases
     return own_error(draft.network, index, before)

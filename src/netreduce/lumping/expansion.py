@@ -11,15 +11,16 @@ of the difference of two networks of one shape (`netreduce.certificates`) is sma
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from netreduce.folding.batch_norm import pads
 from netreduce.network import Network
-from netreduce.network.layers import Activation, BatchNormalization, DepthwiseConv2D, Layer
+from netreduce.network.layers import Activation, BatchNormalization, DepthwiseConv2D, Weighted
 
-from .draft import Draft, Step, reading_weights
-from .regions import EPSILON, Region
+from .draft import Draft, Heirs, Step, reading_weights
+from .regions import EPSILON, Region, weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +49,12 @@ def expanded(draft: Draft) -> Expansion | None:
     rounding = {}
     for index in sorted(draft.changed):
         layer = layers[index]
-        if isinstance(layer, BatchNormalization):
+        if not isinstance(layer, Weighted):
             continue
         weights = _Sums(layer.kernel.copy(), np.abs(layer.kernel))
         biases = _Sums(layer.bias.copy(), np.abs(layer.bias))
         outputs = draft.kept.get(index, np.arange(layer.outputs))
-        _inputs_back(draft, index, lumped.layers[index], outputs, weights, biases)
+        _inputs_back(draft, index, weighted(lumped, index), outputs, weights, biases)
         if index in draft.regions:
             _outputs_back(draft, draft.regions[index], weights, biases)
         layers[index] = layer.replace(kernel=weights.values, bias=biases.values, quantization=None)
@@ -84,7 +85,7 @@ class _Sums:
 
 
 def _inputs_back(
-    draft: Draft, index: int, layer: Layer, outputs: np.ndarray, weights: _Sums, biases: _Sums
+    draft: Draft, index: int, layer: Weighted, outputs: np.ndarray, weights: _Sums, biases: _Sums
 ) -> None:
     """Let the outputs that are left read the channels that went, with the weights they had."""
     region = next((r for r in draft.regions.values() if index in r.consumers), None)
@@ -92,14 +93,14 @@ def _inputs_back(
     if region is None:
         weights.values[..., outputs], biases.values[outputs] = kernel, bias
         return
-    channels = draft.original.layers[region.producer].outputs
+    channels = weighted(draft.original, region.producer).outputs
     multiplier = region.multipliers[draft.original.sources[index][0]]
     given = reading_weights(weights.values[..., outputs], channels, multiplier)
     back = np.zeros_like(given)
     kept = draft.kept[region.producer]
     back[:, kept] = reading_weights(kernel, len(kept), multiplier)
     steps = [
-        (step, shares[index])
+        (step, cast(Heirs, shares[index]))
         for step, shares in zip(draft.steps, draft.shares, strict=True)
         if step.producer == region.producer
     ]
@@ -115,9 +116,8 @@ def _inputs_back(
         )
         merged = step.into >= 0
         taken = share.ratio[:, merged, :, None] * given[:, step.neurons[merged]]
-        into = (slice(None), step.into[merged])
-        np.subtract.at(back, into, taken)
-        np.add.at(sizes, into, np.abs(taken))
+        np.subtract.at(back.swapaxes(0, 1), step.into[merged], taken.swapaxes(0, 1))
+        np.add.at(sizes.swapaxes(0, 1), step.into[merged], np.abs(taken).swapaxes(0, 1))
     shape = weights.values[..., outputs].shape
     weights.values[..., outputs], weights.sizes[..., outputs] = (
         back.reshape(shape),
@@ -149,7 +149,7 @@ def _outputs_back(draft: Draft, region: Region, weights: _Sums, biases: _Sums) -
 
 def _norm_behind(network: Network, region: Region) -> tuple[np.ndarray, np.ndarray]:
     """Slope and shift of the batch normalization directly behind a linear layer."""
-    index, layer = region.producer, network.layers[region.producer]
+    index, layer = region.producer, weighted(network, region.producer)
     slope, shift = np.ones(layer.outputs), np.zeros(layer.outputs)
     while layer.activation == "linear":
         reader, *others = network.readers(index)
@@ -167,7 +167,7 @@ def _is_plain(network: Network, region: Region, step: Step) -> bool:
     """
     if step.mixtures or not (step.kinds == "multiple").any():
         return not step.mixtures
-    index, layer = region.producer, network.layers[region.producer]
+    index, layer = region.producer, weighted(network, region.producer)
     close = {index}
     while layer.activation == "linear":
         reader, *others = network.readers(index)

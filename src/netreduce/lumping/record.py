@@ -16,7 +16,7 @@ from .boxes import Box
 from .deviation import Deviation
 from .draft import Draft, Mixture, Step
 from .exact import merge
-from .regions import Region
+from .regions import Region, weighted
 from .signatures import Description
 from .transport import Reach, take_out
 
@@ -57,7 +57,7 @@ class Lumping:
     >>> hidden = Dense([[1.0, 2.0], [1.0, 2.01]], [0.0, 0.0], "relu")
     >>> network = Network([hidden, Dense([[1.0], [1.0]])], (2,))
     >>> lumping = lump(network, tolerance=0.01)  # 2 and 2.01 times the first: the weight is 2.005
-    >>> lumping.network.layers[1].kernel.shape, lumping.bound.round(4)
+    >>> lumping.weighted(network, 1).kernel.shape, lumping.bound.round(4)
     ((1, 1), array([0.0037]))
     """
 
@@ -220,7 +220,7 @@ def _recorded(draft: Draft, entry: dict) -> Step:
     """A step of a record."""
     network, name = draft.original, entry["layer"]
     indices = {network.names[index]: index for index in draft.regions}
-    outputs = network.layers[indices[name]].outputs if name in indices else 0
+    outputs = weighted(network, indices[name]).outputs if name in indices else 0
     if max(*entry["neurons"], *entry["into"]) >= outputs:
         raise ParameterError(
             f"the record takes neurons out of {name}, where this network has none to take out"

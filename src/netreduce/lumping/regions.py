@@ -13,6 +13,7 @@ convolution in groups) is a wall: what it reads stays whole.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -45,6 +46,7 @@ from netreduce.network.layers import (
     Shape,
     Subtract,
     UpSampling2D,
+    Weighted,
     ZeroPadding2D,
 )
 
@@ -113,6 +115,11 @@ def find_regions(network: Network) -> dict[int, Region]:
             )
     regions = (_region(network, i) for i, layer in enumerate(network.layers) if _mixes(layer))
     return {region.producer: region for region in regions if region}
+
+
+def weighted(network: Network, index: int) -> Weighted:
+    """A layer that is known to have weights."""
+    return cast(Weighted, network.layers[index])
 
 
 def activation_of(layer: Layer) -> ActivationFunction:

@@ -27,10 +27,11 @@ from netreduce.network.layers import (
     Layer,
     MaxPooling2D,
     Shape,
+    Weighted,
 )
 
 from .draft import Draft
-from .regions import EPSILON, ULPS, Region, activation_name, activation_of
+from .regions import EPSILON, ULPS, Region, activation_name, activation_of, weighted
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ class _Opening:
 def _open(draft: Draft, region: Region) -> _Opening:
     """The channels at the producer, batch normalization directly behind a linear one included."""
     network, close = draft.network, region.producer
-    layer = network.layers[close]
+    layer = weighted(network, close)
     weights, factor = _units(layer)
     weights = weights.reshape(-1, layer.outputs)
     intercepts = layer.bias
@@ -253,21 +254,22 @@ def _open(draft: Draft, region: Region) -> _Opening:
     )
 
 
-def _units(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+def _units(layer: Weighted) -> tuple[np.ndarray, np.ndarray]:
     """Kernel over a factor for every output channel: integer codes where the layer is quantized
     with such a scale.
     """
-    scale = None if layer.quantization is None else layer.quantization.scale
-    if scale is None or (scale.size > 1 and scale.size != scale.shape[-1]):
+    quantization = layer.quantization
+    if quantization is None or quantization.scale.size not in (1, layer.outputs):
         return layer.kernel, np.ones(layer.outputs)
-    return layer.codes.astype(np.float64), np.broadcast_to(scale.reshape(-1), layer.outputs)
+    codes = quantization.codes(layer.kernel).astype(np.float64)
+    return codes, np.broadcast_to(quantization.scale.reshape(-1), layer.outputs)
 
 
 def _start(
     draft: Draft, region: Region, opening: _Opening, nonnegative: np.ndarray
 ) -> tuple[dict[int, State], list[Ray]]:
     """The state where the rays are taken, and the first ray: (weights, intercept)."""
-    layer, epsilon = draft.network.layers[region.producer], draft.epsilon[region.producer]
+    layer, epsilon = weighted(draft.network, region.producer), draft.epsilon[region.producer]
     homogeneous = activation_of(layer).positively_homogeneous
     pivot, factor = opening.pivot, opening.factor
     scale = pivot if homogeneous else 1 / factor

@@ -27,7 +27,7 @@ from netreduce.network.layers import Activation, BatchNormalization, DepthwiseCo
 
 from .boxes import Box, behind_activation, linear, linear_in_magnitude, own_error
 from .draft import Draft, Heirs, Mixture, Share, Step, reading_weights
-from .regions import EPSILON, Region, activation_of
+from .regions import EPSILON, Region, activation_of, weighted
 from .signatures import Description
 
 Reach = Callable[[int], Box]  # from a layer to the box of its output
@@ -74,7 +74,7 @@ def _shares(
     reach: Reach | None,
 ) -> tuple[Mapping[int, Share], dict[int, np.ndarray]]:
     """What each consumer has to do for a step, and the errors of layers' outputs."""
-    if description is None:
+    if description is None or reach is None:
         nothing = np.zeros((1, len(step), 1))
         return dict.fromkeys(region.consumers, Heirs(nothing, nothing)), {}
     if step.mixtures:
@@ -87,10 +87,10 @@ def _shares(
         index: _among_all(network, region, step, index, error) for index, error in made.items()
     }
     for consumer, error in dropped.items():
-        layer = network.layers[consumer]
+        layer = weighted(network, consumer)
         weights = reading_weights(
             np.abs(layer.kernel),
-            network.layers[region.producer].outputs,
+            weighted(network, region.producer).outputs,
             region.multipliers[network.sources[consumer][0]],
         )[:, step.neurons]
         before = (error[..., None] * weights).sum(axis=(0, 1, 2))
@@ -118,13 +118,14 @@ def transport(
     relations: dict[int, Relation] = {
         description.close: (ratio[None, :, None], np.zeros((1, len(gone), 1)))
     }
-    errors, shares, dropped = {}, {}, {}
+    errors: dict[int, np.ndarray] = {}
+    shares, dropped = {}, {}
     if multiple.any():
         box = reach(network.sources[region.producer][0])
         errors[description.close] = ray_errors(
             network, region, description, gone, into, ratio, box
         )[..., None]
-    channels = network.layers[region.producer].outputs
+    channels = weighted(network, region.producer).outputs
     for node in region.nodes:
         source = network.sources[node][0]
         if source in relations:
@@ -138,7 +139,7 @@ def transport(
                 network.shapes[source],
             )
             if multiple.any() and np.any(error):
-                errors[node] = error
+                errors[node] = np.asarray(error)
     for consumer in region.consumers:
         source = network.sources[consumer][0]
         share = _share(step, relations[source], description.values[consumer])
@@ -172,7 +173,7 @@ def _among_all(
     """Errors of the channels that go, shape (*positions, channels, multiplier), among zeros for the
     others, as they lie in the layer's output; one position may stand for all.
     """
-    channels, shape = network.layers[region.producer].outputs, network.shapes[index]
+    channels, shape = weighted(network, region.producer).outputs, network.shapes[index]
     everyone = np.zeros((*error.shape[:-2], channels, error.shape[-1]))
     multiple = (step.kinds == "multiple")[:, None]
     everyone[..., step.neurons, :] = np.where(multiple, error, 0)
@@ -188,9 +189,9 @@ def mixture_error(
     """A bound of the error of a consumer's output when mixtures of the channels that stay stand for
     those that go, each anywhere in its interval.
     """
-    source, layer = network.sources[consumer][0], network.layers[consumer]
+    source, layer = network.sources[consumer][0], weighted(network, consumer)
     box = reach(source)
-    channels, multiplier = network.layers[region.producer].outputs, region.multipliers[source]
+    channels, multiplier = weighted(network, region.producer).outputs, region.multipliers[source]
     keep = np.setdiff1d(np.arange(channels), step.neurons)
     center, radius = (array.reshape(-1, channels, multiplier) for array in (box.center, box.radius))
     off = (
@@ -219,7 +220,7 @@ def ray_errors(
     """Bounds of |σ(z_j) − ratio σ(z_i)| over the box, shape (*positions, pairs): σ's Lipschitz
     constant times the extreme of an affine function.
     """
-    layer = network.layers[region.producer]
+    layer = weighted(network, region.producer)
     weights, intercepts, factor = description.weights, description.intercepts, description.factor
     difference = weights[:, gone] * factor[gone] - weights[:, into] * (ratio * factor[into])
     shift = intercepts[gone] * factor[gone] - ratio * (intercepts[into] * factor[into])
