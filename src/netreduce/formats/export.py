@@ -28,10 +28,12 @@ def export(network: Network, path: str | Path) -> None:
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from tempfile import mkdtemp
     >>> import netreduce as nr
-    >>> network = nr.Network([nr.Dense(np.ones((3, 2)))], (3,))
-    >>> nr.export(network, "network.onnx")  # doctest: +SKIP
+    >>> path = mkdtemp() + "/network.onnx"
+    >>> nr.export(nr.Network([nr.Dense([[1.0], [2.0]])], (2,)), path)
+    >>> nr.load(path).predict([[1.0, 1.0]])
+    array([[3.]], dtype=float32)
     """
     path = Path(path)
     match path.suffix:
