@@ -276,7 +276,7 @@ def test_a_grid_of_models_is_recorded_as_what_it_stands_for(changed):
     ("table", "chapter"),
     [
         ("metrics/training/digits.csv", "experiments"),
-        ("metrics/quantized/digits_4bit.json", "quantized"),
+        ("metrics/networks/digits.csv", "quantized"),
         ("metrics/lumping/digits.csv", "lumped"),
         ("metrics/comparison.csv", "comparison"),
     ],
@@ -287,7 +287,7 @@ def test_a_changed_table_remakes_its_chapter_and_the_thesis(changed, table, chap
     stale = changed.stale()
     assert stale.pop(f"chapter_{chapter}") == stale.pop("thesis") == stale.pop("all") == 1
     assert not [rule for rule in stale if rule.startswith("chapter_")]
-    assert stale.keys() <= {"figure", "tolerance"}  # what is drawn or made from the same table
+    assert stale.keys() <= {"figure"}
 
 
 OWN = """
