@@ -40,7 +40,7 @@ def _runs(process: str) -> bool:
     return True
 
 
-def write_json(path: str | Path, content) -> None:
+def write_json(path: str | Path, content: object) -> None:
     """Write JSON, indented, keys in their own order."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

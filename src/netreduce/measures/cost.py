@@ -112,7 +112,7 @@ def _layer_cost(name: str, layer: Layer, read: Shape, made: Shape) -> LayerCost:
     if isinstance(layer, Weighted):
         # how often each weight is used: of a transposed convolution, once for every input pixel
         positions = math.prod((read if isinstance(layer, Conv2DTranspose) else made)[:-1])
-        macs, nonzero_macs = positions * kernel.size, positions * np.count_nonzero(kernel)
+        macs, nonzero_macs = positions * kernel.size, positions * int(np.count_nonzero(kernel))
     else:
         macs = nonzero_macs = math.prod(made)
     codes = getattr(layer, "codes", None)

@@ -22,7 +22,9 @@ entropy
 import json
 import struct
 import zlib
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import Field, fields
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -30,8 +32,9 @@ import zstandard
 from netreduce.errors import ModelFileError, ParameterError, VerificationError
 from netreduce.network import Network
 from netreduce.network import layers as layer_types
-from netreduce.network.layers import Quantization
+from netreduce.network.layers import Layer, Quantization
 
+Encoded = tuple[dict[str, Any], list[bytes]]  # how an array is written, and its streams
 CODINGS = ("float", "dense", "sparse", "entropy")
 MAGIC = b"netreduce1"
 PREFIX = struct.Struct(
@@ -70,10 +73,10 @@ def pack(network: Network, coding: str = "entropy") -> bytes:
         entry, parts = _pack_layer(name, layer, coding)
         layers.append(entry)
         streams += parts
-    header = {"coding": coding, "input_shape": network.input_shape, "layers": layers}
+    said: dict[str, Any] = {"coding": coding, "input_shape": network.input_shape, "layers": layers}
     if not network.is_sequence:
-        header["sources"] = network.sources
-    header = _compress(json.dumps(header, separators=(",", ":")).encode())
+        said["sources"] = network.sources
+    header = _compress(json.dumps(said, separators=(",", ":")).encode())
     content = b"".join((header, *streams))
     return PREFIX.pack(MAGIC, zlib.crc32(content), len(header)) + content
 
@@ -101,13 +104,13 @@ def unpack(data: bytes) -> Network:
     return Network(layers, header["input_shape"], header.get("sources"))
 
 
-def _pack_layer(name, layer, coding):
+def _pack_layer(name: str, layer: Any, coding: str) -> tuple[dict[str, Any], list[bytes]]:
     """Header entry and streams of one layer; a quantization is taken apart into its fields."""
     values = {
         field.name: getattr(layer, field.name) for field in fields(layer) if _is_said(layer, field)
     }
     quantization = values.pop("quantization", None)
-    codes = {}
+    codes: dict[str, np.ndarray] = {}
     if quantization is not None:
         values |= {field.name: getattr(quantization, field.name) for field in fields(quantization)}
         codes = {"kernel": layer.codes} | (
@@ -121,7 +124,8 @@ def _pack_layer(name, layer, coding):
                     f"{name}: its {field} does not lie on the grid of its quantization (scale times"
                     " integers)"
                 )
-    entry, streams = {"type": type(layer).__name__}, []
+    entry: dict[str, Any] = {"type": type(layer).__name__}
+    streams: list[bytes] = []
     for field, value in values.items():
         if isinstance(value, np.ndarray):
             integers = None if coding == "float" else codes.get(field)
@@ -138,13 +142,15 @@ def _pack_layer(name, layer, coding):
     return entry, streams
 
 
-def _is_said(layer, field):
+def _is_said(layer: Layer, field: Field) -> bool:
     """Whether a field goes into the file: those by keyword only, where they are not as usual."""
     return not field.kw_only or getattr(layer, field.name) != field.default
 
 
-def _unpack_layer(entry, payload):
-    kind, values, on_grid = getattr(layer_types, entry["type"]), {}, []
+def _unpack_layer(entry: dict[str, Any], payload: "_Payload") -> Layer:
+    kind = getattr(layer_types, entry["type"])
+    values: dict[str, Any] = {}
+    on_grid: list[str] = []
     for field, value in entry.items():
         if isinstance(value, dict):
             values[field] = payload.array(value)
@@ -160,14 +166,15 @@ def _unpack_layer(entry, payload):
             values[field] = _dequantize(
                 values[field], values["quantization"].scale, np.dtype(entry[field]["dtype"])
             )
-    return kind(**values)
+    layer: Layer = kind(**values)
+    return layer
 
 
-def _dequantize(codes, scale, dtype):
+def _dequantize(codes: np.ndarray, scale: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return ((scale if codes.ndim > 1 else scale.reshape(-1)) * codes).astype(dtype)
 
 
-def _encode(values, coding):
+def _encode(values: np.ndarray, coding: str) -> Encoded:
     """How an array (numbers or integer codes) is written, and its streams."""
     values = values.ravel()
     if coding == "float":
@@ -183,7 +190,7 @@ def _encode(values, coding):
     return min(forms, key=lambda encoded: sum(map(len, encoded[1])))
 
 
-def _dense(values, word):
+def _dense(values: np.ndarray, smallest: type[np.unsignedinteger]) -> Encoded:
     """All values: the table of levels and indices into it, or the plain numbers."""
     analog = values.dtype.kind == "f"
     if analog and len(np.unique(values[: 4 * PALETTE])) > PALETTE:
@@ -193,20 +200,20 @@ def _dense(values, word):
         return {}, [_planes(values)]
     if not analog:
         levels = levels.astype(np.int8 if np.abs(levels).max(initial=0) < 128 else np.int32)
-    word = _word(len(levels), word)
+    word = _word(len(levels), smallest)
     return {"table": levels.dtype.name, "word": word.name}, [
         _planes(levels),
         _digits(indices, len(levels), word),
     ]
 
 
-def _sparse(values, word):
+def _sparse(values: np.ndarray, smallest: type[np.unsignedinteger]) -> Encoded:
     """Where the non-zeros are, and what they are."""
     places = np.flatnonzero(values)
     gaps = _gaps(places)
     mask = np.packbits(values != 0)
     masked = len(mask) < len(gaps)
-    form, parts = _dense(values[places], word)
+    form, parts = _dense(values[places], smallest)
     return {"mask": masked, "count": len(places), **form}, [
         (mask if masked else gaps).tobytes(),
         *parts,
@@ -216,10 +223,11 @@ def _sparse(values, word):
 class _Payload:
     """The streams of a packed network, read one array at a time."""
 
-    def __init__(self, data, compressed):
-        self.data, self.read = data, _decompress if compressed else bytes
+    def __init__(self, data: memoryview, compressed: bool) -> None:
+        self.data = data
+        self.read: Callable[[memoryview], bytes] = _decompress if compressed else bytes
 
-    def array(self, entry):
+    def array(self, entry: dict[str, Any]) -> np.ndarray:
         """The numbers, or the integer codes, that `_encode` wrote."""
         parts = []
         for length in entry["parts"]:
@@ -236,28 +244,29 @@ class _Payload:
         return values.reshape(shape)
 
     @staticmethod
-    def _values(entry, parts, count, dtype):
+    def _values(
+        entry: dict[str, Any], parts: list[bytes], count: int, dtype: np.dtype
+    ) -> np.ndarray:
         if "table" not in entry:
             return _from_planes(parts[0], dtype)
         table = _from_planes(parts[0], np.dtype(entry["table"]))
-        return table[_from_digits(parts[1], len(table), count, np.dtype(entry["word"]))].astype(
-            dtype
-        )
+        places = _from_digits(parts[1], len(table), count, np.dtype(entry["word"]))
+        return table[places].astype(dtype)
 
 
-def _word(levels, smallest):
+def _word(levels: int, smallest: type[np.unsignedinteger]) -> np.dtype:
     """The smallest unsigned word, from `smallest` on, that holds an index into that many levels."""
     return np.result_type(smallest, np.min_scalar_type(max(levels - 1, 0)))
 
 
-def _digits_per_word(levels, word):
+def _digits_per_word(levels: int, word: np.dtype) -> int:
     count, capacity = 1, 1 << 8 * word.itemsize
     while levels > 1 and levels ** (count + 1) <= capacity:
         count += 1
     return count
 
 
-def _digits(indices, levels, word):
+def _digits(indices: np.ndarray, levels: int, word: np.dtype) -> bytes:
     """Indices as base-`levels` digits, as many to a word as fit, first digit most significant."""
     if levels <= 1:
         return b""
@@ -269,7 +278,7 @@ def _digits(indices, levels, word):
     return _planes(words)
 
 
-def _from_digits(data, levels, count, word):
+def _from_digits(data: bytes, levels: int, count: int, word: np.dtype) -> np.ndarray:
     if levels <= 1:
         return np.zeros(count, np.intp)
     words = _from_planes(data, word)
@@ -280,7 +289,7 @@ def _from_digits(data, levels, count, word):
     return digits.ravel()[:count]
 
 
-def _gaps(places):
+def _gaps(places: np.ndarray) -> np.ndarray:
     """Zeros before each non-zero, one byte each; LONGEST_GAP stands for so many zeros and goes on
     with the next byte.
     """
@@ -290,12 +299,12 @@ def _gaps(places):
     return gaps
 
 
-def _places(gaps):
+def _places(gaps: np.ndarray) -> np.ndarray:
     filler = gaps == LONGEST_GAP
     return (np.cumsum(gaps.astype(np.int64) + ~filler) - 1)[~filler]
 
 
-def _planes(array):
+def _planes(array: np.ndarray) -> bytes:
     """Bytes of an array, all first bytes, then all second bytes, ...: exponents compress, mantissas
     hardly.
     """
@@ -303,14 +312,14 @@ def _planes(array):
     return little.view(np.uint8).reshape(-1, array.itemsize).T.tobytes()
 
 
-def _from_planes(data, dtype):
+def _from_planes(data: bytes, dtype: np.dtype) -> np.ndarray:
     planes = np.frombuffer(data, np.uint8).reshape(dtype.itemsize, -1)
     return np.ascontiguousarray(planes.T).view(dtype.newbyteorder("<")).ravel().astype(dtype)
 
 
-def _compress(data):
+def _compress(data: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=False).compress(data)
 
 
-def _decompress(data):
+def _decompress(data: bytes | memoryview) -> bytes:
     return zstandard.ZstdDecompressor().decompress(data)

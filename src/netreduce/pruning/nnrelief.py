@@ -98,8 +98,8 @@ def _signals(network: Network, samples: np.ndarray) -> dict[int, tuple[np.ndarra
                 sums[index] = sums[index] + total if index in sums else total
             fired[index] = output.any(axis=tuple(range(output.ndim - 1)))
         for index in indices:
-            now = fired[heard[index]]
-            fires[index] = fires[index] | now if index in fires else now
+            now: np.ndarray = fired[heard[index]]
+            fires[index] = np.logical_or(fires.get(index, False), now)
     return {index: (sums[index] / len(samples), fires[index]) for index in indices}
 
 

@@ -116,7 +116,7 @@ def from_keras(model: keras.Model, network: Network) -> Network:
 def _step(
     model: keras.Model, loss_name: str, optimizer: keras.optimizers.Optimizer, weight_decay: float
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True)
     def step(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)

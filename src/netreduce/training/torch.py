@@ -96,7 +96,8 @@ def train(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     order = torch.Generator().manual_seed(seed)
 
-    model = to_torch(network).to(place).to(memory_format=torch.channels_last)
+    # typed without memory_format, which it takes
+    model = to_torch(network).to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x, y = _tensors(images, labels, place)
     validation = _tensors(validation_images, validation_labels, place)
     steps = epochs * -(-len(x) // batch_size)

@@ -296,9 +296,9 @@ def error_axis(axes: Axes, values: ArrayLike) -> None:
     """Make y logarithmic for errors that are all positive, with limits that hold all of them;
     linear from 0 where there is none at all.
     """
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
-    low, high = values.min(), values.max()
+    numbers = np.asarray(values, float)
+    numbers = numbers[np.isfinite(numbers)]
+    low, high = numbers.min(), numbers.max()
     if low <= 0:
         axes.set_ylim(-0.03 * high or -1, 1.06 * high or 1)
         return
