@@ -41,6 +41,13 @@ rule sweep:
 rule select:
     input:
         networks=of_methods("results/best/{model}/{method}_{bits}bit.h5"),
+        # Not read: a new alphabet scalar is a new file.
+        sweep=of_methods(
+            expand(
+                "results/sweep/{{model}}/{{method}}_{{bits}}bit_{scalar}.h5",
+                scalar=SCALARS,
+            )
+        ),
         tables=of_methods("results/sweep/{model}/{method}_{bits}bit.csv"),
         timings=of_methods("results/timings/sweep/{model}/{method}_{bits}bit.csv"),
         script=own("workflow/scripts/select_setting.py"),
