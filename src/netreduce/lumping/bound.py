@@ -375,11 +375,7 @@ def _tail(network: Network) -> int:
         layer = network.layers[index]
         source = network.sources[index][0]
         shape = network.input_shape if source == INPUT else network.shapes[source]
-        chained = (
-            network.sources[index] == (index - 1,)
-            and len(shape) == 1
-            and len(network.readers(index)) <= 1
-        )
+        chained = network.sources[index] == (index - 1,) and len(shape) == 1
         if not (
             chained
             and isinstance(layer, Dense | BatchNormalization | Activation | Dropout | Flatten)

@@ -162,10 +162,14 @@ def _norm_behind(network: Network, region: Region) -> tuple[np.ndarray, np.ndarr
 
 
 def _is_plain(network: Network, region: Region, step: Step) -> bool:
-    """Whether ratios at the layer and shifts at the readers tell all: no depthwise convolution, and
-    no activation or padding behind a batch normalization that is not directly behind the layer.
+    """Whether ratios at the layer and shifts at the readers tell all: no depthwise convolution, no
+    activation or padding behind a batch normalization that is not directly behind the layer, and no
+    activation behind which a multiple is none.
     """
-    if step.mixtures or not (step.kinds == "multiple").any():
+    multiple = step.kinds == "multiple"
+    if any(isinstance(network.layers[node], DepthwiseConv2D) for node in region.nodes):
+        return False
+    if step.mixtures or not multiple.any():
         return not step.mixtures
     index, layer = region.producer, weighted(network, region.producer)
     close = {index}
@@ -177,9 +181,10 @@ def _is_plain(network: Network, region: Region, step: Step) -> bool:
         close.add(index)
     shifted = set()
     for node in region.nodes:
-        source = network.sources[node][0]
-        if isinstance(network.layers[node], DepthwiseConv2D) or (
-            isinstance(network.layers[node], Activation) and source in shifted
+        source, behind = network.sources[node][0], network.layers[node]
+        if isinstance(behind, Activation) and (
+            source in shifted
+            or not (behind.function.positively_homogeneous or (step.ratio[multiple] == 1).all())
         ):
             return False
         if source in shifted or (

@@ -1,0 +1,268 @@
+"""Lumping's parts, each by what it must get right."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from every_layer import NETWORKS
+from lumping_networks import KINDS, Builder
+
+from netreduce.lumping import lump
+from netreduce.lumping.bound import Propagation, gains
+from netreduce.lumping.boxes import REAL, Arithmetic, Box, activate, propagate
+from netreduce.lumping.deviation import Deviation
+from netreduce.lumping.expansion import expanded, in_double
+from netreduce.network import Network
+from netreduce.network.layers import (
+    Activation,
+    Add,
+    AveragePooling2D,
+    BatchNormalization,
+    Concatenate,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Flatten,
+)
+
+SINGLE = Arithmetic.of(Network([Dense(np.ones((1, 1), np.float32))], (1,)))
+
+
+def constants(lumping):
+    return {(m.layer, m.neuron) for m in lumping.merges if m.kind == "constant"}
+
+
+def dense(kernel, activation="linear", bias=None, dtype=np.float64):
+    bias = None if bias is None else np.array(bias, dtype)
+    return Dense(np.array(kernel, dtype), bias, activation)
+
+
+# The lumped network in the shape of the original
+
+
+def same_as_lumped(network, lumping):
+    other = expanded(lumping.deviation.draft)
+    if other is None:
+        return False
+    assert other.network.shapes == network.shapes
+    x = np.random.default_rng(0).uniform(-1, 1, (20, *network.input_shape))
+    expected = in_double(lumping.network).predict(x)
+    scale = max(1, np.abs(expected).max())
+    np.testing.assert_allclose(other.network.predict(x), expected, atol=1e-9 * scale, rtol=1e-9)
+    return True
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tolerance", [0.0, 0.3])
+def test_the_expanded_network_computes_what_the_lumped_one_does(kind, tolerance):
+    compared = 0
+    for seed in range(6):
+        for padding in ("valid", "same"):
+            network = Builder(seed, np.float32, padding).network(kind)
+            compared += same_as_lumped(network, lump(network, tolerance, (-1, 1)))
+    assert compared or kind in ("depthwise", "pooled", "branches", "after")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_same_with_every_layer(name):
+    for tolerance in (0.0, 0.3):
+        same_as_lumped(NETWORKS[name], lump(NETWORKS[name], tolerance, (-1, 1)))
+
+
+def test_multiples_before_an_activation_that_is_not_homogeneous():
+    network = Network(
+        [dense([[1.0, 1.3], [1.0, 1.3]], "relu"), Activation("tanh"), dense([[1.0], [2.0]])], (2,)
+    )
+    lumping = lump(network, 0.5, (-1, 1))
+    assert len(lumping.merges) == 1 and expanded(lumping.deviation.draft) is None
+    x = np.random.default_rng(0).uniform(-1, 1, (500, 2))
+    difference = np.abs(network.predict(x) - lumping.network.predict(x))
+    # what c = 1 loses where tanh sees 1.3 z instead of z counts
+    assert difference.max() > 0.05 and (difference <= lumping.bound).all()
+
+
+# Signs
+
+
+def reads_negatively(*layers, sources=None, shape=(2,), features=2):
+    """Those layers, and behind them a ReLU whose weights are all negative."""
+    end = [dense(-np.ones((features, 1)) * [[1, 1]], "relu", [0, 0]), dense(np.ones((2, 1)))]
+    count = len(layers)
+    sources = None if sources is None else [*sources, (count - 1,), (count,)]
+    return Network([*layers, *end], shape, sources)
+
+
+@pytest.mark.parametrize(
+    ("layer", "dead"),
+    [
+        (dense(np.eye(2), "relu"), True),
+        (dense(np.eye(2), "elu"), False),
+        (dense(np.eye(2), "linear"), False),
+        (BatchNormalization(*np.ones((1, 2)), *np.zeros((2, 2)), np.ones(2)), False),
+        (BatchNormalization(np.zeros(2), *np.zeros((2, 2)), np.ones(2)), True),
+    ],
+)
+def test_dead_are_neurons_behind_what_is_never_negative(layer, dead):
+    network = reads_negatively(layer)
+    assert (len(constants(lump(network, input_range=(-1, 1), verify=True))) > 0) == dead
+
+
+@pytest.mark.parametrize(("other", "dead"), [("relu", True), ("linear", False)])
+def test_a_sum_is_never_negative_where_all_terms_are(other, dead):
+    layers = [dense(np.eye(2), "relu"), dense(np.eye(2), other), Add()]
+    network = reads_negatively(*layers, sources=[(-1,), (-1,), (0, 1)])
+    assert (len(constants(lump(network, input_range=(-1, 1), verify=True))) > 0) == dead
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_signs_of_channels_behind_flatten(channel):
+    """A map of two channels, the first never negative."""
+    one = [Conv2D(np.ones((1, 1, 1, 1)), activation=name) for name in ("relu", "linear")]
+    kernel = np.zeros((8, 2))
+    kernel[channel::2, 0], kernel[:, 1] = -1, 1
+    layers = [*one, Concatenate(), Flatten(), dense(kernel, "relu"), dense(np.ones((2, 1)))]
+    network = Network(layers, (2, 2, 1), [(-1,), (-1,), (0, 1), (2,), (3,), (4,)])
+    found = constants(lump(network, input_range=(-1, 1), verify=True))
+    assert found == ({("dense_1", 0)} if channel == 0 else set())
+
+
+# Equal signatures
+
+
+@pytest.mark.parametrize(("units", "merged"), [(12, 1), (20, 0)])
+def test_units_in_the_last_place_of_both(units, merged):
+    kernel = np.float32([[1, 1 + units * np.finfo(np.float32).eps], [1, 1]])
+    network = Network([Dense(kernel, activation="relu"), Dense(np.ones((2, 1), np.float32))], (2,))
+    assert len(lump(network).merges) == merged
+
+
+def test_one_weight_in_a_thousand():
+    kernel = np.ones((1000, 2), np.float32)
+    kernel[500, 1] += np.float32(1e-4)
+    network = Network(
+        [Dense(kernel, activation="relu"), Dense(np.ones((2, 1), np.float32))], (1000,)
+    )
+    assert not lump(network).merges
+
+
+def test_constants_stand_for_constants_that_are_zero_where_they_are():
+    """Behind a depthwise convolution with two outputs a channel, one constant is (1, 0), another
+    (0, 1), a third (2, 0): before padding the first may stand for the third only.
+    """
+    first = Conv2D(np.zeros((1, 1, 1, 3)), np.array([1.0, 1, 2]), "relu")
+    taps = np.zeros((1, 1, 3, 2))
+    taps[0, 0] = [[1, 0], [0, 1], [1, 0]]
+    last = Conv2D(np.random.default_rng(0).standard_normal((3, 3, 6, 2)), padding="same")
+    network = Network([first, DepthwiseConv2D(taps), last], (4, 4, 1))
+    lumping = lump(network, verify=True)
+    assert {(m.neuron, m.into) for m in lumping.merges} == {(0, 2)}
+
+
+# Costs and ratios
+
+
+def test_ratios_are_positive():
+    """The weighted median of (5, −1, −1, −1) over (1, 1, 1, 1) is −1; the projection is 1/2."""
+    kernel = np.array([[5, 1], [-1, 1], [-1, 1], [-1.0, 1]])
+    network = Network([dense(kernel, "relu"), dense(np.ones((2, 1)))], (4,))
+    lumping = lump(network, 0.9, verify=True)
+    assert len(lumping.merges) == 1 and lumping.merges[0].ratio > 0
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_merge_costs_what_it_can_move_an_output(norm):
+    """At its worst position; where a shift is lost as well, with that."""
+    from netreduce.lumping import core
+
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((3, 3, 1, 2))
+    kernel[..., 1] = kernel[..., 0] + 0.3 * rng.standard_normal((3, 3, 1))
+    first = Conv2D(kernel, None, "relu", padding="same")
+    reading = np.zeros((5, 5, 2, 1))
+    reading[2, 2] = rng.standard_normal((2, 1))
+    between = [BatchNormalization(np.ones(2), np.array([0.0, 9.0]), np.zeros(2), np.ones(2))] * norm
+    layers = [first, *between, Conv2D(reading, padding="same"), Flatten()]
+    network = Network(layers, (5, 5, 1))
+    attempts = []
+    original = core.Attempt.lumping
+
+    def keep(self, settings):
+        attempts.append(self)
+        return original(self, settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core.Attempt, "lumping", keep)
+        lumping = lump(network, 0.9)
+    assert len(lumping.merges) == 1
+    (cost,) = attempts[0].costs
+    before = attempts[0].deviation._sides[0]
+    moved, _ = before._forward(lambda index, _: attempts[0].draft.local.get(index, 0.0))
+    assert cost >= moved[len(layers) - 1].values.max() * (1 - 1e-9)
+
+
+def test_gains():
+    """Of two channels through Flatten, and of a tensor that two layers read."""
+    conv = Conv2D(np.ones((1, 1, 1, 2)))
+    network = Network([conv, Flatten(), dense([[1.0], [10.0]] * 4)], (2, 2, 1))
+    np.testing.assert_allclose(gains(network)[0], [4, 40])
+    layers = [conv, Conv2D(np.full((1, 1, 2, 1), 2.0)), Conv2D(np.full((1, 1, 2, 1), 3.0)), Add()]
+    network = Network(layers, (2, 2, 1), [(-1,), (0,), (0,), (1, 2)])
+    np.testing.assert_allclose(gains(network)[0], [5, 5])
+
+
+# Errors and rounding
+
+
+def test_a_falling_slope_turns_the_ends_of_an_interval():
+    norm = BatchNormalization(np.array([-2.0]), *np.zeros((2, 1)), np.ones(1), 0.0)
+    layers = [dense([[1.0]], "relu"), norm, dense([[1.0]], "relu"), dense([[1.0]])]
+    error = Propagation(Network(layers, (1,)), Box(np.array([-1.0]), np.array([1.0])))
+    assert error.output_error({0: np.array([0.1])})[0] == pytest.approx(0.2)
+
+
+def test_boxes_of_functions_that_turn():
+    falling = Activation("leaky_relu", -0.5)
+    box, rounding = activate(falling, Box(np.array([-1.0]), np.array([2.0])), 0.0, REAL)
+    assert box.low[0] == pytest.approx(0, abs=1e-12) and box.high[0] == pytest.approx(2)
+    assert rounding > 0
+    _, rounding = activate(
+        Activation("leaky_relu", 3.0), Box(np.array([-1.0]), np.array([1.0])), 1.0, REAL
+    )
+    assert rounding >= 3
+    _, rounding = activate(Activation("silu"), Box(np.array([-1.0]), np.array([1.0])), 1.0, REAL)
+    assert rounding >= 1.09
+
+
+def test_every_sum_is_rounded():
+    image = Box(np.zeros((4, 4, 1)), np.ones((4, 4, 1)))
+    for layer, boxes in ((Add(), [image, image]), (AveragePooling2D(2), [image])):
+        _, rounding = propagate(layer, boxes, SINGLE)
+        assert (rounding > 5e-8).all()
+    rng = np.random.default_rng(0)
+    layer = Dense(rng.standard_normal((1000, 3)).astype(np.float32))
+    x = rng.random((50, 1000), np.float32)
+    exact = x.astype(np.float64) @ layer.kernel.astype(np.float64)
+    summed = np.zeros((50, 3), np.float32)
+    for k in range(1000):
+        summed += x[:, [k]] * layer.kernel[k]
+    _, rounding = propagate(layer, [Box(np.zeros(1000), np.ones(1000))], SINGLE)
+    assert (np.abs(summed - exact) <= rounding).all() and np.abs(summed - exact).max() > 1e-6
+
+
+def test_the_bound_covers_the_rounding_of_sums_in_float64():
+    weights = [Fraction(0.1), Fraction(0.2)]
+    network = Network([dense([[1.0, 1.0]], "relu"), dense([[0.1], [0.2]])], (1,))
+    lumping = lump(network)
+    merged = Fraction(float(lumping.network.layers[1].kernel[0, 0]))
+    assert 0 < abs(merged - sum(weights)) <= Fraction(float(lumping.bound[0]))
+
+
+def test_a_class_is_certified_when_both_scores_may_move(monkeypatch):
+    network = Network([dense([[1.0, 1.0]], "relu"), dense([[1.0, 0.5], [0, 0]])], (1,))
+    network = network.replace({0: dense([[1.0, 1.1]], "relu")})
+    lumping = lump(network, 0.5)
+    monkeypatch.setattr(Deviation, "of_logits", np.array([0.15, 0.15]))
+    monkeypatch.setattr(Deviation, "rounding_of_logits", np.zeros(2))
+    if lumping.steps:
+        # at x the scores are apart by x / 2: more than 0.3 from x = 0.6 on
+        assert lumping.certified(np.array([[0.55], [0.65]])) == 0.5
