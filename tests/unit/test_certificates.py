@@ -12,6 +12,7 @@ import netreduce as nr
 from netreduce.certificates import deviation_bound
 from netreduce.certificates.attack import gradient
 from netreduce.certificates.functions import function_of
+from netreduce.certificates.operators import Rows
 from netreduce.certificates.problem import problem_of
 from netreduce.network.layers import Multiply
 
@@ -340,3 +341,33 @@ def test_networks_of_another_shape_are_written_in_the_shape_of_the_original():
         certificate = nr.certify(original, smaller)
         expected = np.abs(values - problem.plain.forward(x)[problem.plain.outputs[0]])
         assert (expected <= certificate.bound).all()
+
+
+def test_cases_of_neurons_certify_what_one_relaxation_does_not():
+    """On small networks with one input the truth is known."""
+    from netreduce.certificates.bounds import Relaxation
+    from netreduce.certificates.neurons import is_positive
+
+    decided = 0
+    for seed in range(12):
+        make = Maker(seed)
+        network = mlp(make, ["relu"])
+        first = make.dense(1, network.input_shape[0], "relu")
+        network = nr.Network([first, *network.layers], (1,))
+        problem = problem_of(network, network, (-1, 1))
+        node = problem.program.outputs[0]
+        line = problem.program.forward(np.linspace(-1, 1, 4001)[:, None])[node] @ [1.0, -1.0, 0.5]
+        for margin in (0.05, -0.05):
+            bounds = Relaxation(problem.program, problem.low, problem.high)
+            bounds.propagate(Relaxation.refine)
+            bias = margin - line.min()
+            last = problem.program.nodes[node].operator
+            last.bias = last.bias + np.array([bias, 0.0, 0.0])
+            bounds.size[node] = bounds.size[node] + abs(bias)
+            row = np.array([1.0, -1.0, 0.5])
+            plain = bounds.lower({node: Rows(row[None].copy())}, np.zeros(1, int)).lower[0]
+            positive, cases = is_positive(bounds, 0, node, row, 3000, np.inf)
+            assert not (positive and margin < 0)
+            decided += positive and plain < 0 and cases > 0
+            last.bias = last.bias - np.array([bias, 0.0, 0.0])
+    assert decided >= 2

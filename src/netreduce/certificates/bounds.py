@@ -242,6 +242,18 @@ class Relaxation:
         radius = radius * SAFE + 2 * gamma(operator.terms + 8) * size + TINY
         return middle - radius, middle + radius
 
+    def repeated(self, box: int, count: int) -> "Relaxation":
+        """The same bounds of one box many times, for `lower`; without pairs."""
+        one = Relaxation.__new__(Relaxation)
+        one.program, one.threads, one.difference_lines = self.program, False, {}
+        for name in ("low", "high", "size"):
+            values = getattr(self, name).items()
+            setattr(one, name, {k: np.repeat(v[box : box + 1], count, axis=0) for k, v in values})
+        one.lines = {}
+        one.center = np.repeat(self.center[box : box + 1], count, axis=0)
+        one.radius = np.repeat(self.radius[box : box + 1], count, axis=0)
+        return one
+
     def _interval(self, index):
         node = self.program.nodes[index]
         operator, sources = node.operator, node.sources
@@ -292,7 +304,7 @@ class Relaxation:
         constant: np.ndarray | None = None,
         slack: np.ndarray | None = None,
         record: bool = False,
-        paired: bool = True,
+        multipliers: Lower | None = None,
     ) -> Forms:
         """Lower bounds of forms in the values of some nodes.
 
@@ -308,8 +320,8 @@ class Relaxation:
             What to start with.
         record : bool
             Whether the coefficients of functions' outputs are kept.
-        paired : bool
-            Whether paired functions may be bounded by their difference.
+        multipliers : dict of int to ndarray, shape (rows, *shape), optional
+            By function: what is added to the coefficients of its inputs.
         """
         count = len(place)
         constant = np.zeros(count) if constant is None else constant
@@ -324,11 +336,7 @@ class Relaxation:
             operator = node.operator
             origin = _origins(rows, count)
             partner = self.program.pairs.get(index)
-            if (
-                paired
-                and index in self.difference_lines
-                and _same_window(rows, pending.get(partner))
-            ):
+            if index in self.difference_lines and _same_window(rows, pending.get(partner)):
                 given = (rows,)
                 self._relax_pair(index, pending[partner], rows, origin, place, constant, slack)
                 self._push(
@@ -346,6 +354,10 @@ class Relaxation:
                 if record:
                     outputs[index] = rows.values.copy()
                 self._relax(index, rows, origin, place, slopes, constant, slack)
+                if multipliers is not None and index in multipliers:
+                    rows = Rows(rows.values + multipliers[index])
+                    size = flat(self.magnitude(node.sources[0]))
+                    magnitudes(flat(rows.values), origin, place, size, 2 * UNIT, slack)
                 given = (rows,)
             else:
                 given = (

@@ -76,7 +76,7 @@ class Certificate:
         Of the balls.
     seconds : float
     boxes : int
-        Parts of the set that were bounded.
+        Parts of the set, and cases of neurons, that were bounded.
     notes : tuple of str
         Where less than the usual was done, and why.
     """

@@ -10,10 +10,12 @@ from netreduce.network import INPUT, Network
 from .attack import ascend, deviations, representable
 from .bounds import SAFE, Relaxation, Rows, run
 from .certificate import Certificate
+from .neurons import can_split, is_positive
 from .problem import Problem, problem_of
 from .rounding import rounding_errors
 from .search import first_points
 
+MOST_CASES = 6000  # of neurons, for the class of one box
 GROUP = 32  # boxes that are bounded together
 GROUP_NUMBERS = 1 << 18  # values of nodes, of all of them
 
@@ -85,23 +87,24 @@ def certify(
         )
     boxes = len(problem.low)
 
+    deadline = np.inf if seconds is None else start + seconds
     size = _group(problem)
     groups = [np.arange(i, min(i + size, boxes)) for i in range(0, boxes, size)]
 
     def one(index: np.ndarray) -> dict[str, np.ndarray]:
-        late = seconds is not None and time.monotonic() - start > seconds
-        return _certify_boxes(problem, index, classes, len(groups) == 1, late)
+        return _certify_boxes(problem, index, classes, len(groups) == 1, deadline)
 
     parts = list(run(one, groups))
     arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    cases = int(arrays.pop("cases", np.zeros(1)).sum())
     if not problem.balls:
         arrays = {key: value[0] for key, value in arrays.items()}
-    late = seconds is not None and time.monotonic() - start > seconds
+    late = time.monotonic() > deadline
     return Certificate(
         **arrays,
         radius=None if radius is None else float(radius),
         seconds=time.monotonic() - start,
-        boxes=boxes,
+        boxes=boxes + cases,
         notes=("no time left: intervals only for some boxes",) if late else (),
         limit=seconds,
         problem=problem,
@@ -147,10 +150,11 @@ def _group(problem: Problem) -> int:
 
 
 def _certify_boxes(
-    problem: Problem, index: np.ndarray, classes: bool, threads: bool, late: bool
+    problem: Problem, index: np.ndarray, classes: bool, threads: bool, deadline: float
 ) -> dict[str, np.ndarray]:
     low, high = problem.low[index], problem.high[index]
     bounds = Relaxation(problem.program, low, high, threads)
+    late = time.monotonic() > deadline
     steps = () if late else (Relaxation.refine, Relaxation.refine_difference)
     bounds.propagate(*steps)
     points = _representable(problem, bounds, first_points(problem, index))
@@ -166,7 +170,9 @@ def _certify_boxes(
         "witness": points[np.arange(boxes), worst],
     }
     if classes:
-        result["same_class"], result["class_differs"] = _classes(problem, bounds, points)
+        result["same_class"], result["class_differs"], result["cases"] = _classes(
+            problem, bounds, points, deadline
+        )
     return result
 
 
@@ -219,9 +225,9 @@ def _rounding(problem, bounds):
     return total
 
 
-def _classes(problem, bounds, points):
+def _classes(problem, bounds, points, deadline):
     """By box: whether both networks certainly give one class, and whether a point was found where
-    they differ.
+    they differ, and how many cases of neurons were looked at.
     """
     program, boxes, classes = problem.program, bounds.boxes, problem.outputs
     scores = [program.forward(bounds.center)[node] for node in program.outputs]
@@ -233,17 +239,34 @@ def _classes(problem, bounds, points):
         bounds.lower({node: Rows(rows.reshape(-1, classes).copy())}, place).lower
         for node in program.outputs
     ]
-    same = np.minimum(*margins).reshape(boxes, -1).min(axis=1, initial=np.inf) > 0
-    differs = np.zeros(boxes, bool)
+    margins = np.stack(margins).reshape(2, boxes, -1)
+    same = margins.min(axis=(0, 2), initial=np.inf) > 0
+    differs, cases = np.zeros(boxes, bool), np.zeros(boxes, int)
     for box in np.nonzero(~same)[0]:
         tried = np.concatenate([points[box], _towards_others(problem, bounds, box, rows[box])])
         with np.errstate(invalid="ignore", over="ignore"):
-            first, second = (
-                network.predict(tried).argmax(axis=-1)
-                for network in (problem.original, problem.reduced)
+            found = np.stack(
+                [n.predict(tried).argmax(axis=-1) for n in (problem.original, problem.reduced)]
             )
-        differs[box] = (first != second).any()
-    return same, differs
+        differs[box] = (found[0] != found[1]).any()
+        if (found == labels[box]).all() and can_split(program) and time.monotonic() < deadline:
+            same[box], cases[box] = _by_cases(bounds, box, margins[:, box], rows[box], deadline)
+    return same, differs, cases
+
+
+def _by_cases(bounds, box, margins, rows, deadline):
+    """Whether all margins are positive when neurons are taken case by case, the worst first."""
+    looked = 0
+    for at in np.argsort(margins, axis=None, kind="stable"):
+        network, row = np.unravel_index(at, margins.shape)
+        if margins[network, row] > 0:
+            break
+        node = bounds.program.outputs[network]
+        positive, count = is_positive(bounds, box, node, rows[row], MOST_CASES - looked, deadline)
+        looked += count
+        if not positive:
+            return False, looked
+    return True, looked
 
 
 def _towards_others(problem, bounds, box, rows):
