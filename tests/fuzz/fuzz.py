@@ -25,6 +25,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
+import own_data  # noqa: E402
+
 import netreduce as nr  # noqa: E402
 from netreduce.chains.steps import parse_chain  # noqa: E402
 from netreduce.formats.tensors import to_tensors  # noqa: E402
@@ -122,6 +124,8 @@ def seeds(kind):
         [nr.Dense(codes * 0.25, np.zeros(40, "f4"), "relu", quantization=Quantization(0.25, 2))],
         (40,),
     )
+    if kind in own_data.READERS:
+        return own_data.seeds(kind)
     if kind == "config":
         return [(ROOT / name).read_bytes() for name in ("config.yaml", "config/quick.yaml")]
     if kind == "safetensors":
@@ -628,6 +632,28 @@ def read_config(path):
         parse_chain(chain)
 
 
+def mutate_arrays(content, rng, others):
+    if content.startswith(b"PK"):
+        return mutate_zip(content, rng, others, own_data.npy_member)
+    return (
+        own_data.npy_member("", content, rng)
+        if rng.random() < 0.5
+        else mutate_bytes(content, rng, others)
+    )
+
+
+def mutate_features(content, rng, others):
+    if content.startswith(b"PAR1"):
+        return mutate_bytes(content, rng, others)
+    return mutate_text(content, rng, others)
+
+
+def mutate_image(content, rng, others):
+    if content.startswith(b"\x89PNG") and rng.random() < 0.7:
+        return own_data.png_chunks(content, rng)
+    return mutate_bytes(content, rng, others)
+
+
 READERS = {
     "h5": (mutate_hdf5, nr.load),
     "keras": (lambda content, rng, others: mutate_zip(content, rng, others, keras_member), nr.load),
@@ -641,6 +667,10 @@ READERS = {
     "nnet": (mutate_table, nr.load),
     "txt": (mutate_text, lambda path: nr.load(path, MLP)),
     "config": (mutate_config, read_config),
+    "npz": (mutate_arrays, own_data.READERS["npz"]),
+    "dataset": (mutate_arrays, own_data.READERS["dataset"]),
+    "table": (mutate_features, own_data.READERS["table"]),
+    "image": (mutate_image, own_data.READERS["image"]),
 }
 
 

@@ -1,6 +1,5 @@
 """A dataset as one .npz file: the samples and labels of a fixed split, ready to load."""
 
-import zipfile
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -10,13 +9,13 @@ import numpy as np
 from netreduce.errors import DataError, ParameterError
 from netreduce.files import replacing
 
+from .arrays import UNREADABLE
 from .preprocessing import NAMES, Preprocessing, from_arrays
 
 SPLITS = ("train", "validation", "test")
 ARRAYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
 TARGETS = ("classes", "numbers", "input")
 PIXELS = Preprocessing(255.0, 0.0, 1.0, 0.0, 255.0)
-UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile)
 Header = tuple[tuple[int, ...], np.dtype]
 
 
@@ -75,6 +74,8 @@ class Dataset:
         except UNREADABLE as error:
             raise DataError(f"{path}: not a dataset file, or a damaged one ({error})") from None
         names = getattr(self._file, "files", ())
+        if names:
+            self._check_sizes()
         self.own = "target" in names
         self.target = str(self._read("target")) if self.own else "classes"
         self.labelled = self.target == "input" or not self.own or "train_labels" in names
@@ -83,7 +84,7 @@ class Dataset:
         needed = (*wanted, "classes", "source", *(NAMES if self.own else ()))
         if missing := [name for name in needed if name not in names]:
             raise DataError(f"{path}: not a dataset file, it has no {', '.join(missing)}")
-        self.classes = tuple(map(str, self._read("classes")))
+        self.classes = tuple(map(str, np.ravel(self._read("classes"))))
         self.source = str(self._read("source"))
         headers = {name: self._header(name) for name in wanted}
         labels = (
@@ -162,6 +163,19 @@ class Dataset:
             raise DataError(
                 f"{self.path}: {name} cannot be read, the file is damaged ({error})"
             ) from None
+
+    def _check_sizes(self) -> None:
+        """Whether every array is as large as its header says; reading it would take as much memory
+        as that says.
+        """
+        for name in self._file.files:
+            shape, dtype = self._header(name)
+            size = self._file.zip.getinfo(f"{name}.npy").file_size
+            if prod(shape) * dtype.itemsize > size:
+                raise DataError(
+                    f"{self.path}: {name} cannot be read, the file is damaged ({dtype} of shape"
+                    f" {shape} in {size} bytes)"
+                )
 
     def _header(self, name: str) -> Header:
         try:

@@ -3,6 +3,7 @@
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import numpy as np
 from netreduce.errors import DataError
 
 LARGEST = 4 << 30  # bytes of one array
+MOST_PACKED = 1100  # times: deflate reaches 1032
 NPY, ZIP = b"\x93NUMPY", b"PK"
 UNREADABLE = (
     OSError,
@@ -29,6 +31,7 @@ UNREADABLE = (
     RuntimeError,
     struct.error,
     zlib.error,
+    tokenize.TokenError,
     lzma.LZMAError,
     zipfile.BadZipFile,
 )
@@ -122,6 +125,12 @@ class ArrayFile:
             if name or not self._is_npy():
                 with zipfile.ZipFile(self.path) as archive:
                     member = archive.getinfo(f"{name}.npy")
+                    packed = min(member.compress_size, self.path.stat().st_size)
+                    if member.file_size > MOST_PACKED * packed:
+                        raise DataError(
+                            f"{self._where(name)}: {member.file_size:,} bytes out of {packed:,} are"
+                            " more than compression can do"
+                        )
                     with archive.open(member) as file:
                         yield file, member.file_size
             else:

@@ -68,7 +68,7 @@ def read_folder(
     if resize not in RESIZING:
         raise DataError(f"resize must be one of {', '.join(RESIZING)}, found {resize!r}")
     paths, labels, classes = _files(folder, classes, labelled)
-    kinds = [_kind(path) for path in paths]
+    kinds = [image_kind(path) for path in paths]
     if size is None:
         size = _only_size(paths, kinds)
     if channels is None:
@@ -148,7 +148,7 @@ def _images(folder: Path) -> list[Path]:
     return files
 
 
-def _kind(path: Path) -> tuple[tuple[int, int], int, str]:
+def image_kind(path: Path) -> tuple[tuple[int, int], int, str]:
     """Size (height, width), channels and format of an image, from its header."""
     try:
         with warnings.catch_warnings():
@@ -159,8 +159,8 @@ def _kind(path: Path) -> tuple[tuple[int, int], int, str]:
                         f"{path}: more than 8 bits a channel (mode {image.mode}); give such images"
                         " as an array (.npz)"
                     )
-                if getattr(image, "n_frames", 1) > 1:
-                    raise DataError(f"{path}: {image.n_frames} images in one file, expected one")
+                if (frames := getattr(image, "n_frames", 1)) > 1:
+                    raise DataError(f"{path}: {frames} images in one file, expected one")
                 grey = Image.getmodebase(image.mode) == "L"
                 return (image.height, image.width), 1 if grey else 3, str(image.format)
     except UnidentifiedImageError:
