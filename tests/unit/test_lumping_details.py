@@ -178,10 +178,13 @@ def test_a_merge_costs_what_it_can_move_an_output(norm):
     kernel = rng.standard_normal((3, 3, 1, 2))
     kernel[..., 1] = kernel[..., 0] + 0.3 * rng.standard_normal((3, 3, 1))
     first = Conv2D(kernel, None, "relu", padding="same")
-    reading = np.zeros((5, 5, 2, 1))
-    reading[2, 2] = rng.standard_normal((2, 1))
-    between = [BatchNormalization(np.ones(2), np.array([0.0, 9.0]), np.zeros(2), np.ones(2))] * norm
-    layers = [first, *between, Conv2D(reading, padding="same"), Flatten()]
+    behind = [
+        BatchNormalization(np.ones(2), np.array([0.0, 9.0]), np.zeros(2), np.ones(2)),
+        Conv2D(rng.standard_normal((3, 3, 2, 1)), padding="same"),
+    ] * norm
+    center = np.zeros((25, 1 if norm else 2))
+    center[12] = 1
+    layers = [first, *behind, Flatten(), dense(center.reshape(-1, 1))]
     network = Network(layers, (5, 5, 1))
     attempts = []
     original = core.Attempt.lumping

@@ -57,6 +57,23 @@ def lump_neural_network(N: Any, convention: str = "exact") -> Lumped:
         that is not finite: names layer and neuron.
     UnsupportedLayerError
         For an unknown activation: names layer and neuron.
+
+    Examples
+    --------
+    Neuron 3 is twice neuron 2:
+
+    >>> N = {
+    ...     "k": 3,
+    ...     "S": [[1], [2, 3], [4]],
+    ...     "W": {1: {(1, 2): 1.0, (1, 3): 2.0}, 2: {(2, 4): 3.0, (3, 4): 4.0}},
+    ...     "b": {1: {2: 0.5, 3: 1.0}, 2: {4: 0.0}},
+    ...     "A": {1: {2: "ReLU", 3: "ReLU"}, 2: {4: "Linear"}},
+    ... }
+    >>> k, S, W, b, A = lump_neural_network(N)
+    >>> W[2]
+    {((2, 3), (4,)): 11.0}
+    >>> run_neural_network((k, S, W, b, A), [1.0])
+    {(4,): 16.5}
     """
     if convention not in CONVENTIONS:
         raise ParameterError(
@@ -78,6 +95,18 @@ def run_neural_network(N: Any, inputs: Any) -> dict[Hashable, float]:
     Returns
     -------
     dict of output neuron to float
+
+    Examples
+    --------
+    >>> N = {
+    ...     "k": 2,
+    ...     "S": [[1], [2]],
+    ...     "W": {1: {(1, 2): -3.0}},
+    ...     "b": {1: {2: 1.0}},
+    ...     "A": {1: {2: "ReLU"}},
+    ... }
+    >>> run_neural_network(N, {1: -2.0})
+    {2: 7.0}
     """
     k, S, W, b, A = _checked(N)
     given = inputs if isinstance(inputs, Mapping) else dict(zip(S[0], inputs, strict=False))

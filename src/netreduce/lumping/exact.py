@@ -176,6 +176,13 @@ def class_counts(network: Network) -> dict[str, int]:
     -------
     dict of str to int
         By layer name.
+
+    Examples
+    --------
+    >>> from netreduce import Dense, Network
+    >>> hidden = Dense([[1.0, 2.0, -1.0]], [0.5, 1.0, -0.5], "relu")
+    >>> class_counts(Network([hidden, Dense([[3.0], [4.0], [5.0]])], (1,)))
+    {'dense_1': 2}
     """
     counts: dict[str, int] = {}
 
@@ -212,6 +219,15 @@ def published_class_counts(network: Network) -> dict[str, int]:
     -------
     dict of str to int
         By layer name.
+
+    Examples
+    --------
+    The third neuron is −1 times the first, which behind a ReLU is no multiple:
+
+    >>> from netreduce import Dense, Network
+    >>> hidden = Dense([[1.0, 2.0, -1.0]], [0.5, 1.0, -0.5], "relu")
+    >>> published_class_counts(Network([hidden, Dense([[3.0], [4.0], [5.0]])], (1,)))
+    {'dense_1': 1}
     """
     counts: dict[str, int] = {}
     classes: list[list[int]] = []

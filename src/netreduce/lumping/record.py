@@ -51,14 +51,15 @@ class Lumping:
     ----------
     network : Network
     merges : list of Merge
+
     Examples
     --------
     >>> from netreduce import Dense, Network, lump
     >>> hidden = Dense([[1.0, 2.0], [1.0, 2.01]], [0.0, 0.0], "relu")
     >>> network = Network([hidden, Dense([[1.0], [1.0]])], (2,))
-    >>> lumping = lump(network, tolerance=0.01)  # 2 and 2.01 times the first: the weight is 2.005
-    >>> lumping.weighted(network, 1).kernel.shape, lumping.bound.round(4)
-    ((1, 1), array([0.0037]))
+    >>> lumping = lump(network, tolerance=0.01)  # one neuron is nearly twice the other
+    >>> lumping.network.layers[1].kernel.shape, lumping.bound.round(4)
+    ((1, 1), array([0.0025]))
     """
 
     network: Network
@@ -187,7 +188,15 @@ def replay(network: Network, record: dict) -> Network:
     Raises
     ------
     ParameterError
-        For a record of other layers.
+        For a record of other layers, or of merges whose weights this network's type cannot hold.
+
+    Examples
+    --------
+    >>> from netreduce import Dense, Network, lump
+    >>> network = Network([Dense([[1.0, 2.0]], activation="relu"), Dense([[3.0], [4.0]])], (1,))
+    >>> lumping = lump(network)
+    >>> replay(network, lumping.record()).layers[1].kernel
+    array([[5.5]])
     """
     draft = Draft(network)
     steps = [_recorded(draft, entry) for entry in record["steps"]]
