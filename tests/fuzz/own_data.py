@@ -1,4 +1,4 @@
-"""Files of a user's own data for the fuzzer: what to start from, how to damage it, what reads it."""
+"""A user's own data for the fuzzer: files to start from, how to damage them, what reads them."""
 
 import io
 import re
