@@ -269,3 +269,76 @@ def test_a_class_is_certified_when_both_scores_may_move(monkeypatch):
     if lumping.steps:
         # at x the scores are apart by x / 2: more than 0.3 from x = 0.6 on
         assert lumping.certified(np.array([[0.55], [0.65]])) == 0.5
+
+
+# What merging loses on the way
+
+
+def assert_within(network, lumping, low=-1.0, high=1.0):
+    x = np.random.default_rng(0).uniform(low, high, (300, *network.input_shape))
+    x[:100] = np.random.default_rng(1).choice([low, high], x[:100].shape)
+    difference = np.abs(network.predict(x) - lumping.network.predict(x)).max(axis=0)
+    assert lumping.merges and (difference <= lumping.bound + lumping.rounding).all()
+
+
+@pytest.mark.parametrize("between", [[], "norm"])
+def test_slopes_above_1(between):
+    """silu rises by up to 1.1: neurons 0.01 apart differ by 0.011 behind it."""
+    norm = BatchNormalization(np.ones(2), np.array([0, 0.01]), np.zeros(2), np.ones(2), 0.0)
+    layers = [dense([[1.0, 1.0]], "silu", [0, 0.01])]
+    if between:
+        layers = [dense([[1.0, 1.0]], "relu"), norm, Activation("silu")]
+    network = Network([*layers, dense([[1.0], [1.0]])], (1,))
+    assert_within(network, lump(network, 0.1, (2.3, 2.5)), 2.3, 2.5)
+
+
+@pytest.mark.parametrize("reader", ["convolution", "depthwise"])
+def test_shifts_that_padding_cuts(reader):
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 1, 2))
+    kernel[..., 1] = kernel[..., 0]
+    norm = BatchNormalization(np.ones(2), np.array([0.0, 9.0]), np.zeros(2), np.ones(2))
+    behind = [Conv2D(np.ones((3, 3, 2, 1)), padding="same")]
+    if reader == "depthwise":
+        behind = [
+            DepthwiseConv2D(np.ones((3, 3, 2, 1)), padding="same"),
+            Conv2D(np.ones((1, 1, 2, 1))),
+        ]
+    network = Network([Conv2D(kernel, None, "relu"), norm, *behind], (5, 5, 1))
+    assert_within(network, lump(network, 0.95, (-1, 1)))
+
+
+def test_channels_that_are_silent_on_samples_alone():
+    network = Network([dense([[1.0, -1.0]], "relu"), dense([[1.0], [1.0]])], (1,))
+    samples = np.linspace(0, 1, 9)[:, None]
+    assert_within(network, lump(network, 0.0, (-1, 1), samples=samples, match="activations"))
+
+
+def test_a_constant_before_padding_is_none_behind_it():
+    kernel = np.random.default_rng(0).standard_normal((1, 1, 1, 2))
+    kernel[..., 0] = 0
+    layers = [
+        Conv2D(kernel, np.array([1.0, 0.5]), "relu"),
+        DepthwiseConv2D(np.ones((3, 3, 2, 1)), padding="same"),
+        Conv2D(np.ones((1, 1, 2, 2))),
+    ]
+    network = Network(layers, (4, 4, 1))
+    assert not lump(network, input_range=(-1, 1), verify=True).merges
+
+
+def test_a_batch_normalization_that_not_every_reader_sees():
+    norm = BatchNormalization(np.array([1.0, 2]), np.ones(2), np.zeros(2), np.ones(2))
+    first = dense([[1.0, 2.0], [1.0, 2.0]], "linear", [1, 2])
+    layers = [first, norm, dense([[1.0], [3.0]]), dense([[2.0], [5.0]]), Add()]
+    network = Network(layers, (2,), [(-1,), (0,), (1,), (0,), (2, 3)])
+    lumping = lump(network, input_range=(-1, 1), verify=True)
+    assert [(m.neuron, m.into) for m in lumping.merges] == [(0, 1)]
+    x = np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    np.testing.assert_allclose(lumping.network.predict(x), network.predict(x), atol=1e-12)
+
+
+def test_sums_that_cancel_but_for_rounding_are_zero():
+    """0.3 / 3 − 0.1 is 1.4e-17: nobody reads the neuron that stays."""
+    first = dense([[1.0, 3.0, 1.0], [1.0, 3.0, -1.0]], "relu")
+    network = Network([first, dense([[0.3], [-0.1], [1.0]])], (2,))
+    lumping = lump(network, input_range=(-1, 1), verify=True)
+    assert {(m.neuron, m.kind) for m in lumping.merges} == {(0, "multiple"), (1, "unread")}
