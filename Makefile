@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: all test slow check rooms requirements clean
+.PHONY: all test slow check docs rooms headline requirements clean
 all: $(VENV)/requirements.done
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
 
@@ -21,10 +21,20 @@ check: $(VENV)/requirements-test.done
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/codespell
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+	$(BIN)/mkdocs --quiet build
+
+# The documentation as a site, to site/index.html.
+docs: $(VENV)/requirements-test.done
+	$(BIN)/mkdocs build
 
 # The picture of the library's rooms, from its imports.
 rooms: $(VENV)/requirements-test.done
 	PYTHONPATH=src $(BIN)/python docs/rooms.py
+
+# README's figure and table, from the results of the default configuration.
+RESULTS ?= results
+headline: $(VENV)/requirements-test.done
+	$(BIN)/python docs/headline.py $(RESULTS)
 
 # Universal: one file for Linux and macOS and Python 3.11 to 3.13, with the hashes of every build.
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header

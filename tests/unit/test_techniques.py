@@ -344,8 +344,8 @@ def test_every_chain_has_one_path(path, message):
         parse_path(path)
 
 
-def test_the_walk_through_of_the_contributing_guide(monkeypatch):
-    guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+def test_the_walk_through_of_adding_a_technique(monkeypatch):
+    guide = (Path(__file__).parents[2] / "docs/techniques.md").read_text(encoding="utf-8")
     module_code, line = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     module = ModuleType("netreduce.pruning.random")
     exec(module_code, module.__dict__)

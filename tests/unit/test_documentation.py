@@ -1,0 +1,109 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+COMMAND = f"""#!/bin/sh
+exec {sys.executable} -c "from netreduce.cli.app import main; main()" "$@"
+"""
+
+
+def words(text):
+    """The words of a text; numbers differ from machine to machine."""
+    return re.sub(r"\d[\d.,e-]*", "N", text).split()
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """An environment with `netreduce` on its path."""
+    command = tmp_path / "bin/netreduce"
+    command.parent.mkdir()
+    command.write_text(COMMAND)
+    command.chmod(0o755)
+    return os.environ | {
+        "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_tutorial_word_for_word(tmp_path, monkeypatch, capsys, environment):
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    blocks = re.findall(r"```(python|sh)\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL)
+    assert len(blocks) == 6
+    for language, code, shown in blocks:
+        if language == "python":
+            exec(code, names)
+            printed = capsys.readouterr().out
+        else:
+            printed = subprocess.run(
+                ["sh", "-ec", code], capture_output=True, text=True, check=True, env=environment
+            ).stdout
+        parts = [words(part) for part in shown.split("...\n")]
+        found = words(printed)
+        assert found[: len(parts[0])] == parts[0]
+        assert found[len(found) - len(parts[-1]) :] == parts[-1]
+
+
+def test_readme_says_the_commands_that_the_checks_run():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"^    make +# ", readme, re.MULTILINE)
+    assert re.search(r"^    make test +# ", readme, re.MULTILINE)
+
+
+def test_the_chains_and_commands_of_readme_are_those_of_the_library():
+    from netreduce.cli.app import app
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    netreduce (.*)", readme, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command)]
+        app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name
+)
+def test_links_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (path.parent / link).exists(), link
+
+
+def test_every_configuration_names_its_schema():
+    for path in [ROOT / "config.yaml", *(ROOT / "config").glob("*.yaml")]:
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        found = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
+        assert found, path
+        assert (path.parent / found[1]).resolve() == ROOT / "workflow/schemas/config.schema.yaml"
+
+
+def test_the_site_from_what_it_describes(tmp_path):
+    """Strict: a warning, or a link that leads nowhere, is an error."""
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "--quiet", "build", "--site-dir", tmp_path],
+        cwd=ROOT,
+        check=True,
+    )
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    config = (tmp_path / "config.html").read_text(encoding="utf-8")
+    for section in schema["properties"]:
+        assert f'id="{section}"' in config
+    assert "sweep.alphabet_scalars" in config
+    commands = (tmp_path / "cli.html").read_text(encoding="utf-8")
+    for command in ("show", "reduce", "certify", "init"):
+        assert f'id="netreduce-{command}"' in commands
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(
+            r'(?:<script[^>]*src|<link[^>]*rel="stylesheet"[^>]*href|<img[^>]*src)="?([^"\s>]+)',
+            page.read_text(encoding="utf-8"),
+        )
+        assert not [one for one in loaded if one.startswith(("http", "//"))], page
