@@ -10,9 +10,11 @@ from PIL import Image
 from netreduce.data import SPLITS, read
 from netreduce.data.archive import write_own
 from netreduce.data.arrays import ArrayFile
+from netreduce.data.fit import fit_to_dataset, network_for, with_preprocessing
 from netreduce.data.own import build_own
 from netreduce.data.preprocessing import Preprocessing
-from netreduce.errors import DataError
+from netreduce.errors import DataError, ShapeError
+from netreduce.network.architectures import build
 
 RANDOM = np.random.default_rng(0)
 
@@ -576,3 +578,48 @@ def test_a_dataset_file_of_own_data_that_does_not_fit_together(tmp_path):
             write_own(tmp_path / "a.npz", {**x, **y, **change}, (), "", "numbers", Preprocessing())
     with pytest.raises(DataError, match="target must be one of classes, numbers, input"):
         write_own(tmp_path / "a.npz", x, (), "", "words", Preprocessing())
+
+
+# --- networks for them
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{}, {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}, {"scale": "1/127.5", "mean": 1}],
+)
+def test_preprocessing_as_layers_in_front(tmp_path, make, entry):
+    x = RANDOM.integers(0, 256, (40, 4, 4, 3)).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(40) % 2)
+    data = make({"train": "a.npz", **entry})
+    network = network_for(data, {"name": "mlp", "hidden": [5]}, seed=0)
+    whole = with_preprocessing(network, data)
+    expected = network.predict(data.images("test"))
+    assert np.allclose(whole.predict(data.test_images.astype("f4")), expected, atol=1e-5)
+
+
+def test_networks_have_the_outputs_that_the_targets_need(tmp_path, make):
+    x = RANDOM.integers(0, 256, (40, 4, 4)).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(40) % 2)
+    mlp = {"name": "mlp", "hidden": [5]}
+    assert network_for(make({"train": "a.npz"}), mlp).shapes[-1] == (2,)
+    assert network_for(make({"train": "a.npz"}), {**mlp, "classes": 1}).shapes[-1] == (1,)
+    assert network_for(make({"train": "a.npz", "target": "input"}), mlp).shapes[-1] == (16,)
+    unlabelled = make({"train": "a.npz", "label": "none"})
+    with pytest.raises(ShapeError, match="do not say how many outputs .* say classes: <number>"):
+        network_for(unlabelled, mlp)
+    assert network_for(unlabelled, {**mlp, "classes": 7}).shapes[-1] == (7,)
+    for entry, outputs, message in (
+        (
+            {"target": "input"},
+            9,
+            r"an autoencoder for samples of shape \(4, 4\) must have 16 outputs",
+        ),
+        ({}, 3, r"the dataset has 2 classes, so the network must have outputs of shape \(2,\)"),
+        ({"target": "numbers"}, 2, r"has 1 numbers for each sample, so .* \(1,\), found \(2,\)"),
+    ):
+        data = make({"train": "a.npz", **entry})
+        with pytest.raises(ShapeError, match=message):
+            fit_to_dataset(build(mlp, (16,), outputs), data)
+    assert fit_to_dataset(build(mlp, (16,), 2), make({"train": "a.npz"})).input_shape == (4, 4)
+    with pytest.raises(ShapeError, match=r"must take \(4, 4\) or \(16,\), found \(15,\)"):
+        fit_to_dataset(build(mlp, (15,), 2), make({"train": "a.npz"}))

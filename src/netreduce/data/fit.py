@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from netreduce.data import Dataset
 from netreduce.errors import ShapeError
 from netreduce.network import Network
 from netreduce.network.architectures import build
-from netreduce.network.layers import Flatten
+from netreduce.network.layers import Flatten, Layer, Normalization, Rescaling
 
 
 def network_for(
@@ -74,6 +76,31 @@ def fit_to_dataset(network: Network, data: Dataset) -> Network:
         )
     sources = [(-1,), *(tuple(source + 1 for source in sources) for sources in network.sources)]
     return Network([Flatten(), *network.layers], shape, sources)
+
+
+def with_preprocessing(network: Network, data: Dataset) -> Network:
+    """A network that takes a dataset's values as they are, before preprocessing: with layers in
+    front that do it, so that an exported file needs nothing besides.
+
+    Parameters
+    ----------
+    network : Network
+        Takes the dataset's preprocessed samples.
+    data : Dataset
+
+    Returns
+    -------
+    Network
+        Behind a Rescaling and, where there is a mean or a deviation, a Normalization.
+    """
+    done = data.preprocessing
+    front: list[Layer] = [Rescaling(np.float32(1 / done.divisor), np.float32(0))]
+    if np.any(done.mean) or np.any(np.asarray(done.std) != 1):
+        mean, std = np.broadcast_arrays(done.mean, done.std)
+        front.append(Normalization(mean.astype(np.float32), (std**2).astype(np.float32)))
+    sources = [(index - 1,) for index in range(len(front))]
+    sources += [tuple(source + len(front) for source in read) for read in network.sources or ()]
+    return Network([*front, *network.layers], network.input_shape, sources)
 
 
 def _check_outputs(found: tuple[int, ...], data: Dataset) -> None:
