@@ -216,9 +216,10 @@ def test_gains():
 # Errors and rounding
 
 
-def test_a_falling_slope_turns_the_ends_of_an_interval():
-    norm = BatchNormalization(np.array([-2.0]), *np.zeros((2, 1)), np.ones(1), 0.0)
-    layers = [dense([[1.0]], "relu"), norm, dense([[1.0]], "relu"), dense([[1.0]])]
+def test_falling_slopes_turn_signs():
+    """1 · 1 + (−1) · (−1) is 2, not 0."""
+    norm = BatchNormalization(np.array([1.0, -1]), *np.zeros((2, 2)), np.ones(2), 0.0)
+    layers = [dense([[1.0]], "relu"), dense([[1.0, 1.0]]), norm, dense([[1.0], [-1.0]])]
     error = Propagation(Network(layers, (1,)), Box(np.array([-1.0]), np.array([1.0])))
     assert error.output_error({0: np.array([0.1])})[0] == pytest.approx(0.2)
 
