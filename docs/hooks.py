@@ -76,18 +76,22 @@ EXITS = """
 def configuration() -> str:
     """The reference of the configuration, from the schema that checks it."""
     schema = yaml.safe_load(_read("workflow/schemas/config.schema.yaml"))
-    sections: dict[str, list[str]] = {}
-    for path, key, required in keys(schema, schema, ()):
-        row = (
-            _code(".".join(path)),
-            _cell(key.get("description", "")) + (" **(required)**" if required else ""),
-            _code(_plain(key["default"])) if _tells(key) else "",
-            _range(key, schema),
-        )
-        sections.setdefault(path[0], []).append("| " + " | ".join(row) + " |")
     parts = [CONFIGURATION]
-    for name, rows in sections.items():
-        parts += [f"## {name}\n", "| key | meaning | default | allowed |\n|---|---|---|---|", *rows]
+    for path, node in sections(schema, schema, ()):
+        if path:
+            title = ".".join(path).replace("<", "&lt;")
+            parts += [f"{'#' * min(len(path) + 1, 4)} {title} {{ #{anchor(path)} }}\n"]
+            parts += [_cell(str(node.get("description", ""))) + "\n"]
+        parts += ["| key | meaning | default | allowed |", "|---|---|---|---|"]
+        for key, found in children(node, schema).items():
+            meaning = _cell(found.get("description", ""))
+            if key in node.get("required", ()):
+                meaning += " **(required)**"
+            below = children(found, schema)
+            place = (*path, key, "<name>") if below.keys() == {"<name>"} else (*path, key)
+            allowed = f"[its keys](#{anchor(place)})" if below else _range(found, schema)
+            default = _plain(found["default"]) if "default" in found and not below else ""
+            parts.append(f"| {_code(key)} | {meaning} | {_code(default)} | {allowed} |")
         parts.append("")
     return "\n".join(parts)
 
@@ -101,20 +105,27 @@ the schema.
 """
 
 
-def keys(
+def sections(
     node: Mapping[str, Any], schema: Mapping[str, Any], path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], dict[str, Any], bool]]:
-    """Every key below a node: its path, what the schema says of it, whether it is required."""
-    found = [
-        (key, value, key in node.get("required", ()))
-        for key, value in node.get("properties", {}).items()
-    ]
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Every node of the schema that has keys, and its path."""
+    below = children(node, schema)
+    if below and below.keys() != {"<name>"}:
+        yield path, node
+    for key, found in below.items():
+        yield from sections(found, schema, (*path, key))
+
+
+def children(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The keys of a node, with what they refer to; <name> stands for names of the user's own."""
+    found = dict(node.get("properties", {}))
     if isinstance(node.get("additionalProperties"), dict):
-        found.append(("<name>", node["additionalProperties"], False))
-    for key, value, required in found:
-        whole = _resolved(value, schema)
-        yield (*path, key), whole, required
-        yield from keys(whole, schema, (*path, key))
+        found["<name>"] = node["additionalProperties"]
+    return {key: _resolved(value, schema) for key, value in found.items()}
+
+
+def anchor(path: tuple[str, ...]) -> str:
+    return "-".join(path).replace("<", "").replace(">", "")
 
 
 def _resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,11 +135,6 @@ def _resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, A
         name = node["$ref"].removeprefix("#/$defs/")
         return {**_resolved(schema["$defs"][name], schema), **own}
     return own
-
-
-def _tells(key: Mapping[str, Any]) -> bool:
-    """Whether a default says more than that the section may be left out."""
-    return "default" in key and key["default"] != {}
 
 
 def _range(key: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -150,7 +156,7 @@ def _range(key: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         fixed = "minItems" in key and key["minItems"] == key.get("maxItems")
         size = f"list of {key['minItems']}" if fixed else "list"
         return f"{size}: {inner}" if inner else size
-    words = {"object": "", "string": "text", "boolean": "`true`, `false`"}
+    words = {"object": "mapping", "string": "text", "boolean": "`true`, `false`"}
     limits = [
         f"{sign} {key[word]}"
         for word, sign in (
@@ -194,7 +200,8 @@ def _paths(body: str, section: str) -> str:
     """The paths of results in a section of a rule."""
     block = re.search(rf"^    {section}:\n((?:        .*\n|\n)+)", body, re.MULTILINE)
     found = re.findall(r'"((?:results|resources)/[^"]+)"', block[1]) if block else []
-    return "<br>".join(_code(re.sub(r"\{(\w+),[^}]*\}", r"{\1}", one)) for one in found)
+    plain = (re.sub(r"\{+(\w+),?[^}]*\}+", r"{\1}", one) for one in found)
+    return "<br>".join(_code(one.replace("{replicate}", "{model}")) for one in plain)
 
 
 def library() -> dict[str, str]:
@@ -204,7 +211,7 @@ def library() -> dict[str, str]:
         module = importlib.import_module(f"netreduce.{room}")
         names = {
             f"netreduce.{where}.{name}": f"netreduce.{name}"
-            for name, where in netreduce._PUBLIC.items()
+            for name, where in sorted(netreduce._PUBLIC.items(), key=lambda entry: "." in entry[1])
             if where.split(".")[0] == room
         }
         for name in getattr(module, "__all__", ()):
@@ -244,4 +251,4 @@ def _code(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
