@@ -83,7 +83,7 @@ NO_DATA, NO_OUTPUT, NO_READ = DataOptions(), OutputOptions(), ReadOptions()
 def show(network: Path, *, read: ReadOptions = NO_READ, output: OutputOptions = NO_OUTPUT) -> None:
     """The layers of a network, what it costs, and what each technique can do with it.
 
-    Examples:
+    For example:
 
         netreduce show net.onnx
         netreduce show net.pth --architecture mlp:300,100
@@ -113,7 +113,7 @@ def evaluate(
     Accuracy for classes, mean squared error for numbers and autoencoders; without labels, how often
     it agrees with a reference.
 
-    Examples:
+    For example:
 
         netreduce evaluate net.h5 --data digits.npz
         netreduce evaluate small.h5 --data table.csv --label price --reference net.h5
@@ -142,7 +142,7 @@ def convert(
 ) -> None:
     """Write a network in another format: .h5, .keras, .pth, .txt; .onnx or .tflite for deployment.
 
-    Examples:
+    For example:
 
         netreduce convert net.pth --architecture mlp:300,100 net.onnx
         netreduce convert net.onnx net.keras
@@ -178,7 +178,7 @@ def quantize(
 ) -> None:
     """Quantize the weights of a network.
 
-    Examples:
+    For example:
 
         netreduce quantize net.h5 --data images/ --bits 4 -o small.h5
         netreduce quantize net.h5 --data d.npz --bits 1.58 --method qronos -o small.onnx
@@ -231,7 +231,7 @@ def reduce(
     A chain is spelled as in the paths of a workflow's results, or shorter: technique=value for the
     first parameter, steps apart by /.
 
-    Examples:
+    For example:
 
         netreduce reduce net.h5 --data d.npz --chain "nnrelief=0.95 / gpfq=4 / lump" -o small.onnx
         netreduce reduce net.h5 --data d.npz --chain "select=0.5/gpfq-bits=2-conv=joint" -o small.h5
@@ -268,7 +268,7 @@ def compare(
 ) -> None:
     """Compare chains of techniques on one network: a table, a figure, a page, and the networks.
 
-    Examples:
+    For example:
 
         netreduce compare net.h5 --data d.npz -o report/
         netreduce compare net.h5 --data d.npz --chains chains.yaml -o report/
@@ -311,23 +311,27 @@ def certify(
 ) -> None:
     """Prove how far a reduced network can be from the original, on a range or around samples.
 
-    Examples:
+    For example:
 
         netreduce certify net.h5 small.h5 --around d.npz --radius 2/255
         netreduce certify net.onnx small.onnx --low 0 --high 1 --epsilon 0.05
 
     Parameters
     ----------
-    original, reduced
-        Files of the networks.
+    original
+        File of the network.
+    reduced
+        File of what became of it.
     around
         Data: certify a ball around each of the first test samples.
     radius
         Of the balls, such as 2/255.
     images
         So many samples.
-    low, high
-        Smallest and largest input; with data, their own range by default, else 0 and 1.
+    low
+        Smallest input; that of the data by default, else 0.
+    high
+        Largest input; that of the data by default, else 1.
     epsilon
         Also say whether no output moves by more than this: yes, no or undecided.
     seconds
@@ -353,7 +357,7 @@ def init(
 ) -> None:
     """Make a folder with a configuration for the workflow.
 
-    Examples:
+    For example:
 
         netreduce init my-thesis/ --dataset mnist --architecture mlp:300,100
         netreduce init my-thesis/ --weights net.h5 --data images/
