@@ -605,14 +605,14 @@ def test_networks_have_the_outputs_that_the_targets_need(tmp_path, make):
     assert network_for(make({"train": "a.npz"}), {**mlp, "classes": 1}).shapes[-1] == (1,)
     assert network_for(make({"train": "a.npz", "target": "input"}), mlp).shapes[-1] == (16,)
     unlabelled = make({"train": "a.npz", "label": "none"})
-    with pytest.raises(ShapeError, match="do not say how many outputs .* say classes: <number>"):
+    with pytest.raises(ShapeError, match=r"do not say how many outputs .* say classes: <number>"):
         network_for(unlabelled, mlp)
     assert network_for(unlabelled, {**mlp, "classes": 7}).shapes[-1] == (7,)
     for entry, outputs, message in (
         (
             {"target": "input"},
             9,
-            r"an autoencoder for samples of shape \(4, 4\) must have 16 outputs",
+            r"an autoencoder for samples .* must have 16 outputs",
         ),
         ({}, 3, r"the dataset has 2 classes, so the network must have outputs of shape \(2,\)"),
         ({"target": "numbers"}, 2, r"has 1 numbers for each sample, so .* \(1,\), found \(2,\)"),

@@ -9,7 +9,9 @@ from .sources import obtain, present
 from .table import Entry
 
 
-def build(entry: Entry, resources, output, skip_unreadable: bool = False) -> None:
+def build(
+    entry: Entry, resources: str | Path, output: str | Path, skip_unreadable: bool = False
+) -> None:
     """Get the data of a dataset and write them, split into training, validation and test images.
 
     Parameters
@@ -57,7 +59,7 @@ def build(entry: Entry, resources, output, skip_unreadable: bool = False) -> Non
     write(output, splits, entry.classes, source)
 
 
-def _image_folder(entry, folder):
+def _image_folder(entry: Entry, folder: Path) -> Path | None:
     """The folder or archive of images that the user put into `folder`; None when there is none, or
     when the dataset's own files are there.
     """

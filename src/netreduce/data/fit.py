@@ -94,11 +94,13 @@ def with_preprocessing(network: Network, data: Dataset) -> Network:
         Behind a Rescaling and, where there is a mean or a deviation, a Normalization.
     """
     done = data.preprocessing
-    front: list[Layer] = [Rescaling(np.float32(1 / done.divisor), np.float32(0))]
+    front: list[Layer] = [
+        Rescaling(np.array(1 / done.divisor, np.float32), np.array(0, np.float32))
+    ]
     if np.any(done.mean) or np.any(np.asarray(done.std) != 1):
         mean, std = np.broadcast_arrays(done.mean, done.std)
         front.append(Normalization(mean.astype(np.float32), (std**2).astype(np.float32)))
-    sources = [(index - 1,) for index in range(len(front))]
+    sources: list[tuple[int, ...]] = [(index - 1,) for index in range(len(front))]
     sources += [tuple(source + len(front) for source in read) for read in network.sources or ()]
     return Network([*front, *network.layers], network.input_shape, sources)
 

@@ -3,7 +3,7 @@ family take them.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,14 @@ class ImageStream:
         (height, width, 3).
     """
 
-    def __init__(self, paths, labels, classes, size=(224, 224), batch_size=32):
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Sequence[int] | np.ndarray,
+        classes: Sequence[str],
+        size: tuple[int, int] = (224, 224),
+        batch_size: int = 32,
+    ):
         self.paths = tuple(paths)
         self.labels = np.array(labels, dtype=int)
         self.classes = tuple(classes)
@@ -58,7 +65,7 @@ class ImageStream:
         for start in range(0, len(self.paths), self.batch_size):
             yield np.stack(
                 [
-                    preprocess(read_image(path, path), self.image_shape[:2])
+                    preprocess(read_image(path, str(path)), self.image_shape[:2])
                     for path in self.paths[start : start + self.batch_size]
                 ]
             )
@@ -80,7 +87,7 @@ class ImageStream:
         kept = []
         for index, path in enumerate(self.paths):
             try:
-                read_image(path, path)
+                read_image(path, str(path))
             except DataError as error:
                 if not skip_unreadable:
                     raise
@@ -120,7 +127,7 @@ def preprocess(image: Image.Image, size: tuple[int, int] = (224, 224)) -> np.nda
 
 
 def open_imagenet(
-    resources, size: tuple[int, int] = (224, 224), batch_size: int = 32
+    resources: str | Path, size: tuple[int, int] = (224, 224), batch_size: int = 32
 ) -> ImageStream:
     """The validation images in `<resources>/imagenet/val/`.
 
@@ -160,8 +167,8 @@ def open_imagenet(
     classes = _class_file(folder)
     label_file = next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
     if label_file:
-        paths, labels = _listed(label_file, images)
-        labels, classes = _numbered(labels, classes, label_file)
+        paths, texts = _listed(label_file, images)
+        labels, classes = _numbered(texts, classes, label_file)
         return ImageStream(paths, labels, classes, size, batch_size)
     folders = {path.name: _images(path) for path in sorted(images.iterdir()) if path.is_dir()}
     if not folders:
@@ -185,11 +192,11 @@ def open_imagenet(
     )
 
 
-def _images(folder):
+def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
-def _class_file(folder):
+def _class_file(folder: Path) -> tuple[str, ...] | None:
     for name in CLASS_FILES:
         if (folder / name).is_file():
             return tuple(
@@ -198,7 +205,7 @@ def _class_file(folder):
     return None
 
 
-def _listed(file, images):
+def _listed(file: Path, images: Path) -> tuple[list[Path], list[str]]:
     """Image paths and labels (text) of a label file."""
     lines = [
         line.replace(",", " ").split()[:2] for line in file.read_text().splitlines() if line.strip()
@@ -226,7 +233,9 @@ def _listed(file, images):
     return paths, labels
 
 
-def _numbered(labels, classes, file):
+def _numbered(
+    labels: Sequence[str], classes: tuple[str, ...] | None, file: Path
+) -> tuple[list[int], tuple[str, ...]]:
     """Labels as class numbers, and the classes."""
     if all(label.isdigit() for label in labels):
         classes = classes or tuple(map(str, range(CLASSES)))

@@ -5,8 +5,9 @@ import logging
 import tarfile
 import warnings
 import zlib
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,6 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from netreduce.errors import DataError
 
 log = logging.getLogger(__name__)
+
+File = TypeVar("File", str, Path)
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
@@ -58,7 +61,7 @@ def class_folders(
         or has another size: names it.
     """
     files = _members(source)
-    folders = {}
+    folders: dict[tuple[str, str], list[str]] = {}
     for split, class_name, name in sorted(files):
         if class_name not in classes:
             raise DataError(
@@ -85,14 +88,14 @@ def class_folders(
                 log.warning("skipped: %s", error)
                 skipped += 1
                 continue
-            formats.add(image.format)
+            formats.add(str(image.format))
             images.append(_pixels(image, image_shape, where))
             labels.append(label)
         arrays += [np.array(images, np.uint8).reshape(-1, *image_shape), np.array(labels, np.uint8)]
     return tuple(arrays), tuple(sorted(formats)), skipped
 
 
-def interleave(folders: Iterable[list[str]]) -> list[tuple[int, str]]:
+def interleave(folders: Iterable[list[File]]) -> list[tuple[int, File]]:
     """(class, file) of every file: first of every class, second of every class, and so on."""
     ranked = [
         (rank, label, name)
@@ -135,6 +138,7 @@ def _members(source: Path) -> dict[tuple[str, ...], Path | bytes]:
     """(split, class, file name) → path, or content, of every file train/<class>/<name> and
     test/<class>/<name>; hidden ones do not count.
     """
+    files: Mapping[PurePath, Path | bytes]
     if source.is_dir():
         files = {
             path.relative_to(source): path
@@ -145,9 +149,9 @@ def _members(source: Path) -> dict[tuple[str, ...], Path | bytes]:
         try:
             with tarfile.open(source) as archive:
                 files = {
-                    PurePosixPath(member.name): archive.extractfile(member).read()
+                    PurePosixPath(member.name): content.read()
                     for member in archive
-                    if member.isfile()
+                    if member.isfile() and (content := archive.extractfile(member))
                 }
         except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
             raise DataError(f"{source}: a truncated or corrupt archive ({error})") from None

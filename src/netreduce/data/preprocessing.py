@@ -101,7 +101,7 @@ def chosen(entry: Mapping[str, Any], xs: Sequence[np.ndarray], where: str) -> Pr
             " if that is meant, scale: 1 if mean is in 0 to 255"
         )
     if xs[0].dtype == np.uint8:
-        low, high = np.float64(0), np.float64(255)
+        low, high = np.array(0.0), np.array(255.0)
     else:
         axes = tuple(range(xs[0].ndim - 1))
         low = np.min([x.min(axis=axes) for x in xs], axis=0).astype(np.float64)

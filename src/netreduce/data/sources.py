@@ -12,12 +12,16 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from netreduce.errors import DataError
 from netreduce.files import replacing
+
+if TYPE_CHECKING:
+    from .table import Entry
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +60,7 @@ class File:
                 f" {expected}"
             )
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name}  {self.size:,} bytes  SHA-256 {self.sha256}"
 
 
@@ -79,14 +83,14 @@ class Mirror(Source):
 
     url: str
 
-    def fetch(self, files, archive):
+    def fetch(self, files: tuple[File, ...], archive: str | None) -> Contents:
         if archive:
             yield from unpack(self._download(archive), files)
         else:
             for file in files:
                 yield file, decompress(self._download(f"{file.name}.gz"))
 
-    def _download(self, name):
+    def _download(self, name: str) -> bytes:
         import pooch
         import requests
 
@@ -106,7 +110,7 @@ class Mirror(Source):
                 raise Unavailable(f"{name}: {_root_cause(error)}") from None
             return (Path(folder) / name).read_bytes()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.url
 
 
@@ -117,7 +121,7 @@ class NpmPackage(Source):
     package: str
     version: str
 
-    def fetch(self, files, archive):
+    def fetch(self, files: tuple[File, ...], archive: str | None) -> Contents:
         with tempfile.TemporaryDirectory() as folder:
             options = [
                 "--ignore-scripts",
@@ -129,7 +133,7 @@ class NpmPackage(Source):
             (package,) = Path(folder).glob("*.tgz")
             yield from unpack(package.read_bytes(), files)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"npm package {self.package} {self.version}"
 
 
@@ -142,7 +146,7 @@ class DebianPackage(Source):
     package: str
     folder: str
 
-    def fetch(self, files, archive):
+    def fetch(self, files: tuple[File, ...], archive: str | None) -> Contents:
         with tempfile.TemporaryDirectory() as folder:
             options = [
                 "-qq",
@@ -157,7 +161,7 @@ class DebianPackage(Source):
             for file in files:
                 yield file, decompress(_read(Path(folder, self.folder, f"{file.name}.gz")))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Debian package {self.package}"
 
 
@@ -169,9 +173,9 @@ class PythonPackage(Source):
     module: str
     folder: str
 
-    def fetch(self, files, archive):
+    def fetch(self, files: tuple[File, ...], archive: str | None) -> Contents:
         spec = importlib.util.find_spec(self.module)
-        if spec is None:
+        if spec is None or spec.origin is None:
             raise Unavailable("it is not installed")
         for file in files:
             yield (
@@ -179,11 +183,11 @@ class PythonPackage(Source):
                 decompress(_read(Path(spec.origin).parent / self.folder / f"{file.name}.gz")),
             )
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Python package {self.package}"
 
 
-def obtain(entry, folder: Path) -> list[bytes]:
+def obtain(entry: "Entry", folder: Path) -> list[bytes]:
     """Contents of the files of a dataset, each one checked, from the first sources that have them.
 
     Parameters
@@ -235,7 +239,7 @@ def obtain(entry, folder: Path) -> list[bytes]:
     return [contents[file] for file in entry.files]
 
 
-def present(entry, folder: Path) -> list[Path]:
+def present(entry: "Entry", folder: Path) -> list[Path]:
     """What the user put into a folder, or its subfolders, under the names of the dataset's files or
     of their archive.
     """
@@ -247,8 +251,9 @@ def present(entry, folder: Path) -> list[Path]:
     )
 
 
-def _local(entry, folder):
-    contents, reasons = {}, []
+def _local(entry: "Entry", folder: Path) -> dict[File, bytes]:
+    contents: dict[File, bytes] = {}
+    reasons = []
     for path in present(entry, folder):
         wanted = [file for file in entry.files if file not in contents]
         try:
@@ -264,7 +269,7 @@ def _local(entry, folder):
     return contents
 
 
-def _contents(path, files, archive):
+def _contents(path: Path, files: Sequence[File], archive: str | None) -> Contents:
     """Those of the files that a path holds: one, or all if it is the archive."""
     if archive and _plain(path.name) == _plain(archive):
         yield from unpack(_read(path), files) if files else ()
@@ -274,7 +279,7 @@ def _contents(path, files, archive):
                 yield file, decompress(_read(path))
 
 
-def _by_hand(entry, folder, files):
+def _by_hand(entry: "Entry", folder: Path, files: Sequence[File]) -> str:
     how = f"unpacked or in {entry.archive}" if entry.archive else "as they are or gzipped"
     advice = _list(f"Put them into {folder}/ by hand, {how}:", files)
     if entry.image_folder:
@@ -285,16 +290,16 @@ def _by_hand(entry, folder, files):
     return advice
 
 
-def _list(head, items):
+def _list(head: str, items: Iterable[object]) -> str:
     return "\n  ".join([head, *map(str, items)])
 
 
-def _plain(name):
+def _plain(name: str) -> str:
     """Copies of the IDX files are called train-images.idx3-ubyte, and either may be gzipped."""
     return name.removesuffix(".gz").replace(".", "-")
 
 
-def _read(path):
+def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -323,20 +328,21 @@ def unpack(content: bytes, files: Sequence[File]) -> Contents:
                     wanted.pop(PurePosixPath(member.name).name, None) if member.isfile() else None
                 )
                 if file:
-                    yield file, archive.extractfile(member).read()
+                    opened = archive.extractfile(member)
+                    yield file, opened.read() if opened else b""
     except CORRUPT as error:
         raise Unavailable(f"truncated or corrupt archive ({error})") from None
     if wanted:
         raise Unavailable(f"an archive without {', '.join(wanted)}")
 
 
-def _root_cause(error):
+def _root_cause(error: BaseException) -> str:
     while error.__context__:
         error = error.__context__
     return str(error) or type(error).__name__
 
 
-def _run(command, folder):
+def _run(command: Sequence[str], folder: str) -> None:
     """Run a package manager's client in a folder; Unavailable with the last line of its complaint
     when it fails.
     """
