@@ -26,7 +26,7 @@ import netreduce as nr
 from netreduce.certificates.bounds import Relaxation
 from netreduce.certificates.core import _deviation
 from netreduce.certificates.problem import problem_of
-from netreduce.formats.onnx_reader import read_network
+from netreduce.formats.onnx.reader import read_network
 
 ACASXU_BOX = [0.6, -0.5, -0.5, 0.45, -0.45], [0.679857769, 0.5, 0.5, 0.5, -0.45]
 SMALLEST = 0.01  # of the radii tried, in 1/255

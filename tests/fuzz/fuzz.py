@@ -29,8 +29,8 @@ import own_data  # noqa: E402
 
 import netreduce as nr  # noqa: E402
 from netreduce.chains.steps import parse_chain  # noqa: E402
+from netreduce.formats.pytorch.module import to_torch  # noqa: E402
 from netreduce.formats.tensors import to_tensors  # noqa: E402
-from netreduce.formats.torch_module import to_torch  # noqa: E402
 from netreduce.network.architectures import build  # noqa: E402
 from netreduce.network.layers import Quantization  # noqa: E402
 
@@ -140,7 +140,7 @@ def seeds(kind):
         return [acas_xu(rng)]
     networks = [mlp] if kind in ("pth", "txt") else [mlp, convolutional, quantized]
     if kind == "onnx":
-        from netreduce.formats.onnx_writer import to_onnx
+        from netreduce.formats.onnx.writer import to_onnx
 
         networks += [gated(rng)]
         return [to_onnx(network).SerializeToString() for network in networks]

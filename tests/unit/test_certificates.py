@@ -198,7 +198,7 @@ def test_without_time_a_claim_is_undecided():
 def test_counterexamples_are_confirmed_by_onnx_runtime(instance):
     import onnxruntime
 
-    from netreduce.formats.onnx_reader import read_network
+    from netreduce.formats.onnx.reader import read_network
 
     with (ACASXU / "instances.csv").open() as file:
         row = list(csv.DictReader(file))[instance]

@@ -27,12 +27,12 @@ ON_PYPI = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 ON_CONDA_FORGE = {"torch": "pytorch", "typst": "typst-py"}
 NOT_ON_CONDA_FORGE = {"ai_edge_litert"}  # netreduce.measures.latency goes without it
 READERS = {
-    "keras_h5": ".h5",
-    "keras_zip": ".keras",
-    "pytorch": ".pth",
+    "keras/h5": ".h5",
+    "keras/archive": ".keras",
+    "pytorch/state_dict": ".pth",
     "safetensors": ".safetensors",
-    "torch_export": ".pt2",
-    "onnx_reader": ".onnx",
+    "pytorch/export": ".pt2",
+    "onnx/reader": ".onnx",
     "nnet": ".nnet",
     "text": ".txt",
 }  # module of netreduce.formats → suffix that it is for

@@ -8,8 +8,8 @@ from every_layer import NETWORKS, samples
 
 from netreduce.errors import ModelFileError, ParameterError, SampleError, UnsupportedLayerError
 from netreduce.formats.export import export
-from netreduce.formats.onnx_reader import read_network
-from netreduce.formats.onnx_writer import to_onnx
+from netreduce.formats.onnx.reader import read_network
+from netreduce.formats.onnx.writer import to_onnx
 from netreduce.measures import latency
 from netreduce.network import Network
 from netreduce.network.layers import (

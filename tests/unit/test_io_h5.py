@@ -15,7 +15,7 @@ from io_networks import NETWORKS, assert_same, network, quantized
 
 from netreduce.errors import ModelFileError, NetreduceError, UnsupportedLayerError
 from netreduce.formats import load, save
-from netreduce.formats.keras_config import keras_order
+from netreduce.formats.keras.config import keras_order
 from netreduce.network import Network
 from netreduce.network.architectures import build
 from netreduce.network.layers import Activation, BatchNormalization, Dense
@@ -673,7 +673,7 @@ def test_compressed_archives_are_read(tmp_path):
 
 
 def test_oversized_members_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("netreduce.formats.keras_zip.FREE_BYTES", 0)
+    monkeypatch.setattr("netreduce.formats.keras.archive.FREE_BYTES", 0)
     with pytest.raises(ModelFileError, match=r"config.json claims 3,000,000 bytes in a file of"):
         load(archive(tmp_path / "network.keras", zipfile.ZIP_DEFLATED, config=b" " * 3_000_000))
 

@@ -19,10 +19,10 @@ from torch import nn
 
 from netreduce.errors import ModelFileError, UnsupportedLayerError
 from netreduce.formats import load, save
-from netreduce.formats.pytorch import read_state_dict
+from netreduce.formats.pytorch.module import to_torch, with_parameters_of
+from netreduce.formats.pytorch.state_dict import read_state_dict
 from netreduce.formats.tensors import to_tensors
 from netreduce.formats.text import read_tensors, write_tensors
-from netreduce.formats.torch_module import to_torch, with_parameters_of
 from netreduce.network import Network
 from netreduce.network.architectures import build
 from netreduce.network.layers import (

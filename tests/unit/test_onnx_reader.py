@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from netreduce.errors import ModelFileError, UnsupportedLayerError
-from netreduce.formats.onnx_reader import read_network
+from netreduce.formats.onnx.reader import read_network
 from netreduce.network import Network
 from netreduce.network.layers import Dense
 

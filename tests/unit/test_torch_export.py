@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import netreduce as nr
 from netreduce.errors import ModelFileError, UnsupportedLayerError, VerificationError
-from netreduce.formats import torch_graph
+from netreduce.formats.pytorch import graph as torch_graph
 
 
 class Conv(nn.Sequential):

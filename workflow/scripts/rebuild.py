@@ -21,7 +21,7 @@ from netreduce.data.fit import network_for
 from netreduce.errors import VerificationError
 from netreduce.files import replacing, write_json
 from netreduce.formats import load, save
-from netreduce.formats.torch_module import to_torch
+from netreduce.formats.pytorch.module import to_torch
 
 LOGIT_TOLERANCE = 1e-4
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from netreduce.cli.exits import run_script
 from netreduce.errors import VerificationError
 from netreduce.files import replacing
-from netreduce.formats.pytorch import read_state_dict
+from netreduce.formats.pytorch.state_dict import read_state_dict
 from netreduce.formats.text import read_tensors, write_tensors
 
 

@@ -71,29 +71,29 @@ def load(path: str | Path, architecture: "Architecture" = None) -> Network:
         kind = kind_of(path)
     match kind:
         case "hdf5":
-            from . import keras_h5
+            from .keras import h5
 
-            return keras_h5.read_network(path, architecture)
+            return h5.read_network(path, architecture)
         case "keras":
-            from . import keras_zip
+            from .keras import archive
 
-            return keras_zip.read_network(path)
+            return archive.read_network(path)
         case "pytorch":
-            from . import pytorch
+            from .pytorch import state_dict
 
-            return pytorch.read_network(path, architecture)
+            return state_dict.read_network(path, architecture)
         case "safetensors":
             from . import safetensors
 
             return safetensors.read_network(path, architecture)
         case "pt2":
-            from . import torch_export
+            from .pytorch import export
 
-            return torch_export.read_network(path)
+            return export.read_network(path)
         case "onnx":
-            from . import onnx_reader
+            from .onnx import reader
 
-            return onnx_reader.read_network(path)
+            return reader.read_network(path)
         case "nnet":
             from . import nnet
 
@@ -109,7 +109,7 @@ def save(network: Network, path: str | Path) -> None:
 
     .h5 and .keras are complete Keras models and keep the quantization of the layers; .pth and .txt
     hold the tensors only, named and oriented as in the state_dict of
-    `netreduce.formats.torch_module.to_torch(network)`.
+    `netreduce.formats.pytorch.module.to_torch(network)`.
 
     Raises
     ------
@@ -119,11 +119,11 @@ def save(network: Network, path: str | Path) -> None:
     path = Path(path)
     match _suffix(path):
         case ".h5":
-            from .keras_h5 import write_network
+            from .keras.h5 import write_network
         case ".keras":
-            from .keras_zip import write_network
+            from .keras.archive import write_network
         case ".pth":
-            from .pytorch import write_network
+            from .pytorch.state_dict import write_network
         case ".txt":
             from .text import write_network
     write_network(network, path)

@@ -38,7 +38,7 @@ def export(network: Network, path: str | Path) -> None:
     path = Path(path)
     match path.suffix:
         case ".onnx":
-            from .onnx_writer import to_onnx
+            from .onnx.writer import to_onnx
 
             content = to_onnx(network).SerializeToString(deterministic=True)
         case ".tflite":

@@ -11,7 +11,7 @@ from netreduce.errors import ModelFileError
 from netreduce.network import Network
 
 from .guard import reading
-from .pytorch import array_of
+from .pytorch.state_dict import array_of
 from .tensors import COUNTER, Architecture, network_of
 
 

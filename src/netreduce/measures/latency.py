@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 from netreduce.errors import ParameterError, SampleError
-from netreduce.formats.onnx_writer import to_onnx
+from netreduce.formats.onnx.writer import to_onnx
 from netreduce.network import Network
 
 BATCH_SIZES = (1, 256)

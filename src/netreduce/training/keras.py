@@ -14,7 +14,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from netreduce.errors import ParameterError
-from netreduce.formats.keras_h5 import write_network
+from netreduce.formats.keras.h5 import write_network
 from netreduce.network import Network
 from netreduce.training import check_training, history_row, learning_rates
 

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from netreduce.errors import ParameterError
-from netreduce.formats.torch_module import to_torch, with_parameters_of
+from netreduce.formats.pytorch.module import to_torch, with_parameters_of
 from netreduce.network import Network
 from netreduce.network.layers import Activation, Layer
 from netreduce.training import loss_for
-from netreduce.training.losses import loss_of, tensors
+
+from .losses import loss_of, tensors
 
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3  # sparse networks bear, and need, more than dense ones

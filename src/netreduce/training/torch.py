@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from netreduce.formats.torch_module import to_torch, with_parameters_of
+from netreduce.formats.pytorch.module import to_torch, with_parameters_of
 from netreduce.network import Network
 from netreduce.training import check_training, history_row, learning_rates
 

@@ -21,8 +21,8 @@ from netreduce.network.layers import (
     ZeroPadding2D,
 )
 
+from .arguments import Arguments, Operator, axis_of, like
 from .rearranged import LARGEST_KERNEL, Builder, Value
-from .torch_arguments import Arguments, Operator, axis_of, like
 
 
 def _convolution(builder: Builder, arguments: Arguments) -> Value:

@@ -11,14 +11,14 @@ import numpy as np
 
 from netreduce.errors import ModelFileError
 from netreduce.files import replacing
+from netreduce.formats.guard import reading
 from netreduce.network import Network
 from netreduce.network.architectures import template
 
-from .guard import reading
+from .build import build_network
+from .config import keras_order, origin, parse_json, parse_model
 from .hdf5 import HDF5File, write_array
-from .keras_build import build_network
-from .keras_config import keras_order, origin, parse_json, parse_model
-from .keras_store import (
+from .store import (
     WeightsByClass,
     WeightsByName,
     WeightsInOrder,
@@ -27,7 +27,7 @@ from .keras_store import (
     read_quantization,
     write_quantization,
 )
-from .keras_write import config_of_network, needs_keras_3, written_layers
+from .write import config_of_network, needs_keras_3, written_layers
 
 KERAS_VERSION, KERAS_3 = "2.15.0", "3.0.0"  # the form in which files are written
 DATASETS = {"mean": "moving_mean", "variance": "moving_variance"}

@@ -15,10 +15,9 @@ import torch
 
 from netreduce.errors import ModelFileError
 from netreduce.files import replacing
+from netreduce.formats.guard import reading
+from netreduce.formats.tensors import COUNTER, Architecture, network_of, to_tensors
 from netreduce.network import Network
-
-from .guard import reading
-from .tensors import COUNTER, Architecture, network_of, to_tensors
 
 REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module \S+ is blocked)")
 REASON = re.compile(r"WeightsUnpickler error: *(.*)", re.S)

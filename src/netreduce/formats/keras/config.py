@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from netreduce.errors import ModelFileError, UnsupportedLayerError
 from netreduce.network import INPUT
 
-from .keras_layers import UNKNOWN, KerasLayer, Origin
+from .layers import UNKNOWN, KerasLayer, Origin
 
 MODELS = ("Sequential", "Functional", "Model")
 STATED = "stated input shape"

@@ -9,20 +9,20 @@ from pathlib import Path, PurePosixPath
 
 from netreduce.errors import ModelFileError
 from netreduce.files import replacing
+from netreduce.formats.guard import reading
 from netreduce.network import Network
 
-from .guard import reading
+from .build import build_network
+from .config import keras_order, origin, parse_json, parse_model
 from .hdf5 import FREE_BYTES, LARGEST_RATIO, HDF5File, write_array
-from .keras_build import build_network
-from .keras_config import keras_order, origin, parse_json, parse_model
-from .keras_store import (
+from .store import (
     WeightsByClass,
     groups_by_class,
     layers_in_keras_order,
     read_quantization,
     write_quantization,
 )
-from .keras_write import config_of_network, written_layers
+from .write import config_of_network, written_layers
 
 METADATA_NAME, METADATA = "metadata.json", {"keras_version": "3.0.0"}
 MODULES = {"Sequential": "keras", "Functional": "keras.src.models.functional"}

@@ -26,8 +26,8 @@ from netreduce.network.layers import (
     ZeroPadding2D,
 )
 
-from .keras_config import KerasModel
-from .keras_layers import (
+from .config import KerasModel
+from .layers import (
     ALONG_AN_AXIS,
     FIRST,
     KINDS,

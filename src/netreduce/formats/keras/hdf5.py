@@ -28,8 +28,7 @@ from pyfive.misc_low_level import FORMAT_SIGNATURE, FractalHeap, Heap, SuperBloc
 from pyfive.p5t import P5SequenceType, P5Type
 
 from netreduce.errors import ModelFileError
-
-from .guard import MALFORMED
+from netreduce.formats.guard import MALFORMED
 
 if TYPE_CHECKING:
     import h5py

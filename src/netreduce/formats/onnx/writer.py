@@ -9,6 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from netreduce.errors import UnsupportedLayerError
+from netreduce.formats.integers import IntegerKernel, integer_kernel
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import (
     Activation,
@@ -41,8 +42,7 @@ from netreduce.network.layers import (
     ZeroPadding2D,
 )
 
-from .integers import IntegerKernel, integer_kernel
-from .onnx_constants import QUANTIZATION_KEY
+from .constants import QUANTIZATION_KEY
 
 # By the bits of a table of codes: its type, and the oldest operator set and version of the file
 # format that have it.

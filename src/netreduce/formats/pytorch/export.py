@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from netreduce.errors import UnsupportedLayerError, VerificationError
+from netreduce.formats.guard import reading
 from netreduce.network import Network
 
-from .guard import reading
-from .torch_graph import Converter
-from .torch_program import Program
+from .graph import Converter
+from .program import Program
 
 if TYPE_CHECKING:
     import torch

@@ -32,8 +32,8 @@ from netreduce.network.layers import (
     padding_widths,
 )
 
-from .onnx_constants import Constant
-from .onnx_graph import (
+from .constants import Constant
+from .graph import (
     IMAGE,
     Curve,
     Graph,

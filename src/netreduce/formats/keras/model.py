@@ -8,10 +8,10 @@ from typing import Any
 from netreduce.errors import ModelFileError, UnsupportedLayerError
 from netreduce.network import Network
 
-from .keras_build import build_network
-from .keras_config import origin, parse_json, parse_model
-from .keras_layers import is_own_module
-from .keras_store import WeightsOfModel
+from .build import build_network
+from .config import origin, parse_json, parse_model
+from .layers import is_own_module
+from .store import WeightsOfModel
 
 
 def from_keras(model: Any) -> Network:

@@ -10,12 +10,12 @@ import onnx
 from onnx import helper
 
 from netreduce.errors import ModelFileError, NetreduceError, ShapeError, UnsupportedLayerError
+from netreduce.formats.guard import MALFORMED, reading
 from netreduce.network import INPUT, Network
 
-from .guard import MALFORMED, reading
-from .onnx_constants import Constant, Folding, initializers
-from .onnx_graph import LARGEST_TENSOR, Curve, Graph, Node, Tensor, Value, named, size_of
-from .onnx_operators import OPERATORS
+from .constants import Constant, Folding, initializers
+from .graph import LARGEST_TENSOR, Curve, Graph, Node, Tensor, Value, named, size_of
+from .operators import OPERATORS
 
 MOST_NODES = 100_000
 OLDEST_OPSET = 7

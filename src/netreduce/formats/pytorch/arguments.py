@@ -7,8 +7,8 @@ import numpy as np
 
 from netreduce.errors import ModelFileError, ShapeError, UnsupportedLayerError
 
+from .program import Node
 from .rearranged import Builder, Value
-from .torch_program import Node
 
 Operator: TypeAlias = Callable[[Builder, "Arguments"], Value | list[Value]]
 

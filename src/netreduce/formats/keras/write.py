@@ -42,7 +42,7 @@ from netreduce.network.layers import (
     padding_widths,
 )
 
-from .keras_config import keras_order
+from .config import keras_order
 
 INPUT_NAME = "input_1"
 # What Keras calls a function that has another name here, and functions that Keras 2 had not, or

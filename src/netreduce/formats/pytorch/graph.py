@@ -9,12 +9,12 @@ import numpy as np
 from netreduce.errors import ModelFileError, NetreduceError, UnsupportedLayerError
 from netreduce.network import INPUT, Network
 
+from .arguments import Arguments, Operator
+from .elementwise import ELEMENTWISE
+from .layers import LAYERS
+from .moves import MOVES, VIEWS
+from .program import Name, Node, Program
 from .rearranged import Builder, Value
-from .torch_arguments import Arguments, Operator
-from .torch_elementwise import ELEMENTWISE
-from .torch_layers import LAYERS
-from .torch_moves import MOVES, VIEWS
-from .torch_program import Name, Node, Program
 
 SPATIAL_1D = ("conv1d", "conv_transpose1d", "max_pool1d", "avg_pool1d", "adaptive_avg_pool1d")
 FOLDED = frozenset(  # operations on constants, which PyTorch computes

@@ -6,8 +6,8 @@ import numpy as np
 
 from netreduce.errors import ModelFileError, UnsupportedLayerError
 
+from .arguments import Arguments, Operator, axis_of
 from .rearranged import Builder, Value
-from .torch_arguments import Arguments, Operator, axis_of
 
 
 def _same(builder: Builder, arguments: Arguments) -> Value:

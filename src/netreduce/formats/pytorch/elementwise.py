@@ -8,8 +8,8 @@ import numpy as np
 from netreduce.errors import UnsupportedLayerError
 from netreduce.network.layers import Activation, Add, Dropout, Layer, Multiply, PReLU, Subtract
 
+from .arguments import Arguments, Operator, axis_of
 from .rearranged import Builder, Value
-from .torch_arguments import Arguments, Operator, axis_of
 
 
 def _activation(name: str, **options: object) -> Operator:

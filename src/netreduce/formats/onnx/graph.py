@@ -24,7 +24,7 @@ from netreduce.network.layers import (
     Weighted,
 )
 
-from .onnx_constants import Constant
+from .constants import Constant
 
 LARGEST_TENSOR = 1 << 24  # elements of an activation, for one sample
 IMAGE = (1, 2, 0)  # channels first to channels last

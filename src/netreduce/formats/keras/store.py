@@ -14,10 +14,10 @@ from netreduce.errors import ModelFileError
 from netreduce.network import Network
 from netreduce.network.layers import Quantization, Weighted
 
+from .config import keras_order, layers_in_order
 from .hdf5 import HDF5File, check_finite, write_array
-from .keras_config import keras_order, layers_in_order
-from .keras_layers import KerasLayer, Shapes, WeightReader, weight_names
-from .keras_write import written_layers
+from .layers import KerasLayer, Shapes, WeightReader, weight_names
+from .write import written_layers
 
 if TYPE_CHECKING:
     import h5py

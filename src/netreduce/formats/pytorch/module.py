@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from netreduce.errors import UnsupportedLayerError
+from netreduce.formats.tensors import feature_orders, from_tensors, to_tensors
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import (
     Activation,
@@ -40,8 +41,6 @@ from netreduce.network.layers import (
     Widths,
     ZeroPadding2D,
 )
-
-from .tensors import feature_orders, from_tensors, to_tensors
 
 Tensor: TypeAlias = torch.Tensor
 MOMENTUM = 0.1  # weight of a new batch in the running statistics

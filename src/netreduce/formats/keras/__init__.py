@@ -1,0 +1,1 @@
+"""Keras: .h5 and .keras files, weight files, and live models."""

@@ -1,0 +1,1 @@
+"""PyTorch: state_dicts, exported programs (.pt2), and modules, both ways."""
