@@ -172,7 +172,7 @@ class Scale:
         return f"{short} (%)" if self.measure.share else short
 
     def text(self, value: float, digits: int = 2) -> str:
-        return f"{value:.{digits}f} %" if self.measure.share else f"{value:.3g}"
+        return f"{value:.{digits}f} %" if self.measure.share else f"{value:.4g}"
 
     def best(self, values: pd.Series) -> Any:
         """Index of the best value of a series."""
