@@ -371,3 +371,29 @@ def test_cases_of_neurons_certify_what_one_relaxation_does_not():
             decided += positive and plain < 0 and cases > 0
             last.bias = last.bias - np.array([bias, 0.0, 0.0])
     assert decided >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("mlp", 60000), ("normalized", 20000)]
+    + [(kind, 5000) for kind in ("chain", "windows", "residual", "shapes")],
+)
+def test_no_violation_in_many_random_pairs_under_attack(kind, count):
+    for seed in range(1000, 1000 + count):
+        original, reduced, random = pair(kind, seed, random_type(seed))
+        low, high = box(random, original.input_shape)
+        certificate = nr.certify(original, reduced, (low, high), classes=True)
+        deviation, first, second = real_deviation(certificate, points_of(random, low, high, 50))
+        witness = certificate.witness[None].astype(float)
+        assert (deviation <= certificate.bound).all(), (kind, seed)
+        assert (real_deviation(certificate, witness)[0] <= certificate.bound).all(), (kind, seed)
+        allowed = certificate.bound + certificate.rounding
+        assert (certificate.found <= allowed).all(), (kind, seed)
+        if certificate.same_class:
+            assert not certificate.class_differs, (kind, seed)
+            assert (first.argmax(axis=1) == second.argmax(axis=1)).all(), (kind, seed)
+
+
+def random_type(seed):
+    return np.float64 if seed % 5 == 0 else np.float32

@@ -473,7 +473,11 @@ class Relaxation:
             self.tighten(node, *self.entries(node, wanted))
 
     def refine_difference(self, node: int) -> None:
-        """Tighten the differences to the input of the paired function, likewise."""
+        """Tighten the differences to the input of the paired function, likewise; not on feature
+        maps, where that takes longer than all the rest.
+        """
+        if len(self.program.shape(node)) == 3:
+            return
         function, other = self._function_of(node), self.program.pairs[node]
         wanted = function.unstable(self.low[node], self.high[node]) & function.unstable(
             self.low[other], self.high[other]
