@@ -32,6 +32,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "cli.md": command_line(),
         "config.md": configuration(),
         "rules.md": rules(),
+        "examples.md": examples(),
         "configuration.md": _read("config/README.md"),
         "changelog.md": _read("CHANGELOG.md"),
         **library(),
@@ -202,6 +203,15 @@ def _paths(body: str, section: str) -> str:
     found = re.findall(r'"((?:results|resources)/[^"]+)"', block[1]) if block else []
     plain = (re.sub(r"\{+(\w+),?[^}]*\}+", r"{\1}", one) for one in found)
     return "<br>".join(_code(one.replace("{replicate}", "{model}")) for one in plain)
+
+
+def examples() -> str:
+    """The scripts under examples/."""
+    parts = ["# Examples\n", "Scripts under `examples/`; each is run as a test.\n"]
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        code = path.read_text(encoding="utf-8").rstrip()
+        parts += [f"## {path.stem.replace('_', ' ').capitalize()}\n", f"```python\n{code}\n```\n"]
+    return "\n".join(parts)
 
 
 def library() -> dict[str, str]:

@@ -56,6 +56,36 @@ def test_the_tutorial_word_for_word(tmp_path, monkeypatch, capsys, environment):
         assert found[len(found) - len(parts[-1]) :] == parts[-1]
 
 
+def example(name, folder):
+    return subprocess.run(
+        [sys.executable, ROOT / "examples" / name, folder],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    ).stdout
+
+
+def test_example_of_a_reduction(tmp_path):
+    printed = example("reduce_own_network.py", tmp_path)
+    first, *_, last = re.findall(r"([\d.]+)% right, .* ([\d,]+) bytes", printed)
+    sizes = [int(found[1].replace(",", "")) for found in (first, last)]
+    assert sizes[1] < sizes[0] / 10
+    assert float(last[0]) > float(first[0]) - 3
+    assert {path.name for path in tmp_path.iterdir()} == {"small.h5", "small.onnx"}
+
+
+def test_example_of_a_certificate(tmp_path):
+    printed = example("certify_a_reduction.py", tmp_path)
+    bound, found = (
+        float(re.search(pattern, printed)[1])
+        for pattern in (r"more than ([\d.]+)", r"moves by ([\d.]+) is known")
+    )
+    assert 0 < found <= bound
+    assert re.findall(r"everywhere\? (\w+)", printed) == ["yes", "no"]
+
+
 def test_readme_says_the_commands_that_the_checks_run():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.search(r"^    make +# ", readme, re.MULTILINE)
