@@ -21,11 +21,11 @@ check: $(VENV)/requirements-test.done
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/codespell
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
-	$(BIN)/mkdocs --quiet build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build
 
 # The documentation as a site, to site/index.html.
 docs: $(VENV)/requirements-test.done
-	$(BIN)/mkdocs build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # The picture of the library's rooms, from its imports.
 rooms: $(VENV)/requirements-test.done

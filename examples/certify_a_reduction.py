@@ -1,7 +1,7 @@
-"""Prove how far a reduced network can be from its original: `python examples/certify_a_reduction.py`.
+"""Prove how far a reduced network can be from its original.
 
-A network with few inputs, so that claims about all of them are decided; needs netreduce alone, a
-few seconds.
+`python examples/certify_a_reduction.py` makes a network with few inputs, so that claims about all
+of them are decided. It needs netreduce alone, and a few seconds.
 """
 
 import numpy as np
