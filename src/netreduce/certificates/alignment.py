@@ -97,7 +97,7 @@ def aligned(program: Program) -> Program | None:
     return result if result.pairs else None
 
 
-def _reads_only_rectifiers(program, index):
+def _reads_only_rectifiers(program: Program, index: int) -> bool:
     """Whether multiples of a node's values stay multiples behind the functions that read it."""
     readers = [node for node in program.nodes if index in node.sources]
     return bool(readers) and all(isinstance(node.operator, Rectifier) for node in readers)

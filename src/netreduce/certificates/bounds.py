@@ -130,7 +130,7 @@ class Relaxation:
             self._difference(index)
         return self
 
-    def _round(self, index):
+    def _round(self, index: int) -> None:
         """What a node's values can be, by Euclidean distances from its value at the center: over
         wide boxes these grow by spectral norms from layer to layer, not by sums of magnitudes.
         """
@@ -159,7 +159,7 @@ class Relaxation:
         error = _length(np.broadcast_to(error, far.shape))
         self.reach[index] = np.fmin((steep * total + error) * SAFE, _length(np.maximum(far, 0)))
 
-    def _improve_by_difference(self, source, index):
+    def _improve_by_difference(self, source: int, index: int) -> None:
         """z = y + (z − y): bounds of each of the three from those of the others."""
         other = self.program.pairs[source]
         low, high = self.difference[source]
@@ -169,7 +169,7 @@ class Relaxation:
             np.fmin(high, self.high[source] - self.low[other] + margin),
         )
 
-    def _difference(self, index):
+    def _difference(self, index: int) -> None:
         """Bounds of the difference between a node and the one it is paired with."""
         if index not in self.program.pairs:
             return
@@ -254,7 +254,7 @@ class Relaxation:
         one.radius = np.repeat(self.radius[box : box + 1], count, axis=0)
         return one
 
-    def _interval(self, index):
+    def _interval(self, index: int) -> None:
         node = self.program.nodes[index]
         operator, sources = node.operator, node.sources
         low, high = [self.low[s] for s in sources], [self.high[s] for s in sources]
@@ -280,7 +280,7 @@ class Relaxation:
         ):
             self.boxlike.add(index)
 
-    def _is_exact(self, index):
+    def _is_exact(self, index: int) -> bool:
         """Whether a node's values fill its interval up to rounding."""
         if index in self.boxlike:
             return True
@@ -487,7 +487,7 @@ class Relaxation:
             least, most = self.difference[node]
             self.difference[node] = np.fmax(least, low), np.fmin(most, high)
 
-    def _function_of(self, node):
+    def _function_of(self, node: int) -> Function:
         return next(
             n.operator
             for n in self.program.nodes
@@ -557,24 +557,24 @@ class Relaxation:
             return self.lower(start, place, None, constant, slack).lower
         return self.lower({node: one_hot(self.program.shape(node), part[1:], sign)}, place).lower
 
-    def _chunk(self, node):
+    def _chunk(self, node: int) -> int:
         numbers = max(footprint(self.program, node))
         return int(min(max(CHUNK_BYTES // (8 * numbers), 1), 4096))
 
 
-def _steepness(operator):
+def _steepness(operator: Linear | Function | Maximum) -> float:
     """How much longer, at most, a map makes a difference (one input at a time)."""
     if isinstance(operator, Function):
         return max(map(abs, operator.slopes))
     return operator.norm
 
 
-def _length(values):
+def _length(values: np.ndarray) -> np.ndarray:
     """Euclidean norms by box, rounded up."""
     return np.sqrt((values.reshape(len(values), -1) ** 2).sum(axis=1)) * SAFE
 
 
-def _by_box(values, rank):
+def _by_box(values: np.ndarray, rank: int) -> np.ndarray:
     return values.reshape(-1, *(1,) * rank)
 
 
@@ -629,13 +629,13 @@ def _window_before(layer, window):
     return (window - 1) * layer.strides + (np.array(kernel) - 1) * dilation + 1
 
 
-def _origins(rows, count):
+def _origins(rows: Rows, count: int) -> np.ndarray:
     if rows.origin is None:
         return np.zeros((count, 2), np.int64)
     return np.ascontiguousarray(np.broadcast_to(rows.origin, (count, 2)))
 
 
-def _same_window(rows, others):
+def _same_window(rows: Rows, others: Rows | None) -> bool:
     if others is None:
         return False
     if rows.origin is None or others.origin is None:
@@ -643,21 +643,21 @@ def _same_window(rows, others):
     return rows.values.shape == others.values.shape and (rows.origin == others.origin).all()
 
 
-def _stacked(lines):
+def _stacked(lines: Lines) -> np.ndarray:
     return _map4(
         np.stack([lines.lower_slope, lines.lower_shift, lines.upper_slope, lines.upper_shift])
     )
 
 
-def _map4(values):
+def _map4(values: np.ndarray) -> np.ndarray:
     return values if values.ndim == 5 else values.reshape(*values.shape[:2], 1, 1, -1)
 
 
-def _copy(rows):
+def _copy(rows: Rows) -> Rows:
     return Rows(rows.values.copy(), rows.origin)
 
 
-def _whole(rows, shape, count):
+def _whole(rows: Rows | None, shape: tuple[int, ...], count: int) -> np.ndarray:
     from .operators import densify_rows
 
     if rows is None:

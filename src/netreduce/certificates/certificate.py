@@ -119,7 +119,7 @@ class Certificate:
             self.decisions[epsilon] = self._decide(epsilon)
         return self.decisions[epsilon]
 
-    def _decide(self, epsilon):
+    def _decide(self, epsilon: float) -> Decision:
         start = time.monotonic()
         deadline = np.inf if self.limit is None else start + max(0.0, self.limit - self.seconds)
         balls = self.radius is not None
@@ -216,11 +216,11 @@ def _plain(value):
     return value
 
 
-def _array(value):
+def _array(value: list) -> np.ndarray:
     return np.array(value, np.float64)
 
 
-def _flags(value):
+def _flags(value: list | None) -> np.ndarray | None:
     return None if value is None else np.array(value, bool)
 
 

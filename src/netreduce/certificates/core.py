@@ -176,7 +176,7 @@ def _certify_boxes(
     return result
 
 
-def _representable(problem, bounds, points):
+def _representable(problem: Problem, bounds: Relaxation, points: np.ndarray) -> np.ndarray:
     """Points (boxes, points, ...) in the networks' type, still in their boxes."""
     dtype = np.result_type(problem.original.dtype, problem.reduced.dtype)
     low, high = (end[INPUT][:, None] for end in (bounds.low, bounds.high))
@@ -212,7 +212,7 @@ def _of_probabilities(error: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.minimum(worst * SAFE, 1.0), error.shape).copy()
 
 
-def _rounding(problem, bounds):
+def _rounding(problem: Problem, bounds: Relaxation) -> np.ndarray:
     program = problem.plain
     if program is not problem.program:
         bounds = Relaxation(program, bounds.low[INPUT], bounds.high[INPUT]).propagate()

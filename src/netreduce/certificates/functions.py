@@ -176,22 +176,22 @@ class Rectifier(Function):
         self.convex = self.slope <= 1
 
     @property
-    def slopes(self):
+    def slopes(self) -> tuple[float, float]:
         return float(min(self.slope.min(), 1.0)), float(max(self.slope.max(), 1.0))
 
-    def same(self, other):
+    def same(self, other: Function) -> bool:
         return isinstance(other, Rectifier) and np.array_equal(self.slope, other.slope)
 
-    def forward(self, x):
+    def forward(self, x: np.ndarray) -> np.ndarray:
         return np.where(x > 0, x, self.slope * x)
 
-    def derivative(self, x):
+    def derivative(self, x: np.ndarray) -> np.ndarray:
         return np.where(x > 0, 1.0, self.slope)
 
-    def unstable(self, low, high):
+    def unstable(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         return (low < 0) & (high > 0)
 
-    def interval(self, low, high):
+    def interval(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not self.slope.any():
             return np.maximum(low, 0.0), np.maximum(high, 0.0)
         ends = self.forward(low), self.forward(high)
@@ -199,7 +199,7 @@ class Rectifier(Function):
         least = np.where(self.unstable(low, high), np.minimum(least, 0.0), least)
         return least - ULP * np.abs(least), most + ULP * np.abs(most)
 
-    def lines(self, low, high):
+    def lines(self, low: np.ndarray, high: np.ndarray) -> Lines:
         crosses = self.unstable(low, high)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             share = np.where(crosses, high / (high - low), 0.0)

@@ -134,20 +134,20 @@ class Matrix(Linear):
         return Matrix(self.kernel - other.kernel, self.bias - other.bias)
 
     @cached_property
-    def norm(self):
+    def norm(self) -> float:
         return spectral_norm(self.kernel)
 
     @cached_property
-    def row_norms(self):
+    def row_norms(self) -> np.ndarray:
         return np.sqrt((self.kernel**2).sum(axis=0)) * (1 + 1e-9)
 
-    def apply(self, x):
+    def apply(self, x: np.ndarray) -> np.ndarray:
         return x @ self.kernel
 
-    def magnitude(self, x):
+    def magnitude(self, x: np.ndarray) -> np.ndarray:
         return x @ np.abs(self.kernel)
 
-    def transposed(self, rows):
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         return (Rows(rows.values @ self.transpose),)
 
 
@@ -192,7 +192,7 @@ class Convolution(Linear):
         return change
 
     @cached_property
-    def norm(self):
+    def norm(self) -> float:
         kernel, strides = self.layer.kernel, self.layer.strides
         places = kernel.reshape(-1, *kernel.shape[2:])
         if self.depthwise:
@@ -211,18 +211,18 @@ class Convolution(Linear):
         )
 
     @cached_property
-    def row_norms(self):
+    def row_norms(self) -> np.ndarray:
         kernel = self.layer.kernel
         axes = (0, 1) if self.depthwise else (0, 1, 2)
         return np.sqrt((kernel**2).sum(axis=axes)).reshape(-1) * (1 + 1e-9)
 
-    def apply(self, x):
+    def apply(self, x: np.ndarray) -> np.ndarray:
         return self.layer.linear(x)
 
-    def magnitude(self, x):
+    def magnitude(self, x: np.ndarray) -> np.ndarray:
         return self.layer.replace(kernel=np.abs(self.layer.kernel)).linear(x)
 
-    def transposed(self, rows):
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         values, origin = rows.values, rows.origin
         count, height, width = values.shape[:3]
         kernel, (down, across) = self.layer.kernel, self.layer.strides
@@ -290,17 +290,17 @@ class TransposedConvolution(Linear):
         )
 
     @cached_property
-    def norm(self):
+    def norm(self) -> float:
         kernel = self.layer.kernel
         return sum(spectral_norm(place) for place in kernel.reshape(-1, *kernel.shape[2:]))
 
-    def apply(self, x):
+    def apply(self, x: np.ndarray) -> np.ndarray:
         return self.layer.linear(x)
 
-    def magnitude(self, x):
+    def magnitude(self, x: np.ndarray) -> np.ndarray:
         return self.layer.replace(kernel=np.abs(self.layer.kernel)).linear(x)
 
-    def transposed(self, rows):
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         values = densify_rows(rows, self.output_shape).values
         kernel, strides = self.layer.kernel, self.layer.strides
         (top, _), (left, _) = self.layer.crop(self.input_shape)
@@ -331,20 +331,20 @@ class Scale(Linear):
         return Scale(self.slope - other.slope, self.bias - other.bias)
 
     @cached_property
-    def norm(self):
+    def norm(self) -> float:
         return float(np.abs(self.slope).max())
 
     @property
-    def row_norms(self):
+    def row_norms(self) -> np.ndarray:
         return np.abs(self.slope)
 
-    def apply(self, x):
+    def apply(self, x: np.ndarray) -> np.ndarray:
         return x * self.slope
 
-    def magnitude(self, x):
+    def magnitude(self, x: np.ndarray) -> np.ndarray:
         return x * np.abs(self.slope)
 
-    def transposed(self, rows):
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         if rows.origin is not None and self.slope.ndim > 1:
             return self.transposed(densify_rows(rows, self.slope.shape))
         return (Rows(rows.values * self.slope, rows.origin),)
@@ -359,13 +359,13 @@ class Sum(Linear):
 
     norm = 1.0
 
-    def apply(self, *inputs):
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
         return sum(sign * x for sign, x in zip(self.signs, inputs, strict=True))
 
-    def magnitude(self, *inputs):
+    def magnitude(self, *inputs: np.ndarray) -> np.ndarray:
         return sum(inputs)
 
-    def transposed(self, rows):
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         return tuple(Rows(sign * rows.values, rows.origin) for sign in self.signs)
 
 
@@ -377,10 +377,10 @@ class Join(Linear):
 
     norm = 1.0
 
-    def apply(self, *inputs):
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
         return np.concatenate(inputs, axis=-1)
 
-    def transposed(self, rows):
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         return tuple(Rows(part, rows.origin) for part in np.split(rows.values, self.cuts, axis=-1))
 
 
@@ -392,10 +392,10 @@ class Reshape(Linear):
 
     norm = 1.0
 
-    def apply(self, x):
+    def apply(self, x: np.ndarray) -> np.ndarray:
         return x.reshape(len(x), *self.shape)
 
-    def transposed(self, rows):
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         values = densify_rows(rows, self.shape).values
         return (Rows(values.reshape(-1, *self.input_shape)),)
 
@@ -440,10 +440,10 @@ class Selection(Linear):
             matrix = scipy.sparse.kron(along, matrix)
         return cls(scipy.sparse.csr_array(matrix), input_shape, layer.output_shape(input_shape))
 
-    def apply(self, x):
+    def apply(self, x: np.ndarray) -> np.ndarray:
         return (x.reshape(len(x), -1) @ self.matrix.T).reshape(len(x), *self.shape)
 
-    def transposed(self, rows):
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         values = densify_rows(rows, self.shape).values
         flat = values.reshape(len(values), -1) @ self.matrix
         return (Rows(flat.reshape(-1, *self.input_shape)),)
@@ -457,10 +457,10 @@ class GlobalMean(Linear):
         self.positions = math.prod(shape[:-1])
         self.terms = self.positions
 
-    def apply(self, x):
+    def apply(self, x: np.ndarray) -> np.ndarray:
         return x.mean(axis=tuple(range(1, x.ndim - 1)))
 
-    def transposed(self, rows):
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         values = (rows.values / self.positions)[:, None, None]
         return (Rows(np.ascontiguousarray(np.broadcast_to(values, (len(values), *self.shape)))),)
 
@@ -477,10 +477,10 @@ class Mean(Linear):
         self.counts = np.broadcast_to(layer.counts(shape)[0].astype(float), self.sums.output_shape)
         self.terms = math.prod(layer.pool_size) + 1
 
-    def apply(self, x):
+    def apply(self, x: np.ndarray) -> np.ndarray:
         return self.sums.apply(x) / self.counts
 
-    def transposed(self, rows):
+    def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         if (self.counts == self.counts.flat[0]).all():
             return self.sums.transposed(Rows(rows.values / self.counts.flat[0], rows.origin))
         whole = densify_rows(rows, self.counts.shape)

@@ -49,7 +49,7 @@ class Maximum:
     def interval(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.layer(low), self.layer(high)
 
-    def _windows(self, x):
+    def _windows(self, x: np.ndarray) -> np.ndarray:
         padded = pad(x, self.layer.padding_widths(self.input_shape), -np.inf)
         view = windows(padded, self.layer.pool_size, self.layer.strides)
         return view.reshape(*view.shape[:3], -1, view.shape[5])
@@ -133,7 +133,7 @@ class Maximum:
         return settle(out, origin * strides - self.before, self.input_shape, whole)
 
 
-def _one_hot(index, shape):
+def _one_hot(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     out = np.zeros(shape)
     np.put_along_axis(out, index[:, :, :, None], 1.0, 3)
     return out

@@ -125,12 +125,12 @@ def _balls(network, low, high, around, radius):
     return np.maximum(below, low), np.minimum(above, high)
 
 
-def _ends_in_softmax(network):
+def _ends_in_softmax(network: Network) -> bool:
     last = network.layers[-1]
     return "softmax" in (getattr(last, "activation", None), getattr(last, "name", None))
 
 
-def _without_softmax(network):
+def _without_softmax(network: Network) -> Network:
     last = network.layers[-1]
     if isinstance(last, Activation):
         linear = Activation("linear")

@@ -148,7 +148,7 @@ def first_points(problem: Problem, index: np.ndarray, seed: int = 0) -> np.ndarr
     return np.stack([_from_random(problem, box, seed) for box in index])
 
 
-def _from_centers(problem, index):
+def _from_centers(problem: Problem, index: np.ndarray) -> np.ndarray:
     low, high = problem.low[index], problem.high[index]
     center = low / 2 + high / 2
     values = problem.program.forward(center)
@@ -161,7 +161,7 @@ def _from_centers(problem, index):
     return points.reshape(len(index), len(signs), *low.shape[1:])
 
 
-def _from_random(problem, index, seed):
+def _from_random(problem: Problem, index: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     low, high = problem.low[index], problem.high[index]
     points = low + (high - low) * random.random((RANDOM_POINTS, *low.shape))

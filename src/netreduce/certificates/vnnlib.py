@@ -132,7 +132,7 @@ def _property(low: np.ndarray, high: np.ndarray, outputs: tuple[int, ...], epsil
     return "\n".join([*lines, "))", ""])
 
 
-def _number(value):
+def _number(value: float) -> str:
     """A decimal number that reads back to the same float64."""
     return np.format_float_positional(value, unique=True, trim="0")
 
