@@ -43,7 +43,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put the README's headline where a page asks for it."""
+    """Put the README's headline where a page asks for it; a page without sections is wide."""
+    if not re.search(r"^(## |:::)", markdown, re.MULTILINE):
+        page.meta.setdefault("hide", ["toc"])
     if "<!-- headline -->" not in markdown:
         return markdown
     table = re.search(r"<!-- headline -->\n(.*?)<!-- end -->", _read("README.md"), re.DOTALL)
