@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: all test slow check docs rooms headline requirements clean
+.PHONY: all test slow mutants check docs rooms headline requirements clean
 all: $(VENV)/requirements.done
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
 
@@ -14,6 +14,10 @@ test: $(VENV)/requirements-test.done
 # Searches that take an hour rather than minutes.
 slow: $(VENV)/requirements-test.done
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m slow
+
+# Small changes to the code, and whether a test notices (mutation testing); hours.
+mutants: $(VENV)/requirements-test.done
+	PATH="$(CURDIR)/$(BIN):$$PATH" mutmut run
 
 check: $(VENV)/requirements-test.done
 	$(BIN)/ruff check .

@@ -99,7 +99,7 @@ def _signals(network: Network, samples: np.ndarray) -> dict[int, tuple[np.ndarra
             fired[index] = output.any(axis=tuple(range(output.ndim - 1)))
         for index in indices:
             now: np.ndarray = fired[heard[index]]
-            fires[index] = np.logical_or(fires.get(index, False), now)
+            fires[index] = np.asarray(np.logical_or(fires.get(index, False), now))
     return {index: (sums[index] / len(samples), fires[index]) for index in indices}
 
 
