@@ -10,10 +10,19 @@ from pathlib import Path
 import numpy as np
 
 import netreduce as nr
+from netreduce.cli.app import main as commands
 
 # What takes a live model of another framework, and so its extra.
 LIVE = {"from_torch", "from_keras"}
 FILES = {".h5": None, ".keras": None, ".txt": "mlp"}  # and whether they need an architecture
+COMMANDS = (
+    "show net.onnx",
+    "evaluate net.h5 --data data.npz",
+    "quantize net.h5 --data data.npz --bits 4 -o small.h5",
+    "reduce net.h5 --data data.npz --chain nnrelief=0.95/gpfq=4/lump -o small.onnx",
+    "certify net.h5 small.h5 --around data.npz --radius 0.01 --images 2",
+    "convert small.h5 small.txt",
+)
 
 
 def main(folder: Path) -> None:
@@ -75,6 +84,20 @@ def main(folder: Path) -> None:
         call()
     refused("torch", lambda: nr.save(mlp, folder / "net.pth"))
     refused("keras", lambda: nr.export(mlp, folder / "net.tflite"))
+    np.savez(folder / "data.npz", x=x, y=np.arange(len(x)) % 3)
+    for command in COMMANDS:
+        words = [
+            str(folder / word) if word.startswith(("net.", "data.", "small.")) else word
+            for word in command.split()
+        ]
+        commands([*words, "--json"])
+    report = folder / "report"
+    try:
+        commands(["compare", f"{folder}/net.h5", "--data", f"{folder}/data.npz", "-o", str(report)])
+    except SystemExit as ended:
+        assert ended.code == 1 and not report.exists()
+    else:
+        raise AssertionError("a figure without matplotlib")
     print(*sorted(calls))
 
 

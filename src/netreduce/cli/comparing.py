@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from html import escape
+from importlib import import_module
 from pathlib import Path
 
 from netreduce.chains.names import chain_name
@@ -34,6 +35,7 @@ def compare(
     options: DataOptions,
     output: OutputOptions,
 ) -> None:
+    import_module("matplotlib")  # where it is missing, nothing is computed or written
     refuse_existing(folder, output)
     wanted = [parse(text) for text in DEFAULT] if chains is None else read_chains(chains)
     network = read_network(path, read)
