@@ -25,6 +25,9 @@ ROOMS = (
     *("certificates", "measures", "data", "errors"),
 )
 
+# Links that hold in the repository → the pages of the site.
+ELSEWHERE = {"../config/README.md": "configuration.md", "../examples": "examples.md"}
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made."""
@@ -46,6 +49,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Put the README's headline where a page asks for it; a page without sections is wide."""
     if not re.search(r"^(## |:::)", markdown, re.MULTILINE):
         page.meta.setdefault("hide", ["toc"])
+    for there, here in ELSEWHERE.items():
+        markdown = markdown.replace(f"]({there})", f"]({here})")
     if "<!-- headline -->" not in markdown:
         return markdown
     table = re.search(r"<!-- headline -->\n(.*?)<!-- end -->", _read("README.md"), re.DOTALL)
