@@ -286,3 +286,17 @@ def test_neurons_that_never_act_on_the_samples_go():
 def test_bad_options(options, error, message):
     with pytest.raises(error, match=message):
         lump(mlp(3, 4, 2), **options)
+
+
+def test_a_number_of_neurons_that_cannot_be_reached_is_said():
+    hidden = Dense(np.eye(4, 6, dtype=np.float32) - 0.5, np.zeros(6, np.float32), "relu")
+    network = Network([hidden, Dense(np.ones((6, 2), np.float32))], (4,))
+    reached = lump(network, keep=5)
+    assert reached.settings["neurons"] == reached.network.layers[0].outputs
+    opposed = Dense(np.float32([[1, -1], [0, 0]]), np.zeros(2, np.float32), "relu")
+    network = Network([opposed, Dense(np.ones((2, 2), np.float32))], (2,))
+    stopped = lump(network, keep=1)
+    assert stopped.settings["neurons"] == 2
+    with pytest.raises(ParameterError, match=r"keep=1 cannot be reached: no two of the 2 neurons"):
+        lump(network, keep=1, strict=True)
+    assert "neurons" not in lump(network).settings

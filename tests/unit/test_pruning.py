@@ -194,6 +194,7 @@ def test_retraining_a_quantized_network():
 
 def test_retraining_without_a_label_for_each_image():
     with pytest.raises(
-        SampleError, match=r"one label for each of the 3 images is needed, found labels of shape \(2,\)"
+        SampleError,
+        match=r"one label for each of the 3 images is needed, found labels of shape \(2,\)",
     ):
         retrain(mlp(), np.ones((3, 12)), np.zeros(2, int), epochs=1)

@@ -33,6 +33,7 @@ def lump(
     samples: np.ndarray | None = None,
     match: str = "weights",
     verify: bool = False,
+    strict: bool = False,
 ) -> Lumping:
     """Merge neurons (of convolutions: channels) that compute multiples of one another, or nearly
     so.
@@ -64,7 +65,8 @@ def lump(
         always zero.
     keep : int, optional
         Stop when so many neurons are left in all layers that may be lumped together. Exact merges
-        are always made.
+        are always made. Merging can end with more, where no two neurons that are left may merge:
+        `settings["neurons"]` says how many; `netreduce.select` reaches any number.
     max_bound : float, optional
         Merge as long as no output can move by more than this in real arithmetic; nothing at all
         merges where exact merges, whose parameters are rounded, would exceed it.
@@ -76,6 +78,8 @@ def lump(
     verify : bool
         Evaluate both networks on random inputs and on corners of the input range and raise where
         they differ by more than the bound and the rounding of both.
+    strict : bool
+        Raise where more neurons are left than `keep` asks for.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def lump(
     Raises
     ------
     ParameterError
-        An argument outside its range; parameters that are NaN or infinite.
+        An argument outside its range; parameters that are NaN or infinite; see `strict`.
     UnsupportedLayerError
         A layer of unknown type.
     SampleError
@@ -144,6 +148,13 @@ def lump(
             float(end.flat[0]) if np.ptp(end) == 0 else end.tolist() for end in (box.low, box.high)
         ],
     }
+    if keep is not None:
+        settings["neurons"] = best.neurons
+        if strict and best.neurons > keep:
+            raise ParameterError(
+                f"keep={keep} cannot be reached: no two of the {best.neurons} neurons that are"
+                " left may merge"
+            )
     lumping = best.lumping(settings)
     if verify:
         check(lumping, box)
