@@ -66,6 +66,7 @@ def main(folder: Path) -> None:
         "export": exported,
         "quantize": lambda: nr.quantize(mlp, x, "gptq", bits=2),
         "quantize_many": lambda: list(nr.quantize_many(mlp, x, [{"bits": 2}, {"bits": 4}])),
+        "quantize_activations": lambda: nr.quantize_activations(mlp, x),
         "lump": lambda: nr.lump(quantized, tolerance=0.1, input_range=(0, 1)).bound,
         "lump_neural_network": lambda: nr.lump_neural_network(dictionary),
         "prune": lambda: [

@@ -11,7 +11,8 @@ def export(network: Network, path: str | Path) -> None:
     """Write a network for deployment: .onnx for ONNX runtimes, .tflite for LiteRT.
 
     The file reads float32 inputs of shape (batch, *input_shape), channels last. The weights of
-    quantized layers are integers in it, and computed with as floats.
+    quantized layers are integers in it, and computed with as floats; a network whose activations
+    lie on grids (`quantize_activations`) goes to .onnx as one that runs in integers.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from netreduce.network import INPUT, Network
 from netreduce.network.architectures import template
 from netreduce.network.layers import (
     Activation,
+    ActivationGrid,
     Add,
     BatchNormalization,
     Concatenate,
@@ -276,6 +277,12 @@ def feature_orders(network: Network) -> dict[int, np.ndarray | None]:
                 orders[index] = np.arange(np.prod(shape)).reshape(shape).transpose(2, 0, 1).ravel()
                 if shape[2] == 1 or shape[:2] == (1, 1):
                     orders[index] = None
+            case ActivationGrid():
+                raise UnsupportedLayerError(
+                    f"{network.names[index]}: rounding of activations to a grid is not known to"
+                    " PyTorch and text: export the network to .onnx, or write the one that was"
+                    " given to `quantize_activations`"
+                )
             case Flatten() | Dropout() | Activation() | PReLU():
                 orders[index] = inputs[0]
             case BatchNormalization() | Rescaling() | Normalization():

@@ -22,6 +22,7 @@ from netreduce.network import Network
 from netreduce.network.activations import ActivationFunction, activation_function
 from netreduce.network.layers import (
     Activation,
+    ActivationGrid,
     Add,
     AveragePooling2D,
     BatchNormalization,
@@ -109,6 +110,11 @@ def find_regions(network: Network) -> dict[int, Region]:
         For a layer of unknown type: names it.
     """
     for name, layer in zip(network.names, network.layers, strict=True):
+        if isinstance(layer, ActivationGrid):
+            raise UnsupportedLayerError(
+                f"{name}: no bound is known for lumped neurons behind which activations are"
+                " rounded: lump first, then quantize the activations"
+            )
         if not isinstance(layer, KNOWN):
             raise UnsupportedLayerError(
                 f"{name}: lumping does not know what a {type(layer).__name__} computes"

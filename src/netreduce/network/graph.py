@@ -189,6 +189,7 @@ def _names(layers: Sequence[Layer]) -> tuple[str, ...]:
 
 
 SHORT_NAMES = {
+    "ActivationGrid": "activation_grid",
     "BatchNormalization": "batch_normalization",
     "DepthwiseConv2D": "depthwise_conv2d",
     "MaxPooling2D": "max_pooling2d",

@@ -11,7 +11,7 @@ import numpy as np
 
 from netreduce.errors import SampleError
 from netreduce.network import INPUT, Network
-from netreduce.network.layers import Layer, Weighted
+from netreduce.network.layers import ActivationGrid, Dropout, Layer, Weighted
 
 from .gram import accumulate, total, worth_apart
 from .samples import Budget, Chunks, Samples
@@ -27,7 +27,8 @@ class Propagation:
     that still read it.
 
     An output is named (layer, quantized): the one of the analog or of the quantized network. Where
-    no layer before it is quantized both agree, and only (layer, False) exists.
+    no layer before it is quantized both agree, and only (layer, False) exists. An ActivationGrid
+    rounds in the quantized network only, so that weights behind it make up for its errors too.
 
     Parameters
     ----------
@@ -51,6 +52,10 @@ class Propagation:
         self.samples, self.budget = Samples(network, samples), Budget(memory)
         self.outputs: dict[Output, Chunks] = {}
         self.grams: dict[tuple[int, str, bool], Matrices] = {}
+        # the target: the network whose activations are not rounded
+        self.analog = [
+            Dropout() if isinstance(layer, ActivationGrid) else layer for layer in network.layers
+        ]
         self.cheap = {INPUT}  # recomputed from the samples rather than kept
         for index, layer in enumerate(network.layers):
             if not layer.arrays() and self.cheap.issuperset(network.sources[index]):
@@ -68,11 +73,18 @@ class Propagation:
         )
         self.touched: set[int] = set()  # layers whose outputs differ between the two networks
         self._drop({output for output in self.outputs if output[1]})
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, ActivationGrid):
+                self._touch(index)
 
     def exchange(self, index: int, layer: Layer) -> None:
         """Put a quantized layer into the quantized network."""
         self.layers[index] = layer
         self._drop({output for output in self.outputs if output[1] and output[0] >= index})
+        self._touch(index)
+
+    def _touch(self, index: int) -> None:
+        """A layer's outputs differ between the two networks, and those of all behind it."""
         for i, sources in enumerate(self.network.sources):
             if i == index or not self.touched.isdisjoint(sources):
                 self.touched.add(i)
@@ -178,7 +190,7 @@ class Propagation:
 
         for index, quantized in plan:
             if index != INPUT:
-                layer = (self.layers if quantized else self.network.layers)[index]
+                layer = (self.layers if quantized else self.analog)[index]
                 values[index, quantized] = layer(
                     *(value(self._output(s, quantized)) for s in self.network.sources[index])
                 )

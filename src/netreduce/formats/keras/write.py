@@ -14,6 +14,7 @@ from netreduce.errors import UnsupportedLayerError
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import (
     Activation,
+    ActivationGrid,
     Add,
     AveragePooling2D,
     BatchNormalization,
@@ -261,6 +262,11 @@ def _settings(layer: Layer, shape: Shape) -> dict:
     for kind, settings in SETTINGS.items():
         if isinstance(layer, kind):
             return settings(layer, shape)
+    if isinstance(layer, ActivationGrid):
+        raise UnsupportedLayerError(
+            "Keras has no layer that rounds activations to a grid: export the network to .onnx, or"
+            " write the one that was given to `quantize_activations`"
+        )
     raise UnsupportedLayerError(
         f"layers of type {type(layer).__name__} cannot be written as Keras layers"
     )

@@ -13,6 +13,7 @@ from netreduce.formats.integers import IntegerKernel, integer_kernel
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import (
     Activation,
+    ActivationGrid,
     Add,
     AveragePooling2D,
     BatchNormalization,
@@ -73,6 +74,9 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     whatever the runtime optimizes. (DequantizeLinear would say the same, but ONNX Runtime
     takes it as leave to round the activations to 8 bits.)
 
+    A network whose activations lie on grids is written with QuantizeLinear and DequantizeLinear
+    instead, weights and activations in 8 bits, biases in 32: see `onnx.integers`.
+
     Examples
     --------
     >>> import numpy as np
@@ -81,7 +85,11 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     >>> [node.op_type for node in model.graph.node]
     ['Gemm', 'Identity']
     """
-    graph = _Graph(network)
+    graph = Graph(network)
+    if any(isinstance(layer, ActivationGrid) for layer in network.layers):
+        from .integers import IntegerGraph
+
+        graph = IntegerGraph(network)
     for index in range(len(network.layers)):
         graph.layer(index)
     graph.title = "output"
@@ -106,7 +114,7 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     return model
 
 
-class _Graph:
+class Graph:
     """Nodes and constants of an ONNX graph as it grows; ONNX wants images channels first, the
     network has them last.
     """
@@ -134,7 +142,7 @@ class _Graph:
         name = f"{self.title}.{what}"
         if any(constant.name == name for constant in self.constants):
             name += f"_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def number(self, value: float) -> str:
@@ -260,7 +268,7 @@ class _Graph:
 
     def weighted(self, layer: Weighted, x: str, shape: Shape) -> str:
         """Everything before the activation."""
-        inputs = [x, self.kernel(layer), self.constant(np.asarray(layer.bias, np.float32), "bias")]
+        inputs = [x, *self.parameters(layer)]
         match layer:
             case Dense():
                 return self.node("Gemm", inputs)
@@ -270,7 +278,7 @@ class _Graph:
                     inputs,
                     strides=layer.strides,
                     dilations=layer.dilation,
-                    pads=_pads(layer.padding_widths(shape)),
+                    pads=pads(layer.padding_widths(shape)),
                     group=shape[2] if isinstance(layer, DepthwiseConv2D) else layer.groups,
                 )
             case Conv2DTranspose():
@@ -292,16 +300,20 @@ class _Graph:
             f"{self.title}: {type(layer).__name__} has no counterpart in the ONNX export"
         )
 
+    def parameters(self, layer: Weighted) -> list[str]:
+        """Kernel and bias."""
+        return [self.kernel(layer), self.constant(np.asarray(layer.bias, np.float32), "bias")]
+
     def kernel(self, layer: Weighted) -> str:
         """A kernel as numbers, or as integers that are turned into them."""
         integers = integer_kernel(layer)
         if integers is None:
-            return self.constant(_arranged(layer, np.asarray(layer.kernel, np.float32)), "kernel")
+            return self.constant(arranged(layer, np.asarray(layer.kernel, np.float32)), "kernel")
         return self.from_integers(layer, integers)
 
     def from_integers(self, layer: Weighted, integers: IntegerKernel) -> str:
         kind, opset, version = INTEGERS[integers.width]
-        table = _arranged(layer, integers.integers).astype(helper.tensor_dtype_to_np_dtype(kind))
+        table = arranged(layer, integers.integers).astype(helper.tensor_dtype_to_np_dtype(kind))
         codes = self.constant(table, "codes")
         self.versions.add((opset, version))
         self.quantized[codes] = {
@@ -311,11 +323,11 @@ class _Graph:
         }
         kernel = self.node("Cast", [codes], to=onnx.TensorProto.FLOAT)
         kernel = self.node("Sub", [kernel, self.number(integers.offset)])
-        step = self.constant(_arranged(layer, integers.step.astype(np.float32)), "step")
+        step = self.constant(arranged(layer, integers.step.astype(np.float32)), "step")
         kernel = self.node("Mul", [kernel, step])
         if integers.alive is None:
             return kernel
-        alive = self.constant(_arranged(layer, integers.alive), "alive")
+        alive = self.constant(arranged(layer, integers.alive), "alive")
         alive = self.node("Cast", [alive], to=onnx.TensorProto.FLOAT)
         return self.node("Mul", [kernel, alive])
 
@@ -330,7 +342,7 @@ class _Graph:
             [x],
             kernel_shape=layer.pool_size,
             strides=layer.strides,
-            pads=_pads(layer.padding_widths(shape)),
+            pads=pads(layer.padding_widths(shape)),
             **counted,
         )
 
@@ -400,7 +412,7 @@ class _Graph:
         return self.node("Mul", [half, self.node("Add", [s, self.number(1)])])
 
 
-def _arranged(layer: Weighted, array: np.ndarray) -> np.ndarray:
+def arranged(layer: Weighted, array: np.ndarray) -> np.ndarray:
     """A kernel, or what broadcasts against it, in ONNX' order of axes."""
     if isinstance(layer, Dense):
         return array
@@ -410,7 +422,7 @@ def _arranged(layer: Weighted, array: np.ndarray) -> np.ndarray:
     return array.transpose(3, 2, 0, 1)
 
 
-def _pads(widths: Widths) -> tuple[int, int, int, int]:
+def pads(widths: Widths) -> tuple[int, int, int, int]:
     """Padding as ONNX has it: before rows, before columns, after rows, after columns."""
     (top, bottom), (left, right) = widths
     return top, left, bottom, right

@@ -8,6 +8,7 @@ shapes without the batch axis.
 from .base import Layer, Quantization, Shape
 from .channelwise import (
     Activation,
+    ActivationGrid,
     BatchNormalization,
     Dropout,
     Normalization,
@@ -28,6 +29,7 @@ from .windows import Padding, Widths, pad, padding_widths, window_counts, window
 
 __all__ = [
     "Activation",
+    "ActivationGrid",
     "Add",
     "AveragePooling2D",
     "BatchNormalization",

@@ -12,7 +12,7 @@ from netreduce.network.activations import (
     activation_function,
 )
 
-from .base import Layer, Shape, parameter, set_field
+from .base import Layer, Shape, parameter, set_field, whole_numbers
 
 LEAST_DEVIATION = 1e-7  # Normalization divides by no less, as in Keras
 
@@ -221,6 +221,74 @@ class PReLU(Layer):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return np.where(x > 0, x, self.alpha * x)
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationGrid(Layer):
+    """Rounds every value to a grid: scale · (code − zero_point), with a code of so many bits.
+
+    code = rint(x / scale) + zero_point, half to even, computed in float32, and the nearest end of
+    the range −2^(bits − 1) … 2^(bits − 1) − 1 where it lies outside. Zero is on the grid.
+
+    Parameters
+    ----------
+    scale : float
+        Distance between neighbouring values; rounded to float32.
+    zero_point : int
+        Code of zero, one of the range.
+    bits : int
+        From 2 to 8.
+
+    Examples
+    --------
+    >>> ActivationGrid(0.5, zero_point=-2, bits=2)(np.array([[-1.0, 0.3, 0.6, 9.0]]))
+    array([[0. , 0.5, 0.5, 1.5]])
+    """
+
+    scale: float
+    zero_point: int = 0
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        (bits,) = whole_numbers("bits", (self.bits,))
+        if not 2 <= bits <= 8:
+            raise ParameterError(f"bits of an ActivationGrid must be from 2 to 8, found {bits}")
+        set_field(self, "bits", bits)
+        scale = float(np.float32(self.scale))
+        if not (np.isfinite(scale) and scale > 0):
+            raise ParameterError(
+                f"scale of an ActivationGrid must be finite and positive, found {self.scale!r}"
+            )
+        set_field(self, "scale", scale)
+        if self.zero_point != int(self.zero_point) or not self.low <= self.zero_point <= self.high:
+            raise ParameterError(
+                f"zero_point of an ActivationGrid of {bits} bits must be a whole number from"
+                f" {self.low} to {self.high}, found {self.zero_point!r}"
+            )
+        set_field(self, "zero_point", int(self.zero_point))
+
+    @property
+    def low(self) -> int:
+        """The least code."""
+        return -(1 << self.bits - 1)
+
+    @property
+    def high(self) -> int:
+        """The largest code."""
+        return (1 << self.bits - 1) - 1
+
+    def codes(self, x: np.ndarray) -> np.ndarray:
+        """Codes (int32) of the nearest values of the grid."""
+        steps = np.rint(x.astype(np.float32) / np.float32(self.scale))
+        steps = np.clip(steps, self.low - self.zero_point, self.high - self.zero_point)
+        return steps.astype(np.int32) + self.zero_point
+
+    def values(self, codes: np.ndarray) -> np.ndarray:
+        """The values, float32, that codes stand for."""
+        return np.float32(self.scale) * (codes - self.zero_point).astype(np.float32)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return self.values(self.codes(x)).astype(x.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,158 @@
+"""Networks with integer activations as ONNX models that run in integers.
+
+Every tensor on a grid goes through QuantizeLinear and DequantizeLinear (QDQ), an integer of 8 bits
+between them. ONNX Runtime replaces a layer between two such pairs by QLinearConv, QGemm, QLinearAdd
+and their like, but only where the two nodes of a pair are neighbours: so there is one behind layers
+that only move values, too. Weights are int8, biases int32.
+
+Activations are uint8, a code of `ActivationGrid` being 128 less: on x86 ONNX Runtime turns int8
+ones into these by default, but fails to where several layers read a tensor, and then computes in
+floats. Its kernels for x86 processors without VNNI add two products of uint8 by int8 in 16 bits,
+which saturates where weights have codes beyond ±64: there, quantize to 7 bits or fewer.
+
+Codes of fewer than 8 bits are kept in their range by a Clip in front of QuantizeLinear; ONNX
+Runtime then computes the layer in floats, between the same codes. Average pooling over windows of
+one size is a convolution with ones, so that its sums are exact.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from netreduce.network import INPUT, Network
+from netreduce.network.integers import IntegerNetwork
+from netreduce.network.layers import (
+    ActivationGrid,
+    AveragePooling2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    Layer,
+    Permute,
+    Reshape,
+    Shape,
+    Weighted,
+)
+
+from .writer import Graph, arranged, pads
+
+UNSIGNED = 128  # code 0 of a grid in the file
+
+
+class IntegerGraph(Graph):
+    """The graph of a network that `IntegerNetwork` evaluates; raises as that does."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.evaluated = IntegerNetwork(network)
+        self.index = INPUT  # of the layer that is being written
+        self.codes: dict[str, list[str]] = {}  # what the numbers of a tensor are made from
+        self.read: set[str] = set()  # tensors that have a reader
+        self.pooled: dict[int, str] = {}  # means of images, still of shape (channels, 1, 1)
+
+    def channels_first(self, index: int) -> str:
+        if self.is_image(index) and index not in self.first:
+            moved = self.node("Transpose", [self.fresh(self.last[index])], perm=[0, 3, 1, 2])
+            self.first[index] = self.again(moved, index)
+        return self.fresh((self.first if self.is_image(index) else self.last)[index])
+
+    def channels_last(self, index: int) -> str:
+        if index not in self.last:
+            moved = self.node("Transpose", [self.fresh(self.first[index])], perm=[0, 2, 3, 1])
+            self.last[index] = self.again(moved, index)
+        return self.fresh(self.last[index])
+
+    def again(self, x: str, index: int) -> str:
+        """A tensor of values that lie on their grid already."""
+        grid = self.evaluated.grids.get(index)
+        return x if grid is None else self.rounded(x, grid)
+
+    def fresh(self, x: str) -> str:
+        """A tensor for one reader: each gets a DequantizeLinear of its own."""
+        if x not in self.read:
+            self.read.add(x)
+            return x
+        codes = self.codes.get(x)
+        return x if codes is None else self.node("DequantizeLinear", codes)
+
+    def rounded(self, x: str, grid: ActivationGrid) -> str:
+        """A tensor brought onto a grid."""
+        if grid.bits < 8:
+            ends = [grid.scale * (end - grid.zero_point) for end in (grid.low, grid.high)]
+            x = self.node("Clip", [x, *map(self.number, ends)])
+        zero_point = self.constant(np.array(grid.zero_point + UNSIGNED, np.uint8), "zero_point")
+        places = [self.number(grid.scale), zero_point]
+        codes = [self.node("QuantizeLinear", [x, *places]), *places]
+        values = self.node("DequantizeLinear", codes)
+        self.codes[values] = codes
+        return values
+
+    def layer(self, index: int) -> None:
+        layer, (source, *_) = self.network.layers[index], self.sources[index]
+        self.index = index
+        if isinstance(layer, ActivationGrid):
+            self.title = self.network.names[index]
+            self.on_grid(index, source, layer)
+            return
+        super().layer(index)
+        if not isinstance(layer, Dropout):
+            for outputs in (self.first, self.last):
+                if index in outputs:
+                    outputs[index] = self.again(outputs[index], index)
+
+    def on_grid(self, index: int, source: int, grid: ActivationGrid) -> None:
+        """Write an ActivationGrid."""
+        if source in self.pooled:
+            vector = self.node("Flatten", [self.rounded(self.pooled[source], grid)])
+            self.last[index] = self.rounded(vector, grid)
+        elif self.is_image(source) and not self.taken_apart(index):
+            self.first[index] = self.rounded(self.channels_first(source), grid)
+        else:
+            self.last[index] = self.rounded(self.channels_last(source), grid)
+
+    def taken_apart(self, index: int) -> bool:
+        """Whether an image is read by layers alone that want its channels last."""
+        readers = [self.network.layers[reader] for reader in self.network.readers(index)]
+        return all(isinstance(reader, Flatten | Reshape | Permute) for reader in readers)
+
+    def computed(self, layer: Layer, index: int, sources: Sequence[int]) -> str:
+        source, shape = sources[0], self.shapes[sources[0]]
+        match layer:
+            case AveragePooling2D() if len(np.unique(layer.counts(shape))) == 1:
+                return self.mean(layer, source, shape)
+            case GlobalAveragePooling2D() if source in self.evaluated.grids:
+                rows, columns, _ = shape
+                pooled = self.mean(AveragePooling2D((rows, columns)), source, shape)
+                if index not in self.evaluated.tail:  # its grid takes the mean as it is
+                    self.pooled[index] = pooled
+                    return pooled
+                return self.node("Flatten", [pooled])
+        return super().computed(layer, index, sources)
+
+    def parameters(self, layer: Weighted) -> list[str]:
+        weights = self.evaluated.weights[self.index]
+        axis = int(isinstance(layer, Dense))
+        kernel = self.dequantized(arranged(layer, weights.kernel), weights.scale, axis, "codes")
+        return [kernel, self.dequantized(weights.bias, weights.bias_scale, 0, "bias")]
+
+    def dequantized(self, integers: np.ndarray, scale: np.ndarray, axis: int, what: str) -> str:
+        """Integers that stand for numbers: with one scale, or one for each entry of an axis."""
+        if (scale == scale[0]).all():
+            scale = scale[0]
+        zero = np.zeros(scale.shape, integers.dtype)
+        inputs = [self.constant(integers, what), self.constant(scale, f"{what}_scale")]
+        inputs.append(self.constant(zero, f"{what}_zero_point"))
+        return self.node("DequantizeLinear", inputs, axis=axis)
+
+    def mean(self, layer: AveragePooling2D, source: int, shape: Shape) -> str:
+        count = int(layer.counts(shape).flat[0])
+        ones = np.ones((shape[2], 1, *layer.pool_size), np.int8)
+        share = np.full(shape[2], np.float32(1) / np.float32(count))
+        return self.node(
+            "Conv",
+            [self.channels_first(source), self.dequantized(ones, share, 0, "ones")],
+            strides=layer.strides,
+            pads=pads(layer.padding_widths(shape)),
+            group=shape[2],
+        )
