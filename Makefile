@@ -24,6 +24,7 @@ check: $(VENV)/requirements-test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/codespell
+	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build
 

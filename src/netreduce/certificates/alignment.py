@@ -11,6 +11,7 @@ Rounding of the new weights is covered as that of sums of so many more terms.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,7 +22,6 @@ from .operators import (
     Convolution,
     GlobalMean,
     Join,
-    Linear,
     Matrix,
     Mean,
     Reshape,
@@ -30,9 +30,10 @@ from .operators import (
     Sum,
 )
 from .pooling import Maximum
-from .program import Node, Program, pairs_of
+from .program import Node, Operator, Program, pairs_of
 
 MORE_TERMS = 32
+Affine = TypeVar("Affine", Matrix, Convolution)
 
 
 class _NoAlignmentError(Exception):
@@ -103,27 +104,26 @@ def _reads_only_rectifiers(program: Program, index: int) -> bool:
     return bool(readers) and all(isinstance(node.operator, Rectifier) for node in readers)
 
 
-def _expanded(a: Node, b: Node, matches: list[Match], scales: bool) -> tuple[Linear, Match]:
+def _expanded(a: Node, b: Node, matches: list[Match], scales: bool) -> tuple[Operator, Match]:
     """The reduced network's operator in the original's shape, and what its channels stand for."""
-    operator, match = b.operator, matches[0]
-    if isinstance(operator, Matrix):
-        weights = _match_weights(a.operator.kernel[None], a.operator.bias, match, b, scales)
-        kernel, out = weights
+    original, operator, match = a.operator, b.operator, matches[0]
+    if isinstance(operator, Matrix) and isinstance(original, Matrix):
+        kernel, out = _match_weights(original.kernel[None], original.bias, match, operator, scales)
         expanded = Matrix(kernel[0], out.scale * operator.bias[out.index])
         return _shifted(
             expanded, match.offset @ kernel[0], np.abs(match.offset) @ np.abs(kernel[0])
         ), out
-    if isinstance(operator, Convolution):
-        return _expanded_convolution(a, b, match, scales)
-    if isinstance(operator, Scale):
-        return _expanded_scale(a, operator, match)
+    if isinstance(operator, Convolution) and isinstance(original, Convolution):
+        return _expanded_convolution(original, operator, match, scales)
+    if isinstance(operator, Scale) and isinstance(original, Scale):
+        return _expanded_scale(original, operator, match)
     if isinstance(operator, Reshape):
-        return a.operator, _flattened(a, b, match)
+        return original, _flattened(a, b, match)
     if isinstance(operator, Join):
         widths = np.diff([0, *operator.cuts, b.shape[-1]])
         starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
         index = np.concatenate([m.index + s for m, s in zip(matches, starts, strict=True)])
-        return a.operator, Match(
+        return original, Match(
             index,
             np.concatenate([m.scale for m in matches]),
             np.concatenate([m.offset for m in matches]),
@@ -131,33 +131,34 @@ def _expanded(a: Node, b: Node, matches: list[Match], scales: bool) -> tuple[Lin
     if isinstance(operator, Sum):
         if not all(match.same(m) for m in matches) or (match.offset.any()):
             raise _NoAlignmentError
-        return a.operator, match
+        return original, match
     if isinstance(operator, Maximum):
         if (match.scale < 0).any():
             raise _NoAlignmentError
-        return a.operator, match
-    if isinstance(operator, Rectifier):
-        uniform = a.operator.slope.size == 1 or match.is_identity
+        return original, match
+    if isinstance(operator, Rectifier) and isinstance(original, Rectifier):
+        uniform = original.slope.size == 1 or match.is_identity
         if match.offset.any() or (match.scale < 0).any() or not uniform:
             raise _NoAlignmentError
-        return (operator if match.is_identity else a.operator), match
+        return (operator if match.is_identity else original), match
     if isinstance(operator, Function):
         if match.offset.any() or not np.isin(match.scale, (1.0,)).all():
             raise _NoAlignmentError
-        return a.operator, match
+        return original, match
     if isinstance(operator, GlobalMean) or (isinstance(operator, Mean) and not match.offset.any()):
-        return a.operator, match
+        return original, match
     if isinstance(operator, Selection) and match.is_identity:
         return operator, match
     raise _NoAlignmentError
 
 
-def _match_weights(kernel, bias, match, b, scales):
+def _match_weights(
+    kernel: np.ndarray, bias: np.ndarray, match: Match, operator: Matrix | Convolution, scales: bool
+) -> tuple[np.ndarray, Match]:
     """Which channel of the reduced network each one of the original stands for, and its weights.
 
-    kernel : (places, inputs, outputs) of the original.
+    kernel : (places, inputs, outputs) of the original, as are the weights; bias : (outputs,).
     """
-    operator = b.operator
     target = (
         operator.kernel[None]
         if isinstance(operator, Matrix)
@@ -215,24 +216,27 @@ def _best(original: np.ndarray, reduced: np.ndarray, scales: bool) -> Match:
     return Match(index, scale, np.zeros(count))
 
 
-def _shifted(operator, shift, size):
-    """The operator less what the offsets of its inputs add."""
+def _shifted(operator: Affine, shift: np.ndarray | float, size: np.ndarray | float) -> Affine:
+    """The operator less what the offsets of its inputs add, shift, the sum of magnitudes size."""
     operator.bias_size = np.abs(operator.bias) + 4 * size
     operator.bias = operator.bias - shift
     operator.terms += MORE_TERMS
     return operator
 
 
-def _expanded_convolution(a, b, match, scales):
-    layer, operator = a.operator.layer, b.operator
+def _expanded_convolution(
+    original: Convolution, operator: Convolution, match: Match, scales: bool
+) -> tuple[Convolution, Match]:
+    """A convolution of the reduced network, kernel and bias in the original's shape."""
+    layer = original.layer
     groups = getattr(layer, "groups", 1), getattr(operator.layer, "groups", 1)
     same = layer.kernel.shape == operator.layer.kernel.shape and groups[0] == groups[1]
     if (
         layer.kernel.shape[:2] != operator.layer.kernel.shape[:2]
         or layer.strides != operator.layer.strides
         or layer.dilation != operator.layer.dilation
-        or (a.operator.before != operator.before).any()
-        or a.shape[:2] != b.shape[:2]
+        or (original.before != operator.before).any()
+        or original.output_shape[:2] != operator.output_shape[:2]
     ):
         raise _NoAlignmentError
     if same and match.is_identity:
@@ -240,26 +244,29 @@ def _expanded_convolution(a, b, match, scales):
     if groups != (1, 1):
         raise _NoAlignmentError
     if operator.depthwise:
-        return _expanded_depthwise(a, operator, match)
+        return _expanded_depthwise(original, operator, match)
     kernel = layer.kernel.reshape(-1, *layer.kernel.shape[2:])
-    kernel, out = _match_weights(kernel, a.operator.bias, match, b, scales)
+    kernel, out = _match_weights(kernel, original.bias, match, operator, scales)
     expanded = Convolution(
         layer.replace(
             kernel=kernel.reshape(layer.kernel.shape), bias=out.scale * operator.bias[out.index]
         ),
-        a.operator.input_shape,
+        original.input_shape,
     )
-    constant = np.broadcast_to(match.offset, (1, *a.operator.input_shape))
-    shift, size = expanded.apply(constant)[0], expanded.magnitude(np.abs(constant))[0]
     if not match.offset.any():
-        shift, size = 0.0, 0.0
+        return _shifted(expanded, 0.0, 0.0), out
+    constant = np.broadcast_to(match.offset, (1, *original.input_shape))
+    shift, size = expanded.apply(constant)[0], expanded.magnitude(np.abs(constant))[0]
     return _shifted(expanded, shift, size), out
 
 
-def _expanded_depthwise(a, operator, match):
+def _expanded_depthwise(
+    original: Convolution, operator: Convolution, match: Match
+) -> tuple[Convolution, Match]:
+    """A depthwise convolution likewise, every channel on its own."""
     if match.offset.any():
         raise _NoAlignmentError
-    first, second = a.operator.layer.kernel, operator.layer.kernel[:, :, match.index]
+    first, second = original.layer.kernel, operator.layer.kernel[:, :, match.index]
     if first.shape != second.shape:
         raise _NoAlignmentError
     with np.errstate(all="ignore"):
@@ -269,14 +276,15 @@ def _expanded_depthwise(a, operator, match):
     scale = (ratio * match.scale[:, None]).reshape(-1)
     index = (match.index[:, None] * multiplier + np.arange(multiplier)).reshape(-1)
     expanded = Convolution(
-        a.operator.layer.replace(kernel=second * ratio, bias=scale * operator.bias[index]),
-        a.operator.input_shape,
+        original.layer.replace(kernel=second * ratio, bias=scale * operator.bias[index]),
+        original.input_shape,
     )
     return _shifted(expanded, 0.0, 0.0), Match(index, scale, np.zeros(len(scale)))
 
 
-def _expanded_scale(a, operator, match):
-    if a.operator.slope.ndim > 1 or operator.slope.ndim != 1:
+def _expanded_scale(original: Scale, operator: Scale, match: Match) -> tuple[Scale, Match]:
+    """The original's slopes and shifts, and what they make of the channels."""
+    if original.slope.ndim > 1 or operator.slope.ndim != 1:
         if match.is_identity:
             return operator, match
         raise _NoAlignmentError
@@ -285,12 +293,13 @@ def _expanded_scale(a, operator, match):
     slope, shift = operator.slope[match.index], operator.bias[match.index]
     if (slope == 0).any():
         raise _NoAlignmentError
-    scale = a.operator.slope * match.scale / slope
-    offset = a.operator.slope * match.offset + a.operator.bias - scale * shift
-    return a.operator, Match(match.index, scale, offset)
+    scale = original.slope * match.scale / slope
+    offset = original.slope * match.offset + original.bias - scale * shift
+    return original, Match(match.index, scale, offset)
 
 
-def _flattened(a, b, match):
+def _flattened(a: Node, b: Node, match: Match) -> Match:
+    """The match of features, of that of the channels they come from."""
     if len(a.shape) != 1:
         if match.is_identity and a.shape == b.shape:
             return match

@@ -90,7 +90,9 @@ def gradient(
     return np.zeros_like(x) if rows is None else densify_rows(rows, program.input_shape).values
 
 
-def representable(points: np.ndarray, low: np.ndarray, high: np.ndarray, dtype) -> np.ndarray:
+def representable(
+    points: np.ndarray, low: np.ndarray, high: np.ndarray, dtype: np.dtype
+) -> np.ndarray:
     """The points in another floating type, still inside their boxes wherever it has numbers."""
     out = points.astype(dtype)
     out = np.where(out < low, np.nextafter(out, dtype.type(np.inf)), out)

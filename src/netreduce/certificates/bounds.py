@@ -12,22 +12,28 @@ of numerical algorithms", section 3.1: any order of summation.)
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import TypeVar
 
 import numpy as np
 
 from netreduce.network import INPUT
+from netreduce.network.layers import Conv2D, Conv2DTranspose, DepthwiseConv2D, MaxPooling2D
 from netreduce.quantization.threads import in_order, thread_count
 
 from .functions import EVALUATION, Function, Lines
 from .kernels import UNIT, constants, flat, magnitudes, relax, relax_pair
-from .operators import Linear, Matrix, Reshape, Rows, Scale
+from .operators import Linear, Matrix, Reshape, Rows, Scale, densify_rows
 from .pooling import Maximum, WindowForms
-from .program import Program
+from .program import Node, Operator, Program
 
 TINY = 1e-290  # more than all underflow together
 SAFE = 1 + 1e-9  # covers the rounding of sums of non-negative numbers
 CHUNK_BYTES = 1 << 25  # of the largest array of a chunk of rows
 Lower = dict[int, np.ndarray]
+Index = tuple[np.ndarray, ...]  # of values: an array for each axis, boxes first
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def gamma(terms: int) -> float:
@@ -69,7 +75,8 @@ class Relaxation:
         self.program, self.threads = program, threads
         self.low, self.high = {INPUT: low}, {INPUT: high}
         self.size: dict[int, np.ndarray] = {}  # of what a linear operator sums, in magnitude
-        self.lines: dict[int, Lines | WindowForms] = {}
+        self.lines: dict[int, Lines] = {}
+        self.windows: dict[int, WindowForms] = {}
         self.difference: dict[int, tuple[np.ndarray, np.ndarray]] = {INPUT: (0 * low, 0 * low)}
         self.difference_lines: dict[int, np.ndarray] = {}
         self.paired = {index: other for other, index in program.pairs.items()}
@@ -113,7 +120,7 @@ class Relaxation:
                     refine(self, source)
                 self.lines[index] = operator.lines(self.low[source], self.high[source])
             else:
-                self.lines[index] = operator.forms(self.low[source], self.high[source])
+                self.windows[index] = operator.forms(self.low[source], self.high[source])
             self.low[index], self.high[index] = operator.interval(
                 self.low[source], self.high[source]
             )
@@ -139,9 +146,9 @@ class Relaxation:
         value = operator.forward(*(self.value[s] for s in sources))
         reach = [self.reach[s] for s in sources]
         steep = _steepness(operator)
-        total = reach[0] if len(reach) == 1 else sum(reach)
+        total = reduce(np.add, reach)
         self.value[index] = value
-        error = 0.0
+        error: np.ndarray | float = 0.0
         if isinstance(operator, Linear):
             # the value at the center is computed anew at every node: its rounding is that of one
             error = gamma(operator.terms + 8) * 2 * self.size[index] + TINY
@@ -192,12 +199,14 @@ class Relaxation:
         self.difference[index] = low, high
         self.apart[index] = np.fmin(apart, _length(np.maximum(np.abs(low), np.abs(high))))
 
-    def _round_difference(self, index, other):
-        """Bounds of a difference, value by value and as a whole, by Euclidean norms."""
+    def _round_difference(self, index: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of a difference, value by value and as a whole, by Euclidean norms: arrays that
+        broadcast to (boxes, *shape), and of shape (boxes,).
+        """
         node = self.program.nodes[index]
         operator = node.operator
         parts = [self.apart[s] for s in node.sources]
-        total = parts[0] if len(parts) == 1 else sum(parts)
+        total = reduce(np.add, parts)
         steep = _steepness(operator)
         apart = steep * total * SAFE
         if not isinstance(operator, Linear):
@@ -206,9 +215,10 @@ class Relaxation:
         each = _by_box(total, rows.ndim) * rows
         change = self.program.change(index)
         if change is not None:
+            assert change.bias is not None
             source = self.program.nodes[other].sources[0]
             size = _length(self.magnitude(source))
-            first = self.program.nodes[other].operator
+            first = self.program.linear(other)
             # what the rounding of the change can be, by the weights themselves
             loose = 2.0**-48 * (first.norm + operator.norm)
             loose_rows = 2.0**-48 * (np.broadcast_to(first.row_norms, node.shape) + rows)
@@ -221,16 +231,18 @@ class Relaxation:
             apart = apart + (change.norm + loose) * size + _length(bias[None])
         return each * SAFE + TINY, apart * SAFE + TINY
 
-    def _linear_difference(self, index, other, parts):
+    def _linear_difference(
+        self, index: int, other: int, parts: list[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """W' (y + d) + b' − W y − b = W' d + (W' − W) y + (b' − b)."""
-        operator = self.program.nodes[index].operator
-        first = self.program.nodes[other]
+        operator, first = self.program.linear(index), self.program.nodes[other]
         middles = [lo / 2 + hi / 2 for lo, hi in parts]
         radii = [np.maximum(hi / 2 - lo / 2, 0) * SAFE + TINY for lo, hi in parts]
         middle, radius = operator.apply(*middles), operator.magnitude(*radii)
         size = operator.magnitude(*(np.abs(m) + r for m, r in zip(middles, radii, strict=True)))
         change = self.program.change(index)
         if change is not None:
+            assert change.bias is not None
             source = first.sources[0]
             center = self.low[source] / 2 + self.high[source] / 2
             spread = np.maximum(self.high[source] / 2 - self.low[source] / 2, 0) * SAFE + TINY
@@ -249,14 +261,13 @@ class Relaxation:
         for name in ("low", "high", "size"):
             values = getattr(self, name).items()
             setattr(one, name, {k: np.repeat(v[box : box + 1], count, axis=0) for k, v in values})
-        one.lines = {}
+        one.lines, one.windows = {}, {}
         one.center = np.repeat(self.center[box : box + 1], count, axis=0)
         one.radius = np.repeat(self.radius[box : box + 1], count, axis=0)
         return one
 
     def _interval(self, index: int) -> None:
-        node = self.program.nodes[index]
-        operator, sources = node.operator, node.sources
+        operator, sources = self.program.linear(index), self.program.nodes[index].sources
         low, high = [self.low[s] for s in sources], [self.high[s] for s in sources]
         if isinstance(operator, Reshape):
             self.low[index], self.high[index] = operator.apply(*low), operator.apply(*high)
@@ -336,7 +347,12 @@ class Relaxation:
             operator = node.operator
             origin = _origins(rows, count)
             partner = self.program.pairs.get(index)
-            if index in self.difference_lines and _same_window(rows, pending.get(partner)):
+            given: tuple[Rows, ...]
+            if (
+                partner is not None
+                and index in self.difference_lines
+                and _same_window(rows, pending.get(partner))
+            ):
                 given = (rows,)
                 self._relax_pair(index, pending[partner], rows, origin, place, constant, slack)
                 self._push(
@@ -345,7 +361,6 @@ class Relaxation:
                     (pending.pop(partner),),
                     slack,
                     place,
-                    constant,
                 )
             elif isinstance(operator, Linear):
                 self._account(index, rows, origin, place, constant, slack)
@@ -364,17 +379,25 @@ class Relaxation:
                     operator.transposed(
                         Rows(rows.values, rows.origin),
                         place,
-                        self.lines[index],
+                        self.windows[index],
                         self.magnitude(index),
                         constant,
                         slack,
                     ),
                 )
-            self._push(pending, node, given, slack, place, constant)
+            self._push(pending, node, given, slack, place)
         values = _whole(pending.get(INPUT), self.program.input_shape, count)
         return Forms(self._concretise(values, place, constant, slack), values, outputs)
 
-    def _push(self, pending, node, given, slack, place, constant):
+    def _push(
+        self,
+        pending: dict[int, Rows],
+        node: Node,
+        given: tuple[Rows, ...],
+        slack: np.ndarray,
+        place: np.ndarray,
+    ) -> None:
+        """Add the forms that a node gives, one in each of its sources, to those that wait there."""
         for target, part in zip(node.sources, given, strict=True):
             if target in pending:
                 pending[target] = pending[target].plus(part, self.program.shape(target))
@@ -382,11 +405,22 @@ class Relaxation:
             else:
                 pending[target] = part if len(node.sources) == 1 else _copy(part)
 
-    def _relax_pair(self, index, first, second, origin, place, constant, slack):
+    def _relax_pair(
+        self,
+        index: int,
+        first: Rows,
+        second: Rows,
+        origin: np.ndarray,
+        place: np.ndarray,
+        constant: np.ndarray,
+        slack: np.ndarray,
+    ) -> None:
+        """Forms in a function of the second network, second, and in its pair, first, in place."""
         other = self.program.pairs[index]
         source = self.program.nodes[index].sources[0]
         y = self.program.pairs[source]
         operator = self.program.nodes[index].operator
+        assert isinstance(operator, Function)
         low, high = self.difference[source]
         relax_pair(
             flat(first.values),
@@ -406,26 +440,43 @@ class Relaxation:
         )
         slack += 4 * UNIT * np.abs(constant)
 
-    def _account(self, index, rows, origin, place, constant, slack):
+    def _account(
+        self,
+        index: int,
+        rows: Rows,
+        origin: np.ndarray,
+        place: np.ndarray,
+        constant: np.ndarray,
+        slack: np.ndarray,
+    ) -> None:
         """The constant of a linear operator, and the rounding of its transposition."""
-        node = self.program.nodes[index]
-        values = flat(rows.values)
-        if node.operator.bias is not None:
-            bias = np.broadcast_to(node.operator.bias, node.shape)[None]
+        operator, values = self.program.linear(index), flat(rows.values)
+        if operator.bias is not None:
+            bias = np.broadcast_to(operator.bias, self.program.shape(index))[None]
             zeros = np.zeros(len(place), np.int64)
             constants(values, origin, zeros, flat(bias), constant)
-        terms = max(node.operator.terms, values[0].size) + 8
+        terms = max(operator.terms, values[0].size) + 8
         magnitudes(values, origin, place, flat(self.size[index]), gamma(terms), slack)
         slack += 4 * UNIT * np.abs(constant)
 
-    def _account_sum(self, index, rows, place, slack):
+    def _account_sum(self, index: int, rows: Rows, place: np.ndarray, slack: np.ndarray) -> None:
         """The rounding of the sum of two forms: of the result, where the sum is."""
         size = self.magnitude(index)
         magnitudes(
             flat(rows.values), _origins(rows, len(place)), place, flat(size), 2 * UNIT, slack
         )
 
-    def _relax(self, index, rows, origin, place, slopes, constant, slack):
+    def _relax(
+        self,
+        index: int,
+        rows: Rows,
+        origin: np.ndarray,
+        place: np.ndarray,
+        slopes: Lower | None,
+        constant: np.ndarray,
+        slack: np.ndarray,
+    ) -> None:
+        """Forms in the outputs of a function become forms in its inputs, in place."""
         lines, source = self.lines[index], self.program.nodes[index].sources[0]
         lower_place, lower_slope, lower_shift = place, lines.lower_slope, lines.lower_shift
         if slopes is not None and index in slopes:
@@ -446,8 +497,10 @@ class Relaxation:
         )
         slack += 4 * UNIT * np.abs(constant)
 
-    def _concretise(self, values, place, constant, slack):
-        """The least value of forms in the input."""
+    def _concretise(
+        self, values: np.ndarray, place: np.ndarray, constant: np.ndarray, slack: np.ndarray
+    ) -> np.ndarray:
+        """The least value of forms in the input, shape (rows,); values (rows, *input_shape)."""
         flat_values = values.reshape(len(values), -1)
         center = self.center.reshape(self.boxes, -1)
         radius = self.radius.reshape(self.boxes, -1)
@@ -520,7 +573,7 @@ class Relaxation:
         other = self.program.pairs[node]
         shape = self.program.shape(node)
 
-        def bound(part, sign):
+        def bound(part: Index, sign: float) -> np.ndarray:
             start = {
                 node: one_hot(shape, part[1:], sign),
                 other: one_hot(shape, part[1:], -sign),
@@ -529,20 +582,31 @@ class Relaxation:
 
         return self._in_chunks(index, self._chunk(node), bound, low, high)
 
-    def _in_chunks(self, index, chunk, function, low, high):
+    def _in_chunks(
+        self,
+        index: Index,
+        chunk: int,
+        function: Callable[[Index, float], np.ndarray],
+        low: np.ndarray,
+        high: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds at some places of low and high, which are overwritten: function(places, ±1) bounds
+        the values there, times that sign, from below.
+        """
         parts = [
             tuple(i[start : start + chunk] for i in index)
             for start in range(0, len(index[0]), chunk)
         ]
 
-        def bound(part):
+        def bound(part: Index) -> tuple[np.ndarray, np.ndarray]:
             return function(part, 1.0), function(part, -1.0)
 
         for part, (below, above) in zip(parts, run(bound, parts, self.threads), strict=True):
             low[part], high[part] = below, -above
         return low, high
 
-    def _signed(self, node, part, sign):
+    def _signed(self, node: int, part: Index, sign: float) -> np.ndarray:
+        """Lower bounds of sign times some values of a node, shape (values,)."""
         place = part[0]
         operator = self.program.nodes[node].operator
         if isinstance(operator, Matrix):
@@ -551,10 +615,8 @@ class Relaxation:
             slack = 4 * UNIT * self.size[node][part]
             rows = Rows(sign * operator.transpose[part[1]])
             if source == INPUT:
-                start = {INPUT: rows}
                 return self._concretise(rows.values, place, constant, slack)
-            start = {source: rows}
-            return self.lower(start, place, None, constant, slack).lower
+            return self.lower({source: rows}, place, None, constant, slack).lower
         return self.lower({node: one_hot(self.program.shape(node), part[1:], sign)}, place).lower
 
     def _chunk(self, node: int) -> int:
@@ -562,7 +624,7 @@ class Relaxation:
         return int(min(max(CHUNK_BYTES // (8 * numbers), 1), 4096))
 
 
-def _steepness(operator: Linear | Function | Maximum) -> float:
+def _steepness(operator: Operator) -> float:
     """How much longer, at most, a map makes a difference (one input at a time)."""
     if isinstance(operator, Function):
         return max(map(abs, operator.slopes))
@@ -578,7 +640,7 @@ def _by_box(values: np.ndarray, rank: int) -> np.ndarray:
     return values.reshape(-1, *(1,) * rank)
 
 
-def run(function: Callable, items: list, threads: bool = True) -> Iterator:
+def run(function: Callable[[S], T], items: list[S], threads: bool = True) -> Iterator[T]:
     """function(item) of every item in order, in threads where there are several."""
     if not threads or len(items) < 2 or thread_count() == 1:
         return map(function, items)
@@ -621,10 +683,13 @@ def footprint(program: Program, node: int) -> list[int]:
     return counts
 
 
-def _window_before(layer, window):
+def _window_before(
+    layer: Conv2D | DepthwiseConv2D | Conv2DTranspose | MaxPooling2D | None, window: np.ndarray
+) -> np.ndarray:
+    """Rows and columns that a window of a layer's output reads; None for one value by value."""
     if layer is None:
         return window
-    kernel = layer.kernel.shape[:2] if hasattr(layer, "kernel") else layer.pool_size
+    kernel = layer.pool_size if isinstance(layer, MaxPooling2D) else layer.kernel.shape[:2]
     dilation = getattr(layer, "dilation", (1, 1))
     return (window - 1) * layer.strides + (np.array(kernel) - 1) * dilation + 1
 
@@ -640,7 +705,9 @@ def _same_window(rows: Rows, others: Rows | None) -> bool:
         return False
     if rows.origin is None or others.origin is None:
         return rows.origin is None and others.origin is None
-    return rows.values.shape == others.values.shape and (rows.origin == others.origin).all()
+    if rows.values.shape != others.values.shape:
+        return False
+    return bool((rows.origin == others.origin).all())
 
 
 def _stacked(lines: Lines) -> np.ndarray:
@@ -658,8 +725,6 @@ def _copy(rows: Rows) -> Rows:
 
 
 def _whole(rows: Rows | None, shape: tuple[int, ...], count: int) -> np.ndarray:
-    from .operators import densify_rows
-
     if rows is None:
         return np.zeros((count, *shape))
     return densify_rows(rows, shape).values if len(shape) == 3 else rows.values

@@ -2,7 +2,10 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +115,7 @@ class Certificate:
         ParameterError
             epsilon is not a finite number ≥ 0.
         """
-        if isinstance(epsilon, bool) or not np.isscalar(epsilon) or not 0 <= epsilon < np.inf:
+        if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not 0 <= epsilon < np.inf:
             raise ParameterError(f"epsilon must be a finite number ≥ 0, found {epsilon!r}")
         epsilon = float(epsilon)
         if epsilon not in self.decisions:
@@ -132,7 +135,7 @@ class Certificate:
             sample = int(surely.argmax())
             return Decision("no", epsilon, witness[sample], sample if balls else None)
         answer, boxes = "yes", 0
-        for sample in np.nonzero(~(worst <= epsilon))[0]:
+        for sample in map(int, np.nonzero(~(worst <= epsilon))[0]):
             if self.problem is None:
                 answer = "undecided"
                 break
@@ -148,7 +151,7 @@ class Certificate:
                     "no",
                     epsilon,
                     search.witness,
-                    int(sample) if balls else None,
+                    sample if balls else None,
                     time.monotonic() - start,
                     boxes,
                 )
@@ -203,7 +206,7 @@ class Certificate:
         return cls(**values, decisions=decisions)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """As JSON has it: infinity, which JSON lacks, as a string."""
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
@@ -224,11 +227,12 @@ def _flags(value: list | None) -> np.ndarray | None:
     return None if value is None else np.array(value, bool)
 
 
-def _optional(kind):
+def _optional(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The reader of a value that may be null."""
     return lambda value: None if value is None else kind(value)
 
 
-_FIELDS = {
+_FIELDS: dict[str, Callable[[Any], Any]] = {
     "bound": _array,
     "rounding": _array,
     "found": _array,
@@ -241,7 +245,7 @@ _FIELDS = {
     "notes": tuple,
     "limit": _optional(float),
 }
-_DECISION = {
+_DECISION: dict[str, Callable[[Any], Any]] = {
     "epsilon": float,
     "counterexample": _optional(_array),
     "sample": _optional(int),

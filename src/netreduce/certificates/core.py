@@ -1,6 +1,7 @@
 """Certificates: the whole of a pair of networks, from the boxes to the numbers."""
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,9 @@ def certify(
         return _certify_boxes(problem, index, classes, len(groups) == 1, deadline)
 
     parts = list(run(one, groups))
-    arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    arrays: dict[str, Any] = {
+        key: np.concatenate([part[key] for part in parts]) for key in parts[0]
+    }
     cases = int(arrays.pop("cases", np.zeros(1)).sum())
     if not problem.balls:
         arrays = {key: value[0] for key, value in arrays.items()}
@@ -216,16 +219,18 @@ def _rounding(problem: Problem, bounds: Relaxation) -> np.ndarray:
     program = problem.plain
     if program is not problem.program:
         bounds = Relaxation(program, bounds.low[INPUT], bounds.high[INPUT]).propagate()
-    total = 0.0
+    errors: list[np.ndarray] = []
     for network, end in zip((problem.original, problem.reduced), program.outputs, strict=True):
         error = rounding_errors(bounds, program.needed(end), network.dtype)[end]
         if problem.softmax:
             error = _of_probabilities(error) + 32 * float(np.finfo(network.dtype).eps)
-        total = total + error
-    return total
+        errors.append(error)
+    return errors[0] + errors[1]
 
 
-def _classes(problem, bounds, points, deadline):
+def _classes(
+    problem: Problem, bounds: Relaxation, points: np.ndarray, deadline: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """By box: whether both networks certainly give one class, and whether a point was found where
     they differ, and how many cases of neurons were looked at.
     """
@@ -235,14 +240,14 @@ def _classes(problem, bounds, points, deadline):
     rows = np.stack([np.delete(-np.eye(classes), label, axis=0) for label in labels])
     rows[np.arange(boxes), :, labels] = 1.0  # score of the class less that of each other one
     place = np.repeat(np.arange(boxes), classes - 1)
-    margins = [
+    lower = [
         bounds.lower({node: Rows(rows.reshape(-1, classes).copy())}, place).lower
         for node in program.outputs
     ]
-    margins = np.stack(margins).reshape(2, boxes, -1)
+    margins = np.stack(lower).reshape(2, boxes, -1)
     same = margins.min(axis=(0, 2), initial=np.inf) > 0
     differs, cases = np.zeros(boxes, bool), np.zeros(boxes, int)
-    for box in np.nonzero(~same)[0]:
+    for box in map(int, np.nonzero(~same)[0]):
         tried = np.concatenate([points[box], _towards_others(problem, bounds, box, rows[box])])
         with np.errstate(invalid="ignore", over="ignore"):
             found = np.stack(
@@ -254,8 +259,12 @@ def _classes(problem, bounds, points, deadline):
     return same, differs, cases
 
 
-def _by_cases(bounds, box, margins, rows, deadline):
-    """Whether all margins are positive when neurons are taken case by case, the worst first."""
+def _by_cases(
+    bounds: Relaxation, box: int, margins: np.ndarray, rows: np.ndarray, deadline: float
+) -> tuple[bool, int]:
+    """Whether all margins are positive when neurons are taken case by case, the worst first, and
+    how many cases were looked at; margins (2, classes − 1), rows (classes − 1, classes).
+    """
     looked = 0
     for at in np.argsort(margins, axis=None, kind="stable"):
         network, row = np.unravel_index(at, margins.shape)
@@ -269,7 +278,7 @@ def _by_cases(bounds, box, margins, rows, deadline):
     return True, looked
 
 
-def _towards_others(problem, bounds, box, rows):
+def _towards_others(problem: Problem, bounds: Relaxation, box: int, rows: np.ndarray) -> np.ndarray:
     """Points where one network's score of another class comes close, the other network's not."""
     first, second = problem.program.outputs
     weights = np.concatenate([rows, -rows])

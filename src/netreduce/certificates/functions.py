@@ -33,6 +33,7 @@ SHAPES = {
     "hard_swish": ((-3.0, 3.0), 1 / 3 + 1e-9),
 }
 UNKNOWN = ((), None)  # no kinks known, bounds of f' only
+Quadruple = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,12 @@ class Function:
         ]
         return Lines(*(np.concatenate(p).reshape(low.shape) for p in zip(*parts, strict=True)))
 
-    def _lines(self, low, high):
+    def _lines(self, low: np.ndarray, high: np.ndarray) -> Quadruple:
+        """Slopes and shifts of the lines around f on some intervals, all of shape (n,)."""
         with np.errstate(over="ignore", invalid="ignore"):
             return self._finite_lines(low, high)
 
-    def _finite_lines(self, low, high):
+    def _finite_lines(self, low: np.ndarray, high: np.ndarray) -> Quadruple:
         width = high - low
         middle = low + width / 2
         grid = low + width * np.linspace(0, 1, GRID + 1)[:, None]
@@ -134,14 +136,14 @@ class Function:
         with np.errstate(divide="ignore", invalid="ignore"):
             chord = np.where(width > 0, (values[GRID] - values[0]) / width, 0.0)
         slopes = [chord, self.derivative(middle), self.derivative(low), self.derivative(high)]
-        best = None
+        best: Quadruple | None = None
         for slope in [np.where(np.isfinite(s), s, 0.0) for s in slopes] + [np.zeros_like(low)]:
             rest = values - slope * grid
             if self.curvature is not None:
                 between = self.curvature * step**2 / 8
             else:
-                least, most = self.function.slopes
-                between = np.maximum(np.abs(most - slope), np.abs(least - slope)) * step / 2
+                flattest, steepest = self.function.slopes
+                between = np.maximum(np.abs(steepest - slope), np.abs(flattest - slope)) * step / 2
             error = between + EVALUATION * (
                 np.maximum(1, np.abs(values).max(axis=0)) + np.abs(slope * grid).max(axis=0)
             )
@@ -157,6 +159,7 @@ class Function:
                 np.where(better_high, line[2], best[2]),
                 np.where(better_high, line[3], best[3]),
             )
+        assert best is not None
         least, most = self.interval(low, high)
         flat_low = ~(best[0] * middle + best[1] > least)  # also where it is NaN
         flat_high = ~(best[2] * middle + best[3] < most)
@@ -227,7 +230,7 @@ def function_of(layer: Activation) -> Function:
     """
     function = layer.function
     if layer.name in ("relu", "leaky_relu") and function.positively_homogeneous:
-        return Rectifier(-float(function.function(np.float64(-1.0))))
+        return Rectifier(-float(function.function(np.asarray(-1.0))))
     usual = layer.parameters == PARAMETERS.get(layer.name, {})
     key = layer.name, *layer.parameters.items()
     return Function(key, function, SHAPES.get(layer.name, UNKNOWN) if usual else UNKNOWN)

@@ -11,7 +11,7 @@ UNIT = 2.0**-53  # rounding error of one operation
 
 
 @numba.njit(nogil=True, cache=True)
-def mask(values, origin, height, width):
+def mask(values: np.ndarray, origin: np.ndarray, height: int, width: int) -> None:
     """Put zeros where windows reach beyond the map."""
     for r in range(values.shape[0]):
         for y in range(values.shape[1]):
@@ -22,7 +22,7 @@ def mask(values, origin, height, width):
 
 
 @numba.njit(nogil=True, cache=True)
-def densify(values, origin, whole):
+def densify(values: np.ndarray, origin: np.ndarray, whole: np.ndarray) -> None:
     """Add windows to whole maps."""
     for r in range(values.shape[0]):
         for y in range(values.shape[1]):
@@ -38,7 +38,13 @@ def densify(values, origin, whole):
 
 
 @numba.njit(nogil=True, cache=True)
-def constants(values, origin, place, weight, constant):
+def constants(
+    values: np.ndarray,
+    origin: np.ndarray,
+    place: np.ndarray,
+    weight: np.ndarray,
+    constant: np.ndarray,
+) -> None:
     """constant[r] += Σ values[r] · weight[place[r]], windows inside the map."""
     for r in range(values.shape[0]):
         s = place[r]
@@ -57,7 +63,14 @@ def constants(values, origin, place, weight, constant):
 
 
 @numba.njit(nogil=True, cache=True)
-def magnitudes(values, origin, place, weight, factor, slack):
+def magnitudes(
+    values: np.ndarray,
+    origin: np.ndarray,
+    place: np.ndarray,
+    weight: np.ndarray,
+    factor: float,
+    slack: np.ndarray,
+) -> None:
     """slack[r] += factor · Σ |values[r]| · weight[place[r]]."""
     for r in range(values.shape[0]):
         s = place[r]
@@ -77,18 +90,18 @@ def magnitudes(values, origin, place, weight, factor, slack):
 
 @numba.njit(nogil=True, cache=True)
 def relax(
-    values,
-    origin,
-    lower_place,
-    lower_slope,
-    lower_shift,
-    upper_place,
-    upper_slope,
-    upper_shift,
-    magnitude,
-    constant,
-    slack,
-):
+    values: np.ndarray,
+    origin: np.ndarray,
+    lower_place: np.ndarray,
+    lower_slope: np.ndarray,
+    lower_shift: np.ndarray,
+    upper_place: np.ndarray,
+    upper_slope: np.ndarray,
+    upper_shift: np.ndarray,
+    magnitude: np.ndarray,
+    constant: np.ndarray,
+    slack: np.ndarray,
+) -> None:
     """Replace forms in the outputs of a function by forms in its inputs that are nowhere larger.
 
     Positive coefficients take the lower line, negative ones the upper line. `magnitude` bounds the
@@ -127,10 +140,21 @@ def relax(
 
 @numba.njit(nogil=True, cache=True)
 def relax_pair(
-    first, second, origin, place,
-    first_lines, second_lines, difference_lines,
-    middle, middle_difference, first_size, second_size, steepness, constant, slack,
-):  # fmt: skip
+    first: np.ndarray,
+    second: np.ndarray,
+    origin: np.ndarray,
+    place: np.ndarray,
+    first_lines: np.ndarray,
+    second_lines: np.ndarray,
+    difference_lines: np.ndarray,
+    middle: np.ndarray,
+    middle_difference: np.ndarray,
+    first_size: np.ndarray,
+    second_size: np.ndarray,
+    steepness: float,
+    constant: np.ndarray,
+    slack: np.ndarray,
+) -> None:
     """Replace forms p · f(y) + q · f(z) by forms in y and z that are nowhere larger.
 
     Three ways, the best of them in the middle: by the lines around f(y) and f(z); as

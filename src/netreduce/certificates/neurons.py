@@ -92,7 +92,8 @@ def is_positive(
             for i, case in enumerate(group):
                 if lower[i] > 0:
                     continue
-                choice = max(functions, key=lambda n, i=i: scores[n][i].max())
+                most_lost = {n: scores[n][i].max() for n in functions}
+                choice = max(functions, key=most_lost.__getitem__)
                 at = np.unravel_index(scores[choice][i].argmax(), scores[choice][i].shape)
                 if not scores[choice][i][at] > 0:
                     return False, looked  # all are known, and still it is not positive
@@ -105,18 +106,26 @@ def is_positive(
     return True, looked
 
 
-def _bounded(bounds, box, node, row, functions, cases):
+def _bounded(
+    bounds: Relaxation,
+    box: int,
+    node: int,
+    row: np.ndarray,
+    functions: list[int],
+    cases: list[_Case],
+) -> tuple[np.ndarray, Values]:
     """Lower bounds of the form in some cases, and by function how much is lost at each neuron; the
     cases keep their multipliers and slopes.
     """
     program, count = bounds.program, len(cases)
+    rectifiers = {n: o for n in functions if isinstance(o := program.nodes[n].operator, Rectifier)}
     here = bounds.repeated(box, count)
     signs = {n: np.stack([case.signs[n] for case in cases]) for n in functions}
     slopes = {n: np.stack([case.slopes[n] for case in cases]) for n in functions}
     beta = {n: np.stack([case.multipliers[n] for case in cases]) for n in functions}
     free = {}
     for n in functions:
-        operator, source = program.nodes[n].operator, program.nodes[n].sources[0]
+        operator, source = rectifiers[n], program.nodes[n].sources[0]
         low, high = here.low[source], here.high[source]
         low = np.where(signs[n] > 0, np.maximum(low, 0), low)
         high = np.where(signs[n] < 0, np.minimum(high, 0), high)
@@ -124,8 +133,9 @@ def _bounded(bounds, box, node, row, functions, cases):
         free[n] = operator.unstable(low, high)
         slopes[n] = np.where(free[n], slopes[n], here.lines[n].lower_slope)
     place = np.arange(count)
-    momentum: Values = {}
-    best, kept = None, (slopes, beta)
+    momentum: dict[tuple[str, int], np.ndarray] = {}
+    best: np.ndarray | None = None
+    kept = slopes, beta
     for step in range(STEPS + 1):
         rows = Rows(np.repeat(row[None], count, axis=0))
         pushed = {n: -signs[n] * beta[n] for n in functions}
@@ -149,24 +159,23 @@ def _bounded(bounds, box, node, row, functions, cases):
                 ("slope", slopes, np.maximum(forms.outputs[n], 0) * z * free[n], 1.0),
                 ("multiplier", beta, -signs[n] * z, np.inf),
             ):
-                old = momentum.get((key, n), 0.0)
-                ascent = momentum[key, n] = 0.5 * old + 0.5 * ascent
+                former = momentum.get((key, n), 0.0)
+                ascent = momentum[key, n] = 0.5 * former + 0.5 * ascent
                 scale = np.abs(ascent).reshape(count, -1).max(axis=1) + 1e-12
                 unit = ascent / scale.reshape(-1, *(1,) * (ascent.ndim - 1))
-                size = RATE * DECAY**step
+                size: np.ndarray | float = RATE * DECAY**step
+                floor: np.ndarray | float = 0.0
                 if key == "multiplier":
-                    size = size * np.abs(forms.outputs[n]).reshape(count, -1).max(axis=1)
-                    size = size.reshape(-1, *(1,) * (ascent.ndim - 1))
-                    floor = 0.0
+                    sizes = size * np.abs(forms.outputs[n]).reshape(count, -1).max(axis=1)
+                    size = sizes.reshape(-1, *(1,) * (ascent.ndim - 1))
                 else:
-                    unit, floor = (
-                        np.sign(unit) * np.sqrt(np.abs(unit)),
-                        program.nodes[n].operator.slope,
-                    )
+                    unit = np.sign(unit) * np.sqrt(np.abs(unit))
+                    floor = rectifiers[n].slope
                 known[n] = np.clip(known[n] + size * unit, floor, limit)
     for i, case in enumerate(cases):
         case.slopes = {n: kept[0][n][i] for n in functions}
         case.multipliers = {n: kept[1][n][i] for n in functions}
+    assert best is not None
     scores = {n: _lost(last.outputs[n], here.lines[n], free[n]) for n in functions}
     return best, scores
 

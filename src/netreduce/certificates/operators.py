@@ -6,8 +6,10 @@ convolutions are transposed window by window, and no matrix of a convolution is 
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import scipy.sparse
@@ -26,6 +28,9 @@ from netreduce.network.layers import (
 
 from .kernels import densify, mask
 
+LARGEST_GRAM = 1024  # rows or columns
+SQUARINGS = 6
+SCATTER = 1 << 17  # numbers that a transposed convolution adds up at a time
 Shape = tuple[int, ...]
 
 
@@ -100,7 +105,7 @@ class Linear:
         """The forms in the inputs that equal these forms in the output, bias apart."""
         raise NotImplementedError
 
-    def minus(self, other: "Linear") -> "Linear | None":
+    def minus(self, other: Self) -> "Linear | None":
         """The difference of two maps of one kind; None where it is zero."""
         return None
 
@@ -109,13 +114,10 @@ class Linear:
         return out if self.bias is None else out + self.bias
 
 
-LARGEST_GRAM = 1024  # rows or columns
-SQUARINGS = 6
-SCATTER = 1 << 17  # numbers that a transposed convolution adds up at a time
-
-
 class Matrix(Linear):
     """x @ kernel + bias."""
+
+    bias: np.ndarray
 
     def __init__(self, kernel: np.ndarray, bias: np.ndarray):
         self.kernel = np.ascontiguousarray(kernel, np.float64)
@@ -130,7 +132,7 @@ class Matrix(Linear):
         operator.bias_size = _constants_of(norm) + np.abs(slope * self.bias)
         return operator
 
-    def minus(self, other):
+    def minus(self, other: Self) -> "Matrix":
         return Matrix(self.kernel - other.kernel, self.bias - other.bias)
 
     @cached_property
@@ -141,10 +143,12 @@ class Matrix(Linear):
     def row_norms(self) -> np.ndarray:
         return np.sqrt((self.kernel**2).sum(axis=0)) * (1 + 1e-9)
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return x @ self.kernel
 
-    def magnitude(self, x: np.ndarray) -> np.ndarray:
+    def magnitude(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return x @ np.abs(self.kernel)
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
@@ -153,6 +157,8 @@ class Matrix(Linear):
 
 class Convolution(Linear):
     """A convolution, also depthwise; average pooling is one with equal weights."""
+
+    bias: np.ndarray
 
     def __init__(self, layer: Conv2D | DepthwiseConv2D, input_shape: Shape):
         self.layer = layer.replace(
@@ -185,7 +191,7 @@ class Convolution(Linear):
         operator.bias_size = _constants_of(norm) + np.abs(slope * self.bias)
         return operator
 
-    def minus(self, other):
+    def minus(self, other: Self) -> "Convolution":
         kernel = self.layer.kernel - other.layer.kernel
         change = Convolution(self.layer.replace(kernel=kernel), self.input_shape)
         change.bias = self.bias - other.bias
@@ -195,7 +201,7 @@ class Convolution(Linear):
     def norm(self) -> float:
         kernel, strides = self.layer.kernel, self.layer.strides
         places = kernel.reshape(-1, *kernel.shape[2:])
-        if self.depthwise:
+        if isinstance(self.layer, DepthwiseConv2D):
             return float(np.sqrt((places**2).sum(axis=2)).sum(axis=0).max() * (1 + 1e-9))
         # by places of the kernel; and as one matrix, each input in so many windows
         windows = math.prod(-(-n // s) for n, s in zip(kernel.shape[:2], strides, strict=True))
@@ -216,10 +222,12 @@ class Convolution(Linear):
         axes = (0, 1) if self.depthwise else (0, 1, 2)
         return np.sqrt((kernel**2).sum(axis=axes)).reshape(-1) * (1 + 1e-9)
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return self.layer.linear(x)
 
-    def magnitude(self, x: np.ndarray) -> np.ndarray:
+    def magnitude(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return self.layer.replace(kernel=np.abs(self.layer.kernel)).linear(x)
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
@@ -247,14 +255,18 @@ class Convolution(Linear):
                         target,
                     ] += placed(i, j)
         whole = origin is None
-        if whole:
+        if origin is None:
             origin = np.zeros((1, 2), np.int64)
         return (settle(out, origin * (down, across) - self.before, self.input_shape, whole),)
 
-    def _products(self, values):
-        """For every group: its input channels, and what each place of the kernel adds there."""
+    def _products(
+        self, values: np.ndarray
+    ) -> Iterator[tuple[slice, Callable[[int, int], np.ndarray]]]:
+        """For every group: its input channels, and what each place of the kernel adds there, shape
+        (rows, window rows, window columns, input channels of the group).
+        """
         kernel = self.layer.kernel
-        if self.depthwise:
+        if isinstance(self.layer, DepthwiseConv2D):
             split = values.reshape(*values.shape[:3], *kernel.shape[2:])
             yield slice(None), lambda i, j: np.einsum("rhwcm,cm->rhwc", split, kernel[i, j])
             return
@@ -264,11 +276,13 @@ class Convolution(Linear):
             columns = (values[..., outputs].reshape(-1, part.shape[3]) @ matrix).reshape(
                 *values.shape[:3], *part.shape[:3]
             )
-            yield inputs, lambda i, j, columns=columns: columns[:, :, :, i, j]
+            yield inputs, _at(columns)
 
 
 class TransposedConvolution(Linear):
     """A transposed convolution."""
+
+    bias: np.ndarray
 
     def __init__(self, layer: Conv2DTranspose, input_shape: Shape):
         self.layer = layer.replace(
@@ -281,7 +295,7 @@ class TransposedConvolution(Linear):
         self.input_shape, self.output_shape = input_shape, layer.output_shape(input_shape)
         self.terms = layer.kernel[..., 0].size * max(layer.kernel.shape[2:])
 
-    def minus(self, other):
+    def minus(self, other: Self) -> "TransposedConvolution":
         return TransposedConvolution(
             self.layer.replace(
                 kernel=self.layer.kernel - other.layer.kernel, bias=self.bias - other.bias
@@ -294,10 +308,12 @@ class TransposedConvolution(Linear):
         kernel = self.layer.kernel
         return sum(spectral_norm(place) for place in kernel.reshape(-1, *kernel.shape[2:]))
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return self.layer.linear(x)
 
-    def magnitude(self, x: np.ndarray) -> np.ndarray:
+    def magnitude(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return self.layer.replace(kernel=np.abs(self.layer.kernel)).linear(x)
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
@@ -317,6 +333,8 @@ class TransposedConvolution(Linear):
 class Scale(Linear):
     """slope · x + shift, both broadcasting against the input."""
 
+    bias: np.ndarray
+
     def __init__(self, slope: np.ndarray, shift: np.ndarray, bias_size: np.ndarray | None = None):
         self.slope, self.bias, self.bias_size = slope, shift, bias_size
 
@@ -327,7 +345,7 @@ class Scale(Linear):
             return cls(slope, shift, _constants_of(layer))
         return cls(slope, shift, np.abs(shift))
 
-    def minus(self, other):
+    def minus(self, other: Self) -> "Scale":
         return Scale(self.slope - other.slope, self.bias - other.bias)
 
     @cached_property
@@ -338,10 +356,12 @@ class Scale(Linear):
     def row_norms(self) -> np.ndarray:
         return np.abs(self.slope)
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return x * self.slope
 
-    def magnitude(self, x: np.ndarray) -> np.ndarray:
+    def magnitude(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return x * np.abs(self.slope)
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
@@ -360,10 +380,10 @@ class Sum(Linear):
     norm = 1.0
 
     def apply(self, *inputs: np.ndarray) -> np.ndarray:
-        return sum(sign * x for sign, x in zip(self.signs, inputs, strict=True))
+        return np.asarray(sum(sign * x for sign, x in zip(self.signs, inputs, strict=True)))
 
     def magnitude(self, *inputs: np.ndarray) -> np.ndarray:
-        return sum(inputs)
+        return np.asarray(sum(inputs))
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         return tuple(Rows(sign * rows.values, rows.origin) for sign in self.signs)
@@ -392,7 +412,8 @@ class Reshape(Linear):
 
     norm = 1.0
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return x.reshape(len(x), *self.shape)
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
@@ -440,7 +461,8 @@ class Selection(Linear):
             matrix = scipy.sparse.kron(along, matrix)
         return cls(scipy.sparse.csr_array(matrix), input_shape, layer.output_shape(input_shape))
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return (x.reshape(len(x), -1) @ self.matrix.T).reshape(len(x), *self.shape)
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
@@ -457,7 +479,8 @@ class GlobalMean(Linear):
         self.positions = math.prod(shape[:-1])
         self.terms = self.positions
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return x.mean(axis=tuple(range(1, x.ndim - 1)))
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
@@ -477,7 +500,8 @@ class Mean(Linear):
         self.counts = np.broadcast_to(layer.counts(shape)[0].astype(float), self.sums.output_shape)
         self.terms = math.prod(layer.pool_size) + 1
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
+    def apply(self, *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
         return self.sums.apply(x) / self.counts
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
@@ -537,6 +561,10 @@ def densify_rows(rows: Rows, shape: Shape) -> Rows:
     whole = np.zeros((len(rows.values), *shape))
     densify(rows.values, rows.origin, whole)
     return Rows(whole)
+
+
+def _at(columns: np.ndarray) -> Callable[[int, int], np.ndarray]:
+    return lambda i, j: columns[:, :, :, i, j]
 
 
 def _union(first: Rows, second: Rows, offset: np.ndarray) -> Rows:

@@ -114,7 +114,7 @@ class Maximum:
         )
         out = np.zeros((len(values), height, width, values.shape[3]))
         whole = origin is None
-        if whole:
+        if origin is None:
             origin = np.zeros((1, 2), np.int64)
         _pull_back(
             values,
@@ -141,9 +141,22 @@ def _one_hot(index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _pull_back(
-    values, origin, place, lower, upper, shift, magnitude, high, wide, down, across, out,
-    constant, slack,
-):  # fmt: skip
+    values: np.ndarray,
+    origin: np.ndarray,
+    place: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    shift: np.ndarray,
+    magnitude: np.ndarray,
+    high: int,
+    wide: int,
+    down: int,
+    across: int,
+    out: np.ndarray,
+    constant: np.ndarray,
+    slack: np.ndarray,
+) -> None:
+    """Add forms in the outputs, values, as forms in the inputs, out, with windows high x wide."""
     for r in range(values.shape[0]):
         s = place[r]
         total, size, count = 0.0, 0.0, 1.0

@@ -1,6 +1,7 @@
 """What is to be certified: two networks over boxes."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -107,8 +108,11 @@ def input_box(shape: tuple[int, ...], input_range: tuple | None) -> tuple[np.nda
     return low, high
 
 
-def _balls(network, low, high, around, radius):
-    if isinstance(radius, bool) or not np.isscalar(radius) or not 0 < radius < np.inf:
+def _balls(
+    network: Network, low: np.ndarray, high: np.ndarray, around: np.ndarray, radius: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the balls, shape (samples, *input_shape)."""
+    if isinstance(radius, bool) or not isinstance(radius, Real) or not 0 < radius < np.inf:
         raise ParameterError(f"radius must be a finite number above 0, found {radius!r}")
     samples = network.check_samples(around).astype(np.float64)
     if not len(samples):
@@ -132,8 +136,6 @@ def _ends_in_softmax(network: Network) -> bool:
 
 def _without_softmax(network: Network) -> Network:
     last = network.layers[-1]
-    if isinstance(last, Activation):
-        linear = Activation("linear")
-    else:
-        linear = last.replace(activation="linear")
+    is_activation = isinstance(last, Activation)
+    linear = Activation("linear") if is_activation else last.replace(activation="linear")
     return network.replace({len(network.layers) - 1: linear})

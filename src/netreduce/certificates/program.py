@@ -55,6 +55,8 @@ from .operators import (
 )
 from .pooling import Maximum
 
+Operator = Linear | Function | Maximum
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -70,7 +72,7 @@ class Node:
         The network and the layer it stands for.
     """
 
-    operator: Linear | Function | Maximum
+    operator: Operator
     sources: tuple[int, ...]
     shape: Shape
     name: str
@@ -96,7 +98,7 @@ class Program:
 
     def add(
         self,
-        operator: Linear | Function | Maximum,
+        operator: Operator,
         sources: tuple[int, ...],
         shape: Shape,
         name: str,
@@ -110,9 +112,14 @@ class Program:
     def change(self, node: int) -> Linear | None:
         """A linear operator less the one it is paired with; None where they are the same."""
         if node not in self.changes:
-            other = self.nodes[self.pairs[node]].operator
-            self.changes[node] = self.nodes[node].operator.minus(other)
+            self.changes[node] = self.linear(node).minus(self.linear(self.pairs[node]))
         return self.changes[node]
+
+    def linear(self, node: int) -> Linear:
+        """The operator of a node that is known to have a linear one."""
+        operator = self.nodes[node].operator
+        assert isinstance(operator, Linear)
+        return operator
 
     def needed(self, node: int) -> set[int]:
         """The nodes that a node is computed from, and itself."""
@@ -179,34 +186,42 @@ def pairs_of(program: Program) -> dict[int, int]:
     return pairs
 
 
-def _same_kind(first, second):
+def _same_kind(first: Operator, second: Operator) -> bool:
+    """Whether two operators differ in nothing but weights."""
     if type(first) is not type(second):
         return False
-    if isinstance(first, Function):
+    if isinstance(first, Function) and isinstance(second, Function):
         return first.same(second)
-    if isinstance(first, Convolution):
+    if isinstance(first, Convolution) and isinstance(second, Convolution):
         return (
             first.layer.kernel.shape == second.layer.kernel.shape
             and first.layer.strides == second.layer.strides
-            and (first.before == second.before).all()
+            and bool((first.before == second.before).all())
             and first.layer.dilation == second.layer.dilation
             and getattr(first.layer, "groups", 1) == getattr(second.layer, "groups", 1)
         )
-    if isinstance(first, TransposedConvolution):
+    if isinstance(first, TransposedConvolution) and isinstance(second, TransposedConvolution):
         return first.layer.kernel.shape == second.layer.kernel.shape and first.layer.crop(
             first.input_shape
         ) == second.layer.crop(second.input_shape)
-    if isinstance(first, Selection):
+    if isinstance(first, Selection) and isinstance(second, Selection):
         return (first.matrix != second.matrix).nnz == 0
-    if isinstance(first, Sum):
+    if isinstance(first, Sum) and isinstance(second, Sum):
         return first.signs == second.signs
-    if isinstance(first, Maximum | Mean):
-        layers = [getattr(o, "sums", o).layer for o in (first, second)]
-        return all(
-            getattr(layers[0], key, None) == getattr(layers[1], key, None)
-            for key in ("pool_size", "strides", "padding")
-        ) and (not isinstance(first, Mean) or np.array_equal(first.counts, second.counts))
+    if isinstance(first, Maximum) and isinstance(second, Maximum):
+        return _same_windows(first.layer, second.layer)
+    if isinstance(first, Mean) and isinstance(second, Mean):
+        return _same_windows(first.sums.layer, second.sums.layer) and np.array_equal(
+            first.counts, second.counts
+        )
     return True
+
+
+def _same_windows(first: Layer, second: Layer) -> bool:
+    return all(
+        getattr(first, key, None) == getattr(second, key, None)
+        for key in ("pool_size", "strides", "padding")
+    )
 
 
 class _Writer:
@@ -237,10 +252,11 @@ class _Writer:
             node = self.program.add(function, (node,), self.network.shapes[index], name)
         self.node[index] = node
 
-    def _add(self, operator, sources, index, name):
+    def _add(self, operator: Operator, sources: tuple[int, ...], index: int, name: str) -> int:
         shape = self.network.shapes[index]
         norm = self._norm_behind(index)
         if norm is not None:
+            assert isinstance(operator, Matrix | Convolution)
             operator = operator.normalized(norm)
             self.folded[index] = norm
         if isinstance(operator, Maximum) and operator.output_shape != shape:
@@ -255,9 +271,9 @@ class _Writer:
             isinstance(layer, Dense | Conv2D | DepthwiseConv2D)
             and layer.activation == "linear"
             and len(readers) == 1
-            and isinstance(self.network.layers[readers[0]], BatchNormalization)
         ):
-            return self.network.layers[readers[0]]
+            behind = self.network.layers[readers[0]]
+            return behind if isinstance(behind, BatchNormalization) else None
         return None
 
 
@@ -265,7 +281,7 @@ def _is_identity(layer: Layer) -> bool:
     return isinstance(layer, Dropout) or (isinstance(layer, Activation) and layer.name == "linear")
 
 
-def _operator(layer: Layer, shapes: tuple[Shape, ...], name: str) -> Linear | Function | Maximum:
+def _operator(layer: Layer, shapes: tuple[Shape, ...], name: str) -> Operator:
     shape = shapes[0]
     match layer:
         case Dense():
@@ -295,7 +311,7 @@ def _operator(layer: Layer, shapes: tuple[Shape, ...], name: str) -> Linear | Fu
         case MaxPooling2D():
             return Maximum(layer, shape)
         case GlobalMaxPooling2D():
-            return Maximum(MaxPooling2D(shape[:2]), shape)
+            return Maximum(MaxPooling2D((shape[0], shape[1])), shape)
         case PReLU():
             return Rectifier(np.broadcast_to(layer.alpha.astype(np.float64), shape))
         case Activation() if layer.function.elementwise:

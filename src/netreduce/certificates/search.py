@@ -77,7 +77,9 @@ def decide(
     return Search("yes", None, boxes)
 
 
-def _bounded(problem, low, high, epsilon):
+def _bounded(
+    problem: Problem, low: np.ndarray, high: np.ndarray, epsilon: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """By box: the least margin ε ∓ (g − f) over outputs; how much each input moves the outputs of
     the two networks, for that is what makes relaxations wide; and the point where the form of the
     worst output is least.
@@ -103,7 +105,9 @@ def _bounded(problem, low, high, epsilon):
     return margins[np.arange(boxes), worst], influence, np.where(slopes > 0, low, high)
 
 
-def _halves(low, high, influence, margins) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+def _halves(
+    low: np.ndarray, high: np.ndarray, influence: np.ndarray, margins: np.ndarray
+) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Both halves of every box, cut where width · influence is largest."""
     width = high - low
     with np.errstate(invalid="ignore"):
@@ -156,8 +160,9 @@ def _from_centers(problem: Problem, index: np.ndarray) -> np.ndarray:
     largest = np.abs(second - first).max(axis=0)
     tried = np.sort(np.argsort(-largest, kind="stable")[: STARTS // 2])
     signs = np.concatenate([np.eye(problem.outputs)[tried], -np.eye(problem.outputs)[tried]])
-    starts = (np.repeat(x, len(signs), axis=0) for x in (low, high, center))
-    points = _apart(problem, *starts, np.tile(signs, (len(index), 1)), STEPS_OF_MANY)
+    low, high, center = (np.repeat(x, len(signs), axis=0) for x in (low, high, center))
+    signs_of_all = np.tile(signs, (len(index), 1))
+    points = _apart(problem, low, high, center, signs_of_all, STEPS_OF_MANY)
     return points.reshape(len(index), len(signs), *low.shape[1:])
 
 
@@ -176,11 +181,19 @@ def _from_random(problem: Problem, index: int, seed: int) -> np.ndarray:
     sign = np.sign(change[chosen.reshape(-1), output])
     signs = np.zeros((len(starts), change.shape[1]))
     signs[np.arange(len(starts)), output] = np.where(sign == 0, 1.0, sign)
-    ends = (np.broadcast_to(end, starts.shape) for end in (low, high))
-    return np.concatenate([_apart(problem, *ends, starts, signs, STEPS), starts])
+    low, high = (np.broadcast_to(end, starts.shape) for end in (low, high))
+    return np.concatenate([_apart(problem, low, high, starts, signs, STEPS), starts])
 
 
-def _apart(problem, low, high, starts, signs, steps):
+def _apart(
+    problem: Problem,
+    low: np.ndarray,
+    high: np.ndarray,
+    starts: np.ndarray,
+    signs: np.ndarray,
+    steps: int,
+) -> np.ndarray:
+    """Points where Σ signs · (g − f) is large; signs (points, outputs), the rest as points."""
     weights = signs.reshape(-1, *problem.original.shapes[-1])
     first, second = problem.program.outputs
     return ascend(problem.program, low, high, starts, {first: -weights, second: weights}, steps)

@@ -8,8 +8,10 @@ than ε". So unsat means that the claim holds, and a model of sat is a counterex
 import itertools
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,10 @@ from netreduce.files import replacing
 from netreduce.network import Network
 
 from .problem import input_box, problem_of
+
+Index = tuple[int, ...]
+Form = dict[tuple[str, Index], float]  # weights, by variable and element
+Expression = str | list  # of expressions
 
 TOKEN = re.compile(r"[()]|[^\s()]+")
 ELEMENT = re.compile(r"([A-Za-z_]\w*)\[([\d,\s]*)\]")
@@ -162,9 +168,9 @@ def _claim(expressions: list) -> Claim:
     inputs, outputs, conditions = _declarations(expressions)
     bounds: dict[tuple[int, ...], list[float]] = {}
     deviations: list[tuple[tuple[int, ...], float, float]] = []
-    first = next(iter(inputs), None)
     if len(inputs) != 2 or len(outputs) != 2:
         raise _PropertyError("expected two networks, each with one input and one output")
+    first = next(iter(inputs))
     shape = inputs[first]
     for condition in conditions:
         for atom, alternative in _atoms(condition, False):
@@ -190,10 +196,13 @@ def _claim(expressions: list) -> Claim:
     return Claim(low.reshape(squeezed), high.reshape(squeezed), epsilons.pop())
 
 
-def _declarations(expressions):
+def _declarations(
+    expressions: list[Expression],
+) -> tuple[dict[str, Index], dict[str, Index], list[Expression]]:
+    """Shapes of inputs and of outputs by name, and the conditions."""
     inputs: dict[str, tuple[int, ...]] = {}
     outputs: dict[str, tuple[int, ...]] = {}
-    conditions = []
+    conditions: list[Expression] = []
     for expression in expressions:
         match expression:
             case ["vnnlib-version", version]:
@@ -216,9 +225,9 @@ def _declarations(expressions):
     return inputs, outputs, conditions
 
 
-def _shape(text):
+def _shape(text: Any) -> Index:
     try:
-        shape = tuple(int(n) for n in text.strip("[]").split(",") if n)
+        shape: Index = tuple(int(n) for n in text.strip("[]").split(",") if n)
     except (AttributeError, ValueError):
         shape = ()
     if not shape or min(shape) < 1 or math.prod(shape) > 1 << 24:
@@ -226,7 +235,7 @@ def _shape(text):
     return shape
 
 
-def _atoms(condition, alternative):
+def _atoms(condition: Expression, alternative: bool) -> Iterator[tuple[Expression, bool]]:
     """The comparisons of a condition, and whether each is one of several alternatives."""
     match condition:
         case ["and", *parts]:
@@ -239,7 +248,7 @@ def _atoms(condition, alternative):
             yield condition, alternative
 
 
-def _linear(atom):
+def _linear(atom: Expression) -> tuple[Form, float, bool]:
     """A comparison as Σ form ≤ constant, and whether it is an equation."""
     match atom:
         case ["<=" | "<", left, right]:
@@ -250,7 +259,7 @@ def _linear(atom):
             sides, equal = (left, right), True
         case _:
             raise _PropertyError(f"expected a comparison, found {atom}")
-    form: dict[tuple[str, tuple[int, ...]], float] = {}
+    form: Form = {}
     constant = 0.0
     for side, sign in zip(sides, (1.0, -1.0), strict=True):
         for key, weight in _terms(side, sign):
@@ -261,7 +270,10 @@ def _linear(atom):
     return {key: weight for key, weight in form.items() if weight}, constant, equal
 
 
-def _terms(expression, weight):
+def _terms(
+    expression: Expression, weight: float
+) -> Iterator[tuple[tuple[str, Index] | None, float]]:
+    """The products of a sum: an element, or None for a constant, and its weight."""
     match expression:
         case str() if found := ELEMENT.fullmatch(expression):
             index = tuple(int(n) for n in found[2].split(",") if n)
@@ -287,7 +299,14 @@ def _terms(expression, weight):
             raise _PropertyError(f"not a linear expression: {expression}")
 
 
-def _add_bound(bounds, form, constant, equal, inputs):
+def _add_bound(
+    bounds: dict[Index, list[float]],
+    form: Form,
+    constant: float,
+    equal: bool,
+    inputs: dict[str, Index],
+) -> None:
+    """Take a bound of an input, form ≤ or = constant, into its interval."""
     if len(form) == 2 and equal and constant == 0:
         (first, second), weights = list(form), list(form.values())
         if first[0] != second[0] and first[1] == second[1] and sum(weights) == 0:
@@ -307,7 +326,7 @@ def _add_bound(bounds, form, constant, equal, inputs):
     bounds[index] = [least, most]
 
 
-def _deviation(form, constant, names):
+def _deviation(form: Form, constant: float, names: list[str]) -> tuple[Index, float, float]:
     """± (g_i − f_i) ≤ −ε, as (i, sign, ε)."""
     (first, second), weights = list(form), list(form.values())
     if first[1] != second[1] or weights[0] + weights[1] != 0:

@@ -96,7 +96,7 @@ def _signals(network: Network, samples: np.ndarray) -> dict[int, tuple[np.ndarra
                 shape = (len(batch), -1, *windows.shape[1 - layer.kernel.ndim :])
                 total = windows.reshape(shape).sum(axis=0)
                 sums[index] = sums[index] + total if index in sums else total
-            fired[index] = output.any(axis=tuple(range(output.ndim - 1)))
+            fired[index] = np.asarray(output.any(axis=tuple(range(output.ndim - 1))))
         for index in indices:
             now: np.ndarray = fired[heard[index]]
             fires[index] = np.asarray(np.logical_or(fires.get(index, False), now))
