@@ -262,10 +262,13 @@ def test_infinity_and_nan_are_never_within_a_bound():
         ({"radius": 0.1}, nr.ParameterError, "around is missing"),
         ({"around": np.zeros((1, 4)), "radius": 0}, nr.ParameterError, "above 0, found 0"),
         ({"around": np.zeros((1, 4)), "radius": np.nan}, nr.ParameterError, "found nan"),
+        ({"around": np.zeros((1, 4)), "radius": "1"}, nr.ParameterError, "radius .* found '1'"),
         ({"around": np.full((2, 4), 2.0), "radius": 0.1}, nr.ParameterError, "2 of 2 outside"),
         ({"around": np.zeros((0, 4)), "radius": 0.1}, nr.ParameterError, "at least one"),
         ({"around": np.zeros((1, 5)), "radius": 0.1}, nr.SampleError, "shape"),
         ({"seconds": 0}, nr.ParameterError, "seconds"),
+        ({"seconds": True}, nr.ParameterError, "seconds .* found True"),
+        ({"seconds": "5"}, nr.ParameterError, "seconds .* found '5'"),
     ],
 )
 def test_bad_arguments(arguments, error, message):
@@ -287,8 +290,9 @@ def test_networks_that_cannot_be_compared():
     middle = nr.Network([make.dense(4, 3, "softmax"), make.dense(3, 3)], (4,))
     with pytest.raises(nr.UnsupportedLayerError, match=r"dense_1: .*softmax"):
         nr.certify(original, middle)
-    with pytest.raises(nr.ParameterError, match="epsilon"):
-        nr.certify(original, original).holds(-1)
+    for epsilon in (-1, np.nan, True, "1", None):
+        with pytest.raises(nr.ParameterError, match=f"epsilon .* found {epsilon!r}"):
+            nr.certify(original, original).holds(epsilon)
 
 
 def planted(make, copies=4):

@@ -84,6 +84,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(nr.ModelFileError, match="cannot be read"):
         read_vnnlib(tmp_path / "none.vnnlib")
     original, reduced, _ = pair("mlp", 3)
-    with pytest.raises(nr.ParameterError, match="epsilon"):
-        write_vnnlib(tmp_path, original, reduced, -1)
+    for epsilon in (-1, "1"):
+        with pytest.raises(nr.ParameterError, match=f"epsilon .* found {epsilon!r}"):
+            write_vnnlib(tmp_path, original, reduced, epsilon)
     assert not list(tmp_path.iterdir())

@@ -4,14 +4,13 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from netreduce.errors import ModelFileError, ParameterError
 
-from .problem import Problem
+from .problem import Problem, is_number
 from .search import decide, first_points
 
 FORMAT = "netreduce-certificate-1"
@@ -115,7 +114,7 @@ class Certificate:
         ParameterError
             epsilon is not a finite number ≥ 0.
         """
-        if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not 0 <= epsilon < np.inf:
+        if not (is_number(epsilon) and 0 <= epsilon < np.inf):
             raise ParameterError(f"epsilon must be a finite number ≥ 0, found {epsilon!r}")
         epsilon = float(epsilon)
         if epsilon not in self.decisions:

@@ -12,7 +12,7 @@ from .attack import ascend, deviations, representable
 from .bounds import SAFE, Relaxation, Rows, run
 from .certificate import Certificate
 from .neurons import can_split, is_positive
-from .problem import Problem, problem_of
+from .problem import Problem, is_number, problem_of
 from .rounding import rounding_errors
 from .search import first_points
 
@@ -79,7 +79,7 @@ def certify(
     ('yes', 'no')
     """
     start = time.monotonic()
-    if seconds is not None and (isinstance(seconds, bool) or not 0 < seconds < np.inf):
+    if seconds is not None and not (is_number(seconds) and 0 < seconds < np.inf):
         raise ParameterError(f"seconds must be a finite number above 0, found {seconds!r}")
     problem = problem_of(original, reduced, input_range, around, radius)
     if classes and len(original.shapes[-1]) != 1:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from numbers import Real
+from typing import TypeGuard
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def problem_of(
     if (around is None) != (radius is None):
         missing = "radius" if radius is None else "around"
         raise ParameterError(f"balls need both around and radius, {missing} is missing")
-    if around is not None:
+    if around is not None and radius is not None:
         low, high = _balls(original, low, high, around, radius)
     else:
         low, high = low[None], high[None]
@@ -108,11 +109,16 @@ def input_box(shape: tuple[int, ...], input_range: tuple | None) -> tuple[np.nda
     return low, high
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is one real number, of Python or NumPy; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _balls(
-    network: Network, low: np.ndarray, high: np.ndarray, around: np.ndarray, radius: float | None
+    network: Network, low: np.ndarray, high: np.ndarray, around: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ends of the balls, shape (samples, *input_shape)."""
-    if isinstance(radius, bool) or not isinstance(radius, Real) or not 0 < radius < np.inf:
+    if not (is_number(radius) and 0 < radius < np.inf):
         raise ParameterError(f"radius must be a finite number above 0, found {radius!r}")
     samples = network.check_samples(around).astype(np.float64)
     if not len(samples):

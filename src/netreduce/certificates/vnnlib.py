@@ -19,7 +19,7 @@ from netreduce.errors import ModelFileError, ParameterError
 from netreduce.files import replacing
 from netreduce.network import Network
 
-from .problem import input_box, problem_of
+from .problem import input_box, is_number, problem_of
 
 Index = tuple[int, ...]
 Form = dict[tuple[str, Index], float]  # weights, by variable and element
@@ -62,7 +62,7 @@ def write_vnnlib(
     ShapeError, ParameterError, UnsupportedLayerError
         As `certify`; also for a layer that ONNX lacks.
     """
-    if not 0 <= epsilon < math.inf:
+    if not (is_number(epsilon) and 0 <= epsilon < math.inf):
         raise ParameterError(f"epsilon must be a finite number ≥ 0, found {epsilon!r}")
     from netreduce.formats.export import export  # needs onnx, which certificates do not
 
