@@ -401,3 +401,29 @@ def test_no_violation_in_many_random_pairs_under_attack(kind, count):
 
 def random_type(seed):
     return np.float64 if seed % 5 == 0 else np.float32
+
+
+@pytest.mark.parametrize("last", ["linear", "softmax"])
+def test_numbers_too_large_for_the_type_make_the_rounding_infinite(last):
+    hidden = nr.Dense(np.full((2, 2), 1e20, np.float32), np.zeros(2, np.float32))
+    original = nr.Network([hidden, hidden, nr.Activation(last)], (2,))
+    certificate = nr.certify(original, original.replace({1: hidden.replace(bias=np.ones(2))}))
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert not np.isfinite(original.predict(np.ones((1, 2), np.float32))).all()
+    assert np.isinf(certificate.rounding).all()
+    assert (certificate.found <= certificate.bound + certificate.rounding).all()
+
+
+def test_an_overflow_at_one_output_hides_no_counterexample_at_another():
+    original = nr.Network([nr.Dense(np.ones((1, 1))), nr.Dense(np.zeros((1, 2)))], (1,))
+    reduced = original.replace({1: nr.Dense(np.array([[1.0, 0.0]]))})
+    certificate = nr.certify(original, reduced)
+    certificate.rounding = np.array([certificate.rounding[0], np.inf])
+    certificate.found = np.array([certificate.found[0], np.inf])
+    assert certificate.holds(0.5) == "no"
+
+
+def test_classes_of_networks_without_functions():
+    original = nr.Network([nr.Dense(np.array([[1.0, -1.0]]))], (1,))
+    certificate = nr.certify(original, original, (-1, 1), classes=True)
+    assert certificate.same_class == np.False_

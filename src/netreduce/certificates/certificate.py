@@ -129,6 +129,8 @@ class Certificate:
         witness = self.witness if balls else self.witness[None]
         worst = bound.reshape(len(bound), -1).max(axis=1)
         found, rounding = (a if balls else a[None] for a in (self.found, self.rounding))
+        rounding = np.where(np.isfinite(rounding), rounding, np.inf)
+        found = np.where(np.isfinite(rounding), found, 0.0)  # what overflows says nothing
         surely = (found - rounding).reshape(len(bound), -1).max(axis=1)
         if (surely > epsilon).any():
             sample = int(surely.argmax())

@@ -223,7 +223,8 @@ def _rounding(problem: Problem, bounds: Relaxation) -> np.ndarray:
     for network, end in zip((problem.original, problem.reduced), program.outputs, strict=True):
         error = rounding_errors(bounds, program.needed(end), network.dtype)[end]
         if problem.softmax:
-            error = _of_probabilities(error) + 32 * float(np.finfo(network.dtype).eps)
+            small = _of_probabilities(error) + 32 * float(np.finfo(network.dtype).eps)
+            error = np.where(np.isfinite(error), small, np.inf)
         errors.append(error)
     return errors[0] + errors[1]
 

@@ -70,6 +70,8 @@ def is_positive(
         for i in sorted(bounds.program.needed(node))
         if isinstance(bounds.program.nodes[i].operator, Rectifier)
     ]
+    if not functions:
+        return False, 0
     root = _Case(
         {i: np.zeros(bounds.program.nodes[i].shape, np.int8) for i in functions},
         {i: np.zeros(bounds.program.nodes[i].shape) for i in functions},

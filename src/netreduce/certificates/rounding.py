@@ -14,6 +14,7 @@ from .operators import Linear
 
 STEPS = 8  # roundings of a number besides its sum: batch normalization, casts of parameters
 FUNCTION_ULPS = 16
+OVERFLOW = 4  # how far below the largest number sums are still taken to stay finite
 
 
 def rounding_errors(bounds: Relaxation, nodes: set[int], dtype: np.dtype) -> dict[int, np.ndarray]:
@@ -29,10 +30,12 @@ def rounding_errors(bounds: Relaxation, nodes: set[int], dtype: np.dtype) -> dic
     Returns
     -------
     dict of int to ndarray, shape (boxes, *shape)
+        Infinite where numbers may be too large for the type.
     """
+    zero = np.zeros_like(bounds.low[INPUT])
     unit = float(np.finfo(dtype).eps) / 2
     least = float(np.finfo(dtype).smallest_normal)
-    errors = {INPUT: np.zeros_like(bounds.low[INPUT])}
+    errors = {INPUT: _unless_overflow(zero, bounds.magnitude(INPUT), dtype)}
     for index in sorted(nodes):
         node = bounds.program.nodes[index]
         operator, inputs = node.operator, [errors[s] for s in node.sources]
@@ -48,11 +51,19 @@ def rounding_errors(bounds: Relaxation, nodes: set[int], dtype: np.dtype) -> dic
             error = operator.magnitude(*inputs) + factor * size + terms * least
         elif isinstance(operator, Function):
             steep = max(map(abs, operator.slopes))
-            error = steep * inputs[0]
+            error, size = steep * inputs[0], bounds.magnitude(index) + steep * inputs[0]
             if not isinstance(operator, Rectifier) or operator.slope.any():
-                value = bounds.magnitude(index) + error
-                error = error + FUNCTION_ULPS * unit * np.maximum(1, value)
+                error = error + FUNCTION_ULPS * unit * np.maximum(1, size)
         else:
-            error = operator.forward(inputs[0])
-        errors[index] = error * SAFE
+            error = size = operator.forward(inputs[0])
+        errors[index] = _unless_overflow(error * SAFE, size, dtype)
     return errors
+
+
+def _unless_overflow(error: np.ndarray, size: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The errors of a node, shape (boxes, *shape); infinite, of all its values, in boxes where what
+    it sums may be too large for the type.
+    """
+    sizes = np.maximum(size, error).reshape(len(error), -1).max(axis=1, initial=0.0)
+    fits = sizes < float(np.finfo(dtype).max) / OVERFLOW  # NaN does not
+    return np.where(fits.reshape(-1, *[1] * (error.ndim - 1)), error, np.inf)
