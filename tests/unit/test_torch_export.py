@@ -616,3 +616,14 @@ def test_normalization_and_slopes_of_pytorch(tmp_path):
     assert_computes(nr.load(tmp_path / "mlp.pth", description), module, torch.rand(9, 6))
     keras = nr.load(tmp_path / "mlp.pth", {**description, "framework": "keras"})
     assert [keras.layers[i].epsilon for i in (1, 4)] == [1e-3, 1e-3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_modules_in_half_precision_compute_in_float32(dtype):
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).to(dtype)
+    x = torch.randn(8, 6)
+    network = nr.from_torch(module, x.to(dtype))
+    assert module[0].weight.dtype == dtype and network.dtype == np.float32
+    expected = module.float()(x).detach().numpy()
+    np.testing.assert_allclose(network.predict(x.numpy()), expected, atol=1e-5)

@@ -4,6 +4,7 @@ A .pt2 file is an archive of the graph as JSON and of the tensors as raw numbers
 that: no code of the file, or of its pickles, runs.
 """
 
+import copy
 import io
 import zipfile
 from pathlib import Path
@@ -36,7 +37,8 @@ def from_torch(module: "nn.Module", example: "torch.Tensor") -> Network:
     module : torch.nn.Module
         Of one input and one output, both tensors whose first axis counts samples.
     example : torch.Tensor
-        A batch of inputs. Its shape, the batch apart, is the one that the network reads.
+        A batch of inputs. Its shape, the batch apart, is the one that the network reads. Where it
+        is in half precision, the network computes with the module's parameters in float32.
 
     Returns
     -------
@@ -75,6 +77,8 @@ def from_torch(module: "nn.Module", example: "torch.Tensor") -> Network:
         raise UnsupportedLayerError(
             f"from_torch: the example must be a tensor of samples, found {found}"
         )
+    if example.dtype in (torch.float16, torch.bfloat16):
+        module, example = copy.deepcopy(module).float(), example.float()
     batch = torch.cat([example, example]) if len(example) == 1 else example
     exported, expected = _exported(module, batch)
     content = io.BytesIO()
