@@ -12,6 +12,7 @@ from netreduce.data.archive import write_own
 from netreduce.data.arrays import ArrayFile
 from netreduce.data.fit import fit_to_dataset, network_for, with_preprocessing
 from netreduce.data.own import build_own
+from netreduce.data.parts import splits_in
 from netreduce.data.preprocessing import Preprocessing
 from netreduce.errors import DataError, ShapeError
 from netreduce.network.architectures import build
@@ -623,3 +624,21 @@ def test_networks_have_the_outputs_that_the_targets_need(tmp_path, make):
     assert fit_to_dataset(build(mlp, (16,), 2), make({"train": "a.npz"})).input_shape == (4, 4)
     with pytest.raises(ShapeError, match=r"must take \(4, 4\) or \(16,\), found \(15,\)"):
         fit_to_dataset(build(mlp, (15,), 2), make({"train": "a.npz"}))
+
+
+def test_splits_next_to_the_training_samples_in_one_file(tmp_path):
+    arrays = {"X_train": RANDOM.normal(size=(40, 3)), "y_train": np.arange(40) % 2}
+    file = tmp_path / "d.npz"
+    np.savez(file, **arrays)
+    assert splits_in(file) == ()
+    np.savez(file, **arrays, X_test=np.ones((20, 3)), y_test=np.arange(20) % 2, x_val=np.ones(3))
+    assert splits_in(file) == ("validation", "test")
+    np.savez(file, x=np.ones((9, 3)), x_test=np.ones((9, 3)))
+    assert splits_in(file) == ()
+
+
+def test_samples_of_another_split_are_no_labels(make, tmp_path):
+    np.savez(tmp_path / "d.npz", x_train=np.ones((40, 3)), x_test=np.ones((40, 3)))
+    with pytest.raises(DataError, match="no labels are found"):
+        make({"train": "d.npz"})
+    assert len(make({"train": "d.npz", "test": "d.npz", "label": "none"}).images("test")) == 40

@@ -9,6 +9,7 @@ from typing import Any
 
 from netreduce.data import Dataset, read
 from netreduce.data.own import build_own
+from netreduce.data.parts import splits_in
 from netreduce.errors import DataError, ModelFileError, ParameterError
 from netreduce.formats import SUFFIXES, load, save
 from netreduce.formats.export import export
@@ -88,7 +89,8 @@ def opened(path: Path, options: DataOptions) -> Iterator[Dataset]:
         return
     with TemporaryDirectory(prefix="netreduce-") as folder:
         file = Path(folder, "data.npz")
-        build_own(path.stem, {"train": str(path), **given}, file, options.seed)
+        entry = dict.fromkeys(("train", *splits_in(path)), str(path)) | given
+        build_own(path.stem, entry, file, options.seed)
         yield read(file)
 
 

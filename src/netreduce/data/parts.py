@@ -9,6 +9,7 @@ import numpy as np
 
 from netreduce.errors import DataError
 
+from .archive import SPLITS
 from .arrays import ArrayFile
 
 SHARE = 0.15  # of the samples, for a split that is not given
@@ -44,6 +45,21 @@ def read_part(entry: Mapping[str, Any], split: str) -> Part:
     if path.suffix.lower() in TABLES or (path.is_file() and _magic(path) == b"PAR1"):
         return _read_columns(entry, path, label if with_label else None)
     return _read_arrays(entry, path, split, label if with_label else None)
+
+
+def splits_in(path: str | Path) -> tuple[str, ...]:
+    """The splits besides "train" whose samples a .npz file has next to those for training, such as
+    x_test next to x_train.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix.lower() != ".npz":
+        return ()
+    names = {name.lower() for name in ArrayFile(path).headers}
+    train, *others = (
+        (split, any(s in names for name in SAMPLES for s in _spellings(name, split)))
+        for split in SPLITS
+    )
+    return tuple(split for split, there in others if there and train[1])
 
 
 def draw(
@@ -163,7 +179,10 @@ def _named(
     besides: str | None = None,
 ) -> str | None:
     """The name of an array: the wanted one, one of the usual ones, or the only one there is."""
-    names = [name for name in file.headers if name != besides]
+    samples = {spelled for part in SPLITS for name in SAMPLES for spelled in _spellings(name, part)}
+    names = [
+        n for n in file.headers if n != besides and (key != "label" or n.lower() not in samples)
+    ]
     if wanted is not None:
         if not isinstance(wanted, str) or wanted not in file.headers:
             raise DataError(
@@ -171,9 +190,8 @@ def _named(
             )
         return wanted
     lower = {name.lower(): name for name in names}
-    short = {"validation": "val"}.get(split, split)
     for name in usual:
-        for spelled in (f"{name}_{split}", f"{split}_{name}", f"{name}_{short}", f"{short}_{name}"):
+        for spelled in _spellings(name, split):
             if spelled in lower:
                 return lower[spelled]
     fitting = [lower[name] for name in usual if name in lower]
@@ -185,6 +203,11 @@ def _named(
             f"{', or label: none' if key == 'label' else ''}"
         )
     return None
+
+
+def _spellings(name: str, split: str) -> tuple[str, ...]:
+    short = {"validation": "val"}.get(split, split)
+    return f"{name}_{split}", f"{split}_{name}", f"{name}_{short}", f"{short}_{name}"
 
 
 def _contents(file: ArrayFile) -> str:
