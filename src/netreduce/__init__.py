@@ -4,6 +4,7 @@ Every technique is a function from a `Network` to a `Network`.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -77,6 +78,64 @@ _PUBLIC = {
 }
 
 __all__ = list(_PUBLIC)
+
+
+if TYPE_CHECKING:  # the same names for editors and type checkers, which do not run __getattr__
+    from .certificates import Certificate as Certificate
+    from .certificates import certify as certify
+    from .errors import DataError as DataError
+    from .errors import ModelFileError as ModelFileError
+    from .errors import NetreduceError as NetreduceError
+    from .errors import ParameterError as ParameterError
+    from .errors import SampleError as SampleError
+    from .errors import ShapeError as ShapeError
+    from .errors import UnsupportedLayerError as UnsupportedLayerError
+    from .errors import VerificationError as VerificationError
+    from .folding import fold_batch_norm as fold_batch_norm
+    from .formats import load as load
+    from .formats import save as save
+    from .formats.export import export as export
+    from .formats.keras.model import from_keras as from_keras
+    from .formats.pytorch.export import from_torch as from_torch
+    from .lumping import Lumping as Lumping
+    from .lumping import lump as lump
+    from .lumping.dictionary import lump_neural_network as lump_neural_network
+    from .measures.cost import cost as cost
+    from .measures.evaluation import evaluate as evaluate
+    from .network import Network as Network
+    from .network.integers import IntegerNetwork as IntegerNetwork
+    from .network.layers import Activation as Activation
+    from .network.layers import ActivationGrid as ActivationGrid
+    from .network.layers import Add as Add
+    from .network.layers import AveragePooling2D as AveragePooling2D
+    from .network.layers import BatchNormalization as BatchNormalization
+    from .network.layers import Concatenate as Concatenate
+    from .network.layers import Conv2D as Conv2D
+    from .network.layers import Conv2DTranspose as Conv2DTranspose
+    from .network.layers import Cropping2D as Cropping2D
+    from .network.layers import Dense as Dense
+    from .network.layers import DepthwiseConv2D as DepthwiseConv2D
+    from .network.layers import Dropout as Dropout
+    from .network.layers import Flatten as Flatten
+    from .network.layers import GlobalAveragePooling2D as GlobalAveragePooling2D
+    from .network.layers import GlobalMaxPooling2D as GlobalMaxPooling2D
+    from .network.layers import Layer as Layer
+    from .network.layers import MaxPooling2D as MaxPooling2D
+    from .network.layers import Multiply as Multiply
+    from .network.layers import Normalization as Normalization
+    from .network.layers import Permute as Permute
+    from .network.layers import PReLU as PReLU
+    from .network.layers import Quantization as Quantization
+    from .network.layers import Rescaling as Rescaling
+    from .network.layers import Reshape as Reshape
+    from .network.layers import Subtract as Subtract
+    from .network.layers import UpSampling2D as UpSampling2D
+    from .network.layers import ZeroPadding2D as ZeroPadding2D
+    from .pruning import prune as prune
+    from .pruning.selection import select as select
+    from .quantization import quantize as quantize
+    from .quantization import quantize_many as quantize_many
+    from .quantization.activations import quantize_activations as quantize_activations
 
 
 def __getattr__(name: str) -> object:

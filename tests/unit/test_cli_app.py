@@ -208,6 +208,17 @@ def test_an_interrupted_command_leaves_nothing(folder, capsys, tmp_path, monkeyp
     arguments = ["reduce", folder / "net.h5", "--data", folder / "data.npz", "--chain", "lump"]
     assert "interrupted" in refused(capsys, 130, *arguments, "-o", out)
     assert not out.exists()
+    monkeypatch.setattr("netreduce.cli.comparing.apply", interrupt)
+    arguments = [
+        "compare",
+        folder / "net.h5",
+        "--data",
+        folder / "data.npz",
+        "-o",
+        tmp_path / "all",
+    ]
+    assert "interrupted" in refused(capsys, 130, *arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_it_starts_without_the_library():

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from html import escape
 from importlib import import_module
 from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
 
 from netreduce.chains.names import chain_name
 from netreduce.chains.steps import Step, apply, parse_chain
+from netreduce.data import Dataset
 from netreduce.data.fit import fit_to_dataset
 from netreduce.errors import NetreduceError, ParameterError
 from netreduce.files import replacing, write_json, write_table
 from netreduce.formats import save
+from netreduce.network import Network
 
 from .app import DataOptions, OutputOptions, ReadOptions
 from .files import opened, read_network, refuse_existing
@@ -39,26 +43,15 @@ def compare(
     refuse_existing(folder, output)
     wanted = [parse(text) for text in DEFAULT] if chains is None else read_chains(chains)
     network = read_network(path, read)
-    rows: list[dict[str, object]] = []
-    skipped: dict[str, str] = {}
-    with opened(data, options) as dataset:
-        original = fit_to_dataset(network, dataset)
-        rows.append({"chain": "analog", **measures(original, original, dataset)})
-        for chain in progress(wanted, "comparing", len(wanted)):
-            name = "/".join(map(str, chain))
-            try:
-                reduced = original
-                for step in chain:
-                    reduced = apply(step, reduced, dataset, samples=samples, seed=options.seed)
-            except NetreduceError as error:
-                skipped[name] = str(error)
-                continue
-            save(reduced, folder / "networks" / f"{name.replace('/', '__')}.h5")
-            rows.append({"chain": name, **measures(original, reduced, dataset)})
-    write_table(folder / "comparison.csv", rows)
-    write_json(folder / "comparison.json", {"rows": rows, "skipped": skipped})
-    figure(rows, folder / "pareto.svg")
-    page(path, rows, skipped, folder / "index.html")
+    with TemporaryDirectory(prefix="netreduce-") as temporary:
+        part = Path(temporary, "report")
+        with opened(data, options) as dataset:
+            rows, skipped = _compared(network, dataset, wanted, samples, options.seed, part)
+        write_table(part / "comparison.csv", rows)
+        write_json(part / "comparison.json", {"rows": rows, "skipped": skipped})
+        figure(rows, part / "pareto.svg")
+        page(path, rows, skipped, part / "index.html")
+        copytree(part, folder, dirs_exist_ok=True)
     if output.json:
         print_json({"rows": rows, "skipped": skipped})
         return
@@ -73,6 +66,32 @@ def compare(
     for name, reason in skipped.items():
         print(f"left out: {name}: {reason}")
     print(f"{folder / 'index.html'}")
+
+
+def _compared(
+    network: Network,
+    dataset: Dataset,
+    chains: Sequence[Sequence[Step]],
+    samples: int,
+    seed: int,
+    folder: Path,
+) -> tuple[list[dict[str, object]], dict[str, str]]:
+    """A row for every chain, whose network goes into the folder, and why others were left out."""
+    original = fit_to_dataset(network, dataset)
+    rows = [{"chain": "analog", **measures(original, original, dataset)}]
+    skipped = {}
+    for chain in progress(chains, "comparing", len(chains)):
+        name = "/".join(map(str, chain))
+        try:
+            reduced = original
+            for step in chain:
+                reduced = apply(step, reduced, dataset, samples=samples, seed=seed)
+        except NetreduceError as error:
+            skipped[name] = str(error)
+            continue
+        save(reduced, folder / "networks" / f"{name.replace('/', '__')}.h5")
+        rows.append({"chain": name, **measures(original, reduced, dataset)})
+    return rows, skipped
 
 
 def read_chains(path: Path) -> list[tuple[Step, ...]]:
