@@ -1,6 +1,7 @@
 """The command line as one types it: what it prints, what it writes, how it ends."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,17 @@ def test_init_makes_a_configuration_that_the_workflow_takes(folder, capsys, tmp_
     assert config["models"]["network"]["dataset"] == "mine"
     assert Path(config["datasets"]["mine"]["train"]).samefile(folder / "data.npz")
     assert "exists: --force" in refused(capsys, 1, "init", tmp_path / "thesis")
+    shown = run(capsys, "init", tmp_path / "my $thesis", *given).splitlines()[-1]
+    assert shlex.split(shown)[4] == str((tmp_path / "my $thesis").resolve())
+
+
+def test_test_samples_of_their_own_in_one_file(folder, tmp_path, capsys):
+    with np.load(folder / "data.npz") as arrays:
+        x, y = (arrays[name] for name in sorted(arrays.files)[:2])
+    x, y = (x, y) if x.ndim > y.ndim else (y, x)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:37], y_test=y[:37])
+    found = as_json(capsys, "evaluate", folder / "net.h5", "--data", tmp_path / "d.npz")
+    assert found["samples"] == 37
 
 
 @pytest.mark.parametrize(
@@ -175,6 +187,13 @@ def test_init_makes_a_configuration_that_the_workflow_takes(folder, capsys, tmp_
         ("show {net} --what", 2, "Unknown option"),
         ("reduce {net} --data {data} --chain gpfq=9 -o x.h5", 1, "bits must be"),
         ("reduce {net} --data {data} --chain shrink -o x.h5", 1, "unknown technique"),
+        (
+            "reduce {net} --data {data} --chain gpfq=3-bits=4 -o x.h5",
+            1,
+            "twice: gpfq=3-bits=4",
+        ),
+        ("reduce {net} --data {data} --chain gpfq-bits=3-bits=4 -o x.h5", 1, "given twice"),
+        ("certify {net} {net} --low 1 --high 0", 1, "at input (0,)"),
         ("reduce {net} --data none.npz --chain lump -o x.h5", 1, "none.npz: no such file"),
         ("quantize {net} --data {data} -o x.doc", 1, "x.doc: cannot write with the suffix"),
         ("quantize {net} --data {data} --bits 17 -o x.h5", 1, "bits must be"),

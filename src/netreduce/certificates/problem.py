@@ -102,7 +102,7 @@ def input_box(shape: tuple[int, ...], input_range: tuple | None) -> tuple[np.nda
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ParameterError(f"input_range must be finite, found [{low.min()}, {high.max()}]")
     if not (low <= high).all():
-        at = np.unravel_index(np.argmax(low - high), shape) if shape else ()
+        at = tuple(map(int, np.unravel_index(np.argmax(low - high), shape))) if shape else ()
         raise ParameterError(
             f"input_range is empty: low {low[at]} is above high {high[at]} at input {at}"
         )

@@ -7,6 +7,7 @@ from netreduce.chains.names import chain_name
 from netreduce.chains.steps import Step, apply, parse_chain
 from netreduce.data import Dataset
 from netreduce.data.fit import fit_to_dataset
+from netreduce.errors import ParameterError
 from netreduce.measures.cost import cost
 from netreduce.measures.evaluation import evaluate, trial
 from netreduce.network import Network
@@ -86,13 +87,20 @@ def _entry(text: str) -> object:
     name, equals, value = first.partition("=")
     pairs = [pair.split("=", 1) for pair in others]
     if not equals:
-        return {name: {key: _value(word) for key, word in pairs}} if pairs else name
+        return {name: _values(pairs, text)} if pairs else name
     from netreduce.chains.techniques import TECHNIQUES
 
     parameters = TECHNIQUES[name].parameters if name in TECHNIQUES else {}
     if not parameters:
         return {name: _value(value)}
-    return {name: {next(iter(parameters)): _value(value), **{k: _value(v) for k, v in pairs}}}
+    return {name: _values([[next(iter(parameters)), value], *pairs], text)}
+
+
+def _values(pairs: list[list[str]], text: str) -> dict[str, object]:
+    values = {key: _value(word) for key, word in pairs}
+    if len(values) < len(pairs):
+        raise ParameterError(f"--chain: a parameter is given twice: {text}")
+    return values
 
 
 def _value(text: str) -> object:

@@ -1,5 +1,6 @@
 """netreduce init: a folder with a configuration, ready for the workflow."""
 
+import shlex
 from pathlib import Path
 
 from netreduce.errors import ParameterError
@@ -38,9 +39,10 @@ def init(
         print_json({"config": str(folder / "config.yaml")})
         return
     print(f"{folder / 'config.yaml'} is written. In a checkout of netreduce:")
-    print(
-        f"  snakemake --cores all -d {folder.resolve()} --configfile {folder.resolve()}/config.yaml"
-    )
+    where = [
+        shlex.quote(str(path)) for path in (folder.resolve(), folder.resolve() / "config.yaml")
+    ]
+    print("  snakemake --cores all -d {} --configfile {}".format(*where))
 
 
 def configuration(
