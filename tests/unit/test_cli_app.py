@@ -83,7 +83,7 @@ def test_evaluate(folder, capsys, data):
 
 
 def test_reduce_writes_what_the_library_makes(folder, capsys, tmp_path):
-    chain = "nnrelief=0.95 / gpfq=4 / lump"
+    chain = "nnrelief = 0.95 / gpfq=4 / lump"
     out = tmp_path / "small.h5"
     arguments = ["reduce", folder / "net.h5", "--data", folder / "data.npz", "--chain", chain]
     row = as_json(capsys, *arguments, "-o", out)
@@ -195,6 +195,7 @@ def test_test_samples_of_their_own_in_one_file(folder, tmp_path, capsys):
         ("reduce {net} --data {data} --chain gpfq-bits=3-bits=4 -o x.h5", 1, "given twice"),
         ("certify {net} {net} --low 1 --high 0", 1, "at input (0,)"),
         ("reduce {net} --data none.npz --chain lump -o x.h5", 1, "none.npz: no such file"),
+        ("reduce {net} --data {data} --chain lump//lump -o x.h5", 1, "a step is empty: 'lump//"),
         ("quantize {net} --data {data} -o x.doc", 1, "x.doc: cannot write with the suffix"),
         ("quantize {net} --data {data} --bits 17 -o x.h5", 1, "bits must be"),
         ("convert {net} x.doc", 1, "x.doc: cannot write with the suffix '.doc'"),

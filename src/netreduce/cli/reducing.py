@@ -69,7 +69,10 @@ def parse(chain: str) -> tuple[Step, ...]:
     >>> "/".join(map(str, parse("nnrelief=0.95 / gpfq=4-conv=joint / lump")))
     'nnrelief-fraction=0.95/gpfq-bits=4-conv=joint/lump-tolerance=0'
     """
-    return parse_chain([_entry(part.strip()) for part in chain.split("/")])
+    parts = [re.sub(r"\s*=\s*", "=", part.strip()) for part in chain.split("/")]
+    if not all(parts):
+        raise ParameterError(f"--chain: a step is empty: {chain!r}")
+    return parse_chain([_entry(part) for part in parts])
 
 
 def quantizing(
