@@ -164,3 +164,11 @@ def test_everything_kept_and_never_nothing():
     network = Network([Dense(normal(6, 8), normal(8), "relu"), Dense(normal(8, 3))], (6,))
     np.testing.assert_array_equal(structured(network, 1).layers[0].kernel, network.layers[0].kernel)
     assert structured(network, 1e-9).shapes == ((1,), (3,))
+
+
+def test_norms_are_those_of_what_is_left_of_the_layer_before():
+    first = Dense(np.float32([[0.1, 5, 5]]))
+    second = Dense(np.float32([[99, 1], [0, 1], [0, 1]]))  # neuron 0 reads what goes
+    pruned = structured(Network([first, second, Dense(np.float32([[1], [2]]))], (1,)), 0.5)
+    np.testing.assert_array_equal(pruned.layers[0].kernel, [[5, 5]])
+    np.testing.assert_array_equal(pruned.layers[2].kernel, [[2]])

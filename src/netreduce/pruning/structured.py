@@ -14,8 +14,9 @@ def structured(network: Network, fraction: float) -> Network:
     """Keep in every hidden layer the neurons or channels whose incoming weights have the largest ℓ¹
     norm.
 
-    The others are gone, and what reads the layer is narrowed to match. Channels that must go
-    together (an addition joins them) are one, with the sum of their norms.
+    The others are gone, and what reads the layer is narrowed to match before its own norms are
+    taken. Channels that must go together (an addition joins them) are one, with the sum of their
+    norms.
 
     Parameters
     ----------
@@ -35,9 +36,9 @@ def structured(network: Network, fraction: float) -> Network:
     >>> structured(network, 0.67).layers[0].kernel
     array([[5., 3.]])
     """
-    channels = Channels(network)
-    gone = []
-    for group in channels.groups():
+    for number in range(len(Channels(network).groups())):
+        channels = Channels(network)  # of the network without what has gone so far
+        group = channels.groups()[number]
         members = channels.members(group)
         norms = np.zeros(len(channels.removable))
         for index in group:
@@ -45,8 +46,8 @@ def structured(network: Network, fraction: float) -> Network:
             assert isinstance(layer, Weighted)
             np.add.at(norms, channels.classes[index], _incoming(layer))
         kept = count_kept(fraction, len(members))
-        gone.append(members[np.argsort(-norms[members], kind="stable")[kept:]])
-    return channels.without(np.concatenate(gone)) if gone else network
+        network = channels.without(members[np.argsort(-norms[members], kind="stable")[kept:]])
+    return network
 
 
 def _incoming(layer: Weighted) -> np.ndarray:
