@@ -10,6 +10,7 @@ from PIL import Image
 from netreduce.data import SPLITS, read
 from netreduce.data.archive import write_own
 from netreduce.data.arrays import ArrayFile
+from netreduce.data.features import read_table
 from netreduce.data.fit import fit_to_dataset, network_for, with_preprocessing
 from netreduce.data.own import build_own
 from netreduce.data.parts import splits_in
@@ -642,3 +643,14 @@ def test_samples_of_another_split_are_no_labels(make, tmp_path):
     with pytest.raises(DataError, match="no labels are found"):
         make({"train": "d.npz"})
     assert len(make({"train": "d.npz", "test": "d.npz", "label": "none"}).images("test")) == 40
+
+
+def test_a_parquet_table_whose_texts_are_not_utf_8(tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    offsets = pa.py_buffer(np.array([0, 3, 7], np.int32))
+    names = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"dog\xff\xfewo")])
+    parquet.write_table(pa.table({"x": [1.0, 2.0], "kind": names}), tmp_path / "table.parquet")
+    with pytest.raises(DataError, match=r"table\.parquet: not a Parquet table, or a damaged one"):
+        read_table(tmp_path / "table.parquet")

@@ -175,7 +175,11 @@ def _parquet(path: Path) -> pd.DataFrame:
         rows, width = file.metadata.num_rows, file.metadata.num_columns
         if rows * width > LARGEST:
             raise DataError(f"{path}: {rows:,} rows of {width:,} columns, more than {LARGEST:,}")
-        table = file.read().to_pandas(ignore_metadata=True)
+        content = file.read()
+        content.validate(
+            full=True
+        )  # texts that are not UTF-8 would fail later, where they are used
+        table = content.to_pandas(ignore_metadata=True)
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{path}: not a Parquet table, or a damaged one ({error})") from None
     return _named(table, path)
