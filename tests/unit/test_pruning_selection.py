@@ -212,3 +212,15 @@ def test_fewer_samples_than_neurons():
     reduced = select(network, normal(10, 8), fraction=0.5)
     assert np.isfinite(reduced.predict(normal(50, 8))).all()
     assert max(np.abs(layer.kernel).max() for layer in reduced.layers) < 100
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("index", [0, 2])
+def test_parameters_that_are_no_numbers(value, index):
+    network = mlp()
+    kernel = network.layers[index].kernel.copy()
+    kernel[0, 0] = value
+    broken = network.replace({index: network.layers[index].replace(kernel=kernel)})
+    message = f"dense_{index + 1}: 1 values of its kernel are NaN or infinite"
+    with pytest.raises(ParameterError, match=message):
+        select(broken, normal(50, 8), fraction=0.5)

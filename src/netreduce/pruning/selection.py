@@ -19,6 +19,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from netreduce.errors import ParameterError, UnsupportedLayerError
+from netreduce.lumping.draft import check_finite
 from netreduce.network import Network
 from netreduce.network.channels import Channels
 from netreduce.network.fractions import count_kept
@@ -65,7 +66,7 @@ def select(
     ------
     ParameterError
         None or several of keep, fraction and layers; more neurons to keep than there are, or none;
-        a name that no hidden layer has.
+        a name that no hidden layer has; parameters that are NaN or infinite.
     UnsupportedLayerError
         No hidden layer with neurons that can go; a quantized layer that reads them.
     SampleError
@@ -145,6 +146,7 @@ class _Selection:
     """The samples on their way through a network that loses neurons."""
 
     def __init__(self, network: Network, samples: np.ndarray | Iterable[np.ndarray] | None) -> None:
+        check_finite(network)
         self.network, self.samples, self.channels = network, samples, Channels(network)
         self.readers = [
             index
