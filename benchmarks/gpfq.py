@@ -36,7 +36,7 @@ from netreduce.measures.evaluation import evaluate
 from netreduce.network import Network
 from netreduce.network.layers import BatchNormalization, Conv2D, Dense, Flatten, MaxPooling2D
 from netreduce.quantization import quantize, quantize_many
-from netreduce.quantization.threads import thread_count
+from netreduce.threads import thread_count
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "networks" / "cifar10.h5"
 BITS, SCALAR = 4, 4.0

@@ -151,12 +151,13 @@ def matching(condition):
     """Wildcard constraint: the models (and, if trained here, their replicates) for which the
     condition holds.
     """
-    names = [
-        re.escape(name) + ("" if "weights" in entry else r"(?:-seed\d+)?")
-        for name, entry in config["models"].items()
-        if condition(entry)
-    ]
-    return "|".join(names) or r"(?!)"
+    here, elsewhere = [], []
+    for name, entry in config["models"].items():
+        if condition(entry):
+            (elsewhere if "weights" in entry else here).append(name)
+    return (
+        rf"{configuration.one_of(here)}(?:-seed\d+)?|{configuration.one_of(elsewhere)}"
+    )
 
 
 def setting(key):
@@ -413,9 +414,14 @@ def refuse(wildcards):
     )
 
 
+# Snakemake looks at the text of every constraint for every file of a job, so that of models is
+# short, and input functions refuse models that there are not.
+MODEL = "[A-Za-z0-9][A-Za-z0-9_-]*"
+
+
 wildcard_constraints:
     dataset="|".join([*configuration.SIZES, *config["datasets"]]),
-    model=matching(lambda entry: True),
+    model=MODEL,
     bits=r"1\.58|[2-8]",
     method="|".join(QUANTIZERS),
     figure="|".join(FIGURES),

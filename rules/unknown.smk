@@ -8,7 +8,7 @@ rule unknown_network:
         "logs/unknown/{stage}_{target}_{suffix}.log",
     wildcard_constraints:
         stage="trained|txt|keras|quantized|lumped",
-        target=rf"(?!(?:{matching(lambda entry: True)})(?:_(?:1\.58|[2-8])bit)?\.)[^/]+",
+        target=rf"(?!(?:{matching(lambda entry: True)}|{MODEL}_(?:1\.58|[2-8])bit)\.)[^/]+",
         suffix="pth|txt|h5|json",
     conda:
         "../envs/data.yaml"

@@ -442,7 +442,7 @@ def test_bad_weights():
     network = mlp()
     broken = network.layers[1].kernel.copy()
     broken[0, :2] = np.nan, np.inf
-    with pytest.raises(ParameterError, match="dense_2: kernel has 2 NaN or infinite values"):
+    with pytest.raises(ParameterError, match="dense_2: 2 values of its kernel are NaN or infinite"):
         quantize(network.replace({1: network.layers[1].replace(kernel=broken)}), X)
     few = np.zeros((10, 8), np.float32)
     few[0] = 1

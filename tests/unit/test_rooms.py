@@ -9,7 +9,7 @@ ROOMS = runpy.run_path(str(DOCS / "rooms.py"))
 
 def test_imports_go_one_way():
     floors = ROOMS["floors"](ROOMS["imports"]())
-    assert sorted(floors[0]) == ["errors", "files"]
+    assert sorted(floors[0]) == ["errors", "files", "threads"]
     assert floors[1] == ["network"]
     assert "cli" in floors[-1]
 

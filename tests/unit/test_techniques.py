@@ -146,6 +146,20 @@ def test_chains_run_and_give_a_network_of_the_same_inputs_and_outputs(entry):
     assert np.isfinite(reduced.predict(data.images("validation"))).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_parameters_that_are_no_numbers_are_refused_by_name(name, value):
+    original = network()
+    bias = original.layers[1].bias.copy()
+    bias[:2] = value
+    broken = original.replace({1: original.layers[1].replace(bias=bias)})
+    values = {"fraction": 0.5, "bits": 4, "alphabet_scalar": 2, "fold": False}
+    parameters = TECHNIQUES[name].parameters
+    (step,) = parse_chain([{name: {key: values[key] for key in values if key in parameters}}])
+    with pytest.raises(ParameterError, match="dense_2: 2 values of its bias are NaN or infinite"):
+        apply(step, broken, Data(original), samples=50)
+
+
 def test_the_best_alphabet_scalar_is_that_of_the_validation_images():
     from netreduce.measures.evaluation import accuracy
     from netreduce.quantization.validated import ALPHABET_SCALARS

@@ -160,6 +160,8 @@ def test_keras_loads_what_lumping_wrote(finished):
         ("results/lumped/digits_1bit.h5", "'1' bits make no alphabet"),
         ("results/quantized/digits_-2bit.h5", "'-2' bits make no alphabet"),
         ("results/quantized/digits_fourbit.h5", "'four' bits make no alphabet"),
+        ("results/keras/nosuch.h5", "unknown model 'nosuch'"),
+        ("results/figures/nosuch/bits.svg", "unknown model 'nosuch'"),
     ],
 )
 def test_a_bad_target_is_refused(finished, target, message):

@@ -19,7 +19,7 @@ import numpy as np
 
 from netreduce.network import INPUT
 from netreduce.network.layers import Conv2D, Conv2DTranspose, DepthwiseConv2D, MaxPooling2D
-from netreduce.quantization.threads import in_order, thread_count
+from netreduce.threads import in_order, thread_count
 
 from .functions import EVALUATION, Function, Lines
 from .kernels import UNIT, constants, flat, magnitudes, relax, relax_pair

@@ -29,9 +29,12 @@ def lowrank(network: Network, fraction: float) -> Network:
 
     Raises
     ------
+    ParameterError
+        A fraction out of range; parameters that are NaN or infinite.
     UnsupportedLayerError
         A layer is quantized: its factors would leave the grid.
     """
+    network.check_parameters()
     layers: list[Layer] = []
     sources: list[tuple[int, ...]] = []
     place = {INPUT: INPUT}

@@ -62,6 +62,11 @@ def fold_batch_norm(network: Network) -> Network:
     Network
         Computes the same up to rounding.
 
+    Raises
+    ------
+    ParameterError
+        Parameters that are NaN or infinite.
+
     Examples
     --------
     >>> from netreduce import BatchNormalization, Dense
@@ -70,6 +75,7 @@ def fold_batch_norm(network: Network) -> Network:
     >>> [type(layer).__name__ for layer in folded.layers], folded.layers[0].kernel
     (['Dense'], array([[6.]]))
     """
+    network.check_parameters()
     index = 0
     while index < len(network.layers):
         folded = (

@@ -165,7 +165,7 @@ class Draft:
     """
 
     def __init__(self, network: Network):
-        check_finite(network)
+        network.check_parameters()
         self.original = network
         self.regions = find_regions(network)
         self.epsilon = [_epsilon(layer) for layer in network.layers]
@@ -397,17 +397,6 @@ def reading_weights(kernel: np.ndarray, channels: int, multiplier: int) -> np.nd
     outputs).
     """
     return kernel.reshape(-1, channels, multiplier, kernel.shape[-1])
-
-
-def check_finite(network: Network) -> None:
-    """Raises ParameterError that names the layer and the array with a NaN or infinite value."""
-    for name, layer in zip(network.names, network.layers, strict=True):
-        for field, array in layer.arrays().items():
-            if not np.isfinite(array).all():
-                raise ParameterError(
-                    f"{name}: {np.count_nonzero(~np.isfinite(array))} values of its {field} are NaN"
-                    " or infinite"
-                )
 
 
 def _epsilon(layer: Layer) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from netreduce.errors import SampleError, ShapeError
+from netreduce.errors import ParameterError, SampleError, ShapeError
 
 from .layers import Layer, Shape
 
@@ -161,6 +161,16 @@ class Network:
                 " values"
             )
         return x
+
+    def check_parameters(self) -> None:
+        """Raise ParameterError that names layer and array where a value is NaN or infinite."""
+        for name, layer in zip(self.names, self.layers, strict=True):
+            for field_name, array in layer.arrays().items():
+                if not np.isfinite(array).all():
+                    raise ParameterError(
+                        f"{name}: {np.count_nonzero(~np.isfinite(array))} values of its"
+                        f" {field_name} are NaN or infinite"
+                    )
 
     def summary(self) -> str:
         """A table of layers, output shapes and parameter counts."""

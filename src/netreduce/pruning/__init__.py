@@ -65,8 +65,9 @@ def prune(
     Raises
     ------
     ParameterError
-        Unknown method, a parameter out of range, retraining without training images or of a
-        quantized layer, or nothing left of a layer.
+        Unknown method, an argument out of range, parameters of the network that are NaN or
+        infinite, retraining without training images or of a quantized layer, or nothing left of a
+        layer.
     SampleError
         Samples that are missing or do not fit the network.
 

@@ -22,7 +22,13 @@ def magnitude(network: Network, fraction: float, scope: str = "global") -> Netwo
     Returns
     -------
     Network
+
+    Raises
+    ------
+    ParameterError
+        An argument out of range; parameters that are NaN or infinite.
     """
+    network.check_parameters()
     kernels = {
         i: layer.kernel for i, layer in enumerate(network.layers) if isinstance(layer, Weighted)
     }

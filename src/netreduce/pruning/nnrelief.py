@@ -55,6 +55,8 @@ def nnrelief(network: Network, samples: np.ndarray, fraction: float, norm: str =
 
     Raises
     ------
+    ParameterError
+        An argument out of range; parameters that are NaN or infinite.
     SampleError
         No samples, or samples that do not fit the network.
     """
@@ -63,6 +65,7 @@ def nnrelief(network: Network, samples: np.ndarray, fraction: float, norm: str =
         raise ParameterError(f"norm must be one of {', '.join(NORMS)}, found {norm!r}")
     if samples is None or not len(samples):
         raise SampleError("nnrelief measures signals on samples, found none")
+    network.check_parameters()
     changes: dict[int, Layer] = {}
     for index, (inputs, fires) in _signals(network, network.check_samples(samples)).items():
         layer = network.layers[index]

@@ -19,7 +19,6 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from netreduce.errors import ParameterError, UnsupportedLayerError
-from netreduce.lumping.draft import check_finite
 from netreduce.network import Network
 from netreduce.network.channels import Channels
 from netreduce.network.fractions import count_kept
@@ -146,7 +145,7 @@ class _Selection:
     """The samples on their way through a network that loses neurons."""
 
     def __init__(self, network: Network, samples: np.ndarray | Iterable[np.ndarray] | None) -> None:
-        check_finite(network)
+        network.check_parameters()
         self.network, self.samples, self.channels = network, samples, Channels(network)
         self.readers = [
             index

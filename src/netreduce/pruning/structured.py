@@ -28,6 +28,11 @@ def structured(network: Network, fraction: float) -> Network:
     -------
     Network
 
+    Raises
+    ------
+    ParameterError
+        A fraction out of range; parameters that are NaN or infinite.
+
     Examples
     --------
     >>> from netreduce import Dense
@@ -36,6 +41,7 @@ def structured(network: Network, fraction: float) -> Network:
     >>> structured(network, 0.67).layers[0].kernel
     array([[5., 3.]])
     """
+    network.check_parameters()
     for number in range(len(Channels(network).groups())):
         channels = Channels(network)  # of the network without what has gone so far
         group = channels.groups()[number]

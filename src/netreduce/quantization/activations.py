@@ -59,8 +59,8 @@ def quantize_activations(
     Raises
     ------
     ParameterError
-        Arguments out of range, activations that lie on grids already, a tensor that is zero on all
-        samples: names its layer.
+        Arguments out of range, activations that lie on grids already, parameters that are NaN or
+        infinite, a tensor that is zero on all samples: names its layer.
     SampleError
         For samples of the wrong shape, not finite, none at all, or that overflow.
 
@@ -81,6 +81,7 @@ def quantize_activations(
     for name, layer in zip(network.names, network.layers, strict=True):
         if isinstance(layer, ActivationGrid):
             raise ParameterError(f"{name}: the activations of this network lie on grids already")
+    network.check_parameters()
     network = _apart(fold_batch_norm(network))
     tensors = _tensors(network)
     grids = {}

@@ -213,13 +213,7 @@ class _Quantizer:
         self.propagation: Propagation | None = None
         if not (isinstance(memory, Real) and memory >= 0):
             raise ParameterError(f"memory must be a number of bytes not below 0, found {memory!r}")
-        for name, layer in zip(network.names, network.layers, strict=True):
-            for key, array in layer.arrays().items():
-                if not np.isfinite(array).all():
-                    raise ParameterError(
-                        f"{name}: {key} has {np.count_nonzero(~np.isfinite(array))} NaN or infinite"
-                        " values"
-                    )
+        network.check_parameters()
 
     def __call__(self, setting: Setting) -> Network:
         selected = self._selected(setting.layers)

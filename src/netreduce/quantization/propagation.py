@@ -12,10 +12,10 @@ import numpy as np
 from netreduce.errors import SampleError
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import ActivationGrid, Dropout, Layer, Weighted
+from netreduce.threads import in_order
 
 from .gram import accumulate, total, worth_apart
 from .samples import Budget, Chunks, Samples
-from .threads import in_order
 
 Output = tuple[int, bool]  # a layer, and whether that of the quantized network is meant
 Inputs = tuple[Output, Output | None]  # what a layer reads in the quantized and the analog network

@@ -12,8 +12,9 @@ q_j) of GPTQ. Only the lower triangles of G and H are read.
 import numba
 import numpy as np
 
+from netreduce.threads import in_threads
+
 from .alphabet import Alphabet
-from .threads import in_threads
 
 NEAREST, STOCHASTIC, SOFT, HARD = range(4)
 BLOCK = 128  # steps after which the sums over j < t so far are a matrix product

@@ -5,12 +5,12 @@ import threading
 import pytest
 from threadpoolctl import threadpool_limits
 
-from netreduce.quantization.threads import BLAS, in_order, in_threads
+from netreduce.threads import BLAS, in_order, in_threads
 
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    monkeypatch.setattr("netreduce.quantization.threads.thread_count", lambda: 2)
+    monkeypatch.setattr("netreduce.threads.thread_count", lambda: 2)
     with threadpool_limits(2, user_api="blas"):
         yield
         assert blas_threads() == {2}
