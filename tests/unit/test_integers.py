@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from integer_networks import KINDS, SHAPE, conv, normal, on_grids, samples, up_to
 
 import netreduce as nr
 from netreduce import IntegerNetwork, Network, quantize_activations
@@ -13,129 +14,15 @@ from netreduce.measures.packing import pack, unpack
 from netreduce.network.layers import (
     Activation,
     ActivationGrid,
-    Add,
-    AveragePooling2D,
     BatchNormalization,
-    Concatenate,
-    Conv2D,
-    Cropping2D,
     Dense,
-    DepthwiseConv2D,
-    Dropout,
     Flatten,
-    GlobalAveragePooling2D,
-    GlobalMaxPooling2D,
     MaxPooling2D,
     Multiply,
-    Permute,
     Quantization,
-    Reshape,
-    UpSampling2D,
-    ZeroPadding2D,
 )
 
 onnxruntime.set_default_logger_severity(3)
-SHAPE = (8, 7, 4)
-
-
-def normal(*shape):
-    random = np.random.default_rng(shape)
-    return (random.normal(size=shape) / np.sqrt(np.prod(shape[:-1]))).astype(np.float32)
-
-
-def conv(inputs, outputs, activation="linear", **options):
-    return Conv2D(normal(3, 3, inputs, outputs), 0.1 * normal(outputs), activation, **options)
-
-
-def graph(*layers, sources):
-    return Network(layers, SHAPE, sources)
-
-
-def images(*layers):
-    """Layers, and a convolution behind them: so that their outputs get a grid."""
-    channels = Network(layers, SHAPE).shapes[-1][-1]
-    return Network([*layers, conv(channels, 3, padding="same")], SHAPE)
-
-
-def vectors(*layers):
-    features = Network(layers, SHAPE).shapes[-1][0]
-    return Network([*layers, Dense(normal(features, 5), normal(5))], SHAPE)
-
-
-# every kind of layer between grids
-KINDS = {
-    "dense": vectors(Flatten(), Dense(normal(224, 16), 0.1 * normal(16))),
-    "dense relu": vectors(Flatten(), Dense(normal(224, 16), 0.1 * normal(16), "relu")),
-    "conv": images(conv(4, 6)),
-    "conv relu, padded, strided": images(conv(4, 6, "relu", padding="same", strides=2)),
-    "conv dilated": images(conv(4, 6, dilation=2, padding=(1, 2, 0, 1))),
-    "conv in groups": images(conv(2, 6, "relu", groups=2)),
-    "depthwise": images(DepthwiseConv2D(normal(3, 3, 4, 2), 0.1 * normal(8), padding="same")),
-    "depthwise relu": images(DepthwiseConv2D(normal(3, 3, 4, 1), 0.1 * normal(4), "relu")),
-    "relu apart": images(conv(4, 6), Activation("relu")),
-    "relu6": images(conv(4, 6), Activation("relu6")),
-    "relu up to 0.5": images(conv(4, 6), Activation("relu", max_value=0.5)),
-    "tanh": images(conv(4, 6, "tanh")),
-    "leaky relu": images(conv(4, 6), Activation("leaky_relu", 0.1)),
-    "sigmoid": vectors(Flatten(), Dense(normal(224, 16)), Activation("sigmoid")),
-    "max pooling": images(conv(4, 6), MaxPooling2D(2, padding=(1, 0, 1, 0))),
-    "average pooling": images(conv(4, 6), AveragePooling2D(2)),
-    "average pooling, padded": images(conv(4, 6), AveragePooling2D(2, padding="same")),
-    "average pooling, padding counted": images(
-        conv(4, 6), AveragePooling2D(3, padding=(1, 1, 1, 1), count_padding=True)
-    ),
-    "global average": vectors(conv(4, 6, "relu"), GlobalAveragePooling2D()),
-    "global maximum": vectors(conv(4, 6), GlobalMaxPooling2D()),
-    "flatten": vectors(conv(4, 6), Dropout(0.5), Flatten()),
-    "moved": images(
-        conv(4, 6), Cropping2D(1), UpSampling2D(2), Permute((2, 1, 3)), Reshape((8, 6, 6))
-    ),
-    "zero padding": images(conv(4, 6), ZeroPadding2D(1)),
-    "add": graph(
-        conv(4, 6, padding="same"),
-        conv(6, 6, padding="same"),
-        Add(),
-        conv(6, 3),
-        sources=[(-1,), (0,), (0, 1), (2,)],
-    ),
-    "add relu": graph(
-        conv(4, 6, padding="same"),
-        conv(6, 6, padding="same"),
-        Add(),
-        Activation("relu"),
-        conv(6, 3),
-        sources=[(-1,), (0,), (0, 1), (2,), (3,)],
-    ),
-    "add three, relu": graph(
-        conv(4, 6, padding="same"),
-        conv(6, 6, padding="same"),
-        conv(6, 6, padding="same"),
-        Add(),
-        Activation("relu"),
-        conv(6, 3),
-        sources=[(-1,), (0,), (0,), (0, 1, 2), (3,), (4,)],
-    ),
-    "concatenate": graph(
-        conv(4, 6, padding="same"),
-        conv(6, 2, "relu", padding="same"),
-        Concatenate(),
-        conv(8, 3),
-        sources=[(-1,), (0,), (0, 1), (2,)],
-    ),
-}
-
-
-def samples(network, count=300, seed=0):
-    x = np.random.default_rng(seed).normal(size=(count, *network.input_shape))
-    return x.astype(np.float32)
-
-
-def on_grids(network, bits=8, symmetric=False, weight_bits=8, per_channel=True, method="msq"):
-    x = samples(network, 100, seed=1)
-    rounded = quantize_activations(network, x, bits, symmetric=symmetric)
-    return nr.quantize(
-        rounded, x, method, weight_bits, radius="max", per_channel=per_channel, zero=True
-    )
 
 
 def run(network, x, optimized=None):
@@ -146,10 +33,6 @@ def run(network, x, optimized=None):
         to_onnx(network).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return session.run(None, {"input": x})[0]
-
-
-def up_to(network, index):
-    return Network(network.layers[: index + 1], network.input_shape, network.sources[: index + 1])
 
 
 @pytest.mark.parametrize(
@@ -179,6 +62,7 @@ def test_scores_are_those_of_onnx_runtime(kind):
     assert difference.max() <= 0.02 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("weight_bits", [2, 4, 8])
 @pytest.mark.parametrize(
     ("kind", "operators"),
     [
@@ -187,8 +71,8 @@ def test_scores_are_those_of_onnx_runtime(kind):
         ("global average", {"QuantizeLinear", "QLinearConv", "Flatten", "QGemm"}),
     ],
 )
-def test_onnx_runtime_computes_in_integers(kind, operators, tmp_path):
-    network = on_grids(KINDS[kind])
+def test_onnx_runtime_computes_in_integers(kind, operators, weight_bits, tmp_path):
+    network = on_grids(KINDS[kind], weight_bits=weight_bits)
     run(network, samples(network, 2), tmp_path / "optimized.onnx")
     nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
     assert {node.op_type for node in nodes} - {"Transpose", "Reshape"} <= operators
@@ -335,10 +219,29 @@ def test_packing_and_cost_know_grids():
     assert nr.cost(network).macs == nr.cost(KINDS["add relu"]).macs
 
 
-def test_files_are_as_small_as_their_weights(tmp_path):
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("bits", [2, 4, 7])
+def test_packed_weights_are_the_same_integers(bits, zero):
+    kernel = np.random.default_rng(2).normal(size=(40, 8))
+    network = Network([Dense(kernel, activation="relu"), Dense(kernel[:8, :3])], (40,))
+    x = samples(network)
+    rounded = quantize_activations(network, x)
+    network = nr.quantize(rounded, x, "msq", bits, radius="max", zero=zero, per_channel=True)
+    expected = IntegerNetwork(network).predict(x)
+    for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        session = onnxruntime.InferenceSession(to_onnx(network).SerializeToString(), options)
+        difference = np.abs(session.run(None, {"input": x})[0] - expected)
+        assert np.mean(difference <= 1e-6 * np.abs(expected).max()) >= 0.99
+        assert difference.max() <= 0.02 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("bits", "size"), [(8, 62_000), (4, 31_000), (2, 15_500), (1.58, 15_500)])
+def test_files_are_as_small_as_their_weights(bits, size, tmp_path):
     network = Network([Dense(normal(300, 200), activation="relu"), Dense(normal(200, 10))], (300,))
-    nr.export(on_grids(network), tmp_path / "network.onnx")
-    assert (tmp_path / "network.onnx").stat().st_size < 62_000 + 8_000
+    nr.export(on_grids(network, weight_bits=bits), tmp_path / "network.onnx")
+    assert (tmp_path / "network.onnx").stat().st_size < size + 8_000
 
 
 GRID = ActivationGrid(0.1)

@@ -12,7 +12,7 @@ def export(network: Network, path: str | Path) -> None:
 
     The file reads float32 inputs of shape (batch, *input_shape), channels last. The weights of
     quantized layers are integers in it, and computed with as floats; a network whose activations
-    lie on grids (`quantize_activations`) goes to .onnx as one that runs in integers.
+    lie on grids (`quantize_activations`) goes to the file as one that runs in integers.
 
     Parameters
     ----------

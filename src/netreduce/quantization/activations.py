@@ -36,7 +36,7 @@ def quantize_activations(
 
     `quantize` on such a network rounds its weights knowing of the rounded activations, towards the
     network without grids: so GPFQ and Qronos make up for both errors. `IntegerNetwork` evaluates
-    the two together in integers, and `export` writes them to .onnx.
+    the two together in integers, and `export` writes them to .onnx and .tflite.
 
     Parameters
     ----------

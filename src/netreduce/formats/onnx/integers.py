@@ -3,7 +3,8 @@
 Every tensor on a grid goes through QuantizeLinear and DequantizeLinear (QDQ), an integer of 8 bits
 between them. ONNX Runtime replaces a layer between two such pairs by QLinearConv, QGemm, QLinearAdd
 and their like, but only where the two nodes of a pair are neighbours: so there is one behind layers
-that only move values, too. Weights are int8, biases int32.
+that only move values, too. Weights are int8, biases int32; tables
+of 2 or 4 bits become int8 when the file is loaded.
 
 Activations are uint8, a code of `ActivationGrid` being 128 less: on x86 ONNX Runtime turns int8
 ones into these by default, but fails to where several layers read a tensor, and then computes in
@@ -18,6 +19,8 @@ one size is a convolution with ones, so that its sums are exact.
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
+from onnx import helper
 
 from netreduce.network import INPUT, Network
 from netreduce.network.integers import IntegerNetwork
@@ -35,7 +38,7 @@ from netreduce.network.layers import (
     Weighted,
 )
 
-from .writer import Graph, arranged, pads
+from .writer import INTEGERS, Graph, arranged, pads
 
 UNSIGNED = 128  # code 0 of a grid in the file
 
@@ -133,25 +136,47 @@ class IntegerGraph(Graph):
     def parameters(self, layer: Weighted) -> list[str]:
         weights = self.evaluated.weights[self.index]
         axis = int(isinstance(layer, Dense))
-        kernel = self.dequantized(arranged(layer, weights.kernel), weights.scale, axis, "codes")
-        return [kernel, self.dequantized(weights.bias, weights.bias_scale, 0, "bias")]
+        kernel = self.packed(arranged(layer, weights.kernel))
+        kernel = self.dequantized(kernel, np.int8, weights.scale, axis, "codes")
+        bias = self.constant(weights.bias, "bias")
+        return [kernel, self.dequantized(bias, np.int32, weights.bias_scale, 0, "bias")]
 
-    def dequantized(self, integers: np.ndarray, scale: np.ndarray, axis: int, what: str) -> str:
+    def packed(self, kernel: np.ndarray) -> str:
+        """Weights of 8 bits: as they are, or from a table of 2 or 4 bits if that holds them."""
+        least = int(kernel.min())
+        spacing = max(int(np.gcd.reduce(kernel.ravel().astype(np.int64) - least)), 1)
+        table = (kernel.astype(np.int64) - least) // spacing
+        width = next((width for width in (2, 4) if table.max() < 1 << width), None)
+        if width is None:
+            return self.constant(kernel, "codes")
+        kind, opset, version = INTEGERS[width]
+        self.versions.add((opset, version))
+        codes = self.constant(table.astype(helper.tensor_dtype_to_np_dtype(kind)), "codes")
+        codes = self.node("Cast", [codes], to=onnx.TensorProto.FLOAT)
+        if spacing != 1:
+            codes = self.node("Mul", [codes, self.number(spacing)])
+        if least:
+            codes = self.node("Add", [codes, self.number(least)])
+        return self.node("Cast", [codes], to=onnx.TensorProto.INT8)
+
+    def dequantized(
+        self, integers: str, kind: type[np.integer], scale: np.ndarray, axis: int, what: str
+    ) -> str:
         """Integers that stand for numbers: with one scale, or one for each entry of an axis."""
         if (scale == scale[0]).all():
             scale = scale[0]
-        zero = np.zeros(scale.shape, integers.dtype)
-        inputs = [self.constant(integers, what), self.constant(scale, f"{what}_scale")]
+        zero = np.zeros(scale.shape, kind)
+        inputs = [integers, self.constant(scale, f"{what}_scale")]
         inputs.append(self.constant(zero, f"{what}_zero_point"))
         return self.node("DequantizeLinear", inputs, axis=axis)
 
     def mean(self, layer: AveragePooling2D, source: int, shape: Shape) -> str:
         count = int(layer.counts(shape).flat[0])
-        ones = np.ones((shape[2], 1, *layer.pool_size), np.int8)
+        ones = self.constant(np.ones((shape[2], 1, *layer.pool_size), np.int8), "ones")
         share = np.full(shape[2], np.float32(1) / np.float32(count))
         return self.node(
             "Conv",
-            [self.channels_first(source), self.dequantized(ones, share, 0, "ones")],
+            [self.channels_first(source), self.dequantized(ones, np.int8, share, 0, "ones")],
             strides=layer.strides,
             pads=pads(layer.padding_widths(shape)),
             group=shape[2],

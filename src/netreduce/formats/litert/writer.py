@@ -12,10 +12,18 @@ import numpy as np
 
 from netreduce.errors import UnsupportedLayerError
 from netreduce.formats import save
+from netreduce.formats.integers import IntegerKernel, integer_kernel
 from netreduce.network import Network
-from netreduce.network.layers import Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D, Weighted
+from netreduce.network.layers import (
+    ActivationGrid,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Weighted,
+)
 
-from .integers import IntegerKernel, integer_kernel
+from .graph import Graph, packed
 
 # LiteRT's operator for each kind of layer, and where in its weights the outputs are
 OPERATORS: dict[str, tuple[type[Weighted], int]] = {
@@ -36,11 +44,19 @@ def to_litert(network: Network) -> bytes:
     weights of up to 8 bits each time it runs, which takes about as long as a dense layer does for
     one sample.
 
+    A network whose activations lie on grids is written as one that runs in integers: see
+    `litert.integers`.
+
     Raises
     ------
     UnsupportedLayerError
         Keras or the converter does not have a layer.
     """
+    if any(isinstance(layer, ActivationGrid) for layer in network.layers):
+        from .integers import to_integer_litert
+
+        return to_integer_litert(network)
+
     import keras
     import tensorflow as tf
 
@@ -90,26 +106,24 @@ class _Stored:
     factor: np.ndarray | None
 
 
-class _Rewriting:
+class _Rewriting(Graph):
     """One graph of a LiteRT file, whose weights become integers with nodes behind them."""
 
     def __init__(self, model: Any, graph: Any, kernels: dict[Weighted, IntegerKernel]):
-        from tensorflow.lite.python import schema_py_generated as schema
-
-        self.schema, self.model, self.graph, self.kernels = schema, model, graph, kernels
-        self.operators: list[Any] = []
+        super().__init__(model, graph)
+        self.kernels = kernels
         self.replaced: dict[int, int] = {}  # weights that several operators read are one tensor
         self.codes = {
-            getattr(schema.BuiltinOperator, name): rule for name, rule in OPERATORS.items()
+            getattr(self.schema.BuiltinOperator, name): rule for name, rule in OPERATORS.items()
         }
 
     def run(self) -> None:
-        for operator in self.graph.operators:
+        operators, self.graph.operators = self.graph.operators, []
+        for operator in operators:
             code = self.model.operatorCodes[operator.opcodeIndex].builtinCode
             if code in self.codes:
                 self.rewrite(operator, *self.codes[code])
-            self.operators.append(operator)
-        self.graph.operators = self.operators
+            self.graph.operators.append(operator)
 
     def rewrite(self, operator: Any, kind: type[Weighted], axis: int) -> None:
         """Let an operator read integers, if its weights are the kernel of a quantized layer."""
@@ -132,71 +146,20 @@ class _Rewriting:
 
     def floats(self, tensor: Any, stored: _Stored, axis: int) -> int:
         """Integers, and the nodes that turn them into floats; the index of their last output."""
-        types, operators = self.schema.TensorType, self.schema.BuiltinOperator
-        kind = {2: types.INT2, 4: types.INT4, 8: types.INT8}[stored.width]
-        grid = self.schema.QuantizationParametersT()
-        grid.scale = stored.scale.astype(np.float32)
-        grid.zeroPoint = np.zeros(len(stored.scale), np.int64)
-        grid.quantizedDimension = axis if len(stored.scale) > 1 else 0
-        name, shape = tensor.name, stored.integers.shape
-        codes = self.tensor(name, kind, shape, _packed(stored.integers, stored.width), grid)
-        version = 6 if stored.width < 8 else 5 if len(stored.scale) > 1 else 2
-        out = self.node(operators.DEQUANTIZE, version, [codes], shape)
-        if stored.shift.any():
-            out = self.node(operators.ADD, 1, [out, self.constant(stored.shift)], shape)
-        if stored.factor is not None:
-            out = self.node(operators.MUL, 1, [out, self.constant(stored.factor)], shape)
+        shape, width = stored.integers.shape, stored.width
+        grid = self.grid(stored.scale, axis=axis)
+        content = packed(stored.integers, width)
+        codes = self.tensor(tensor.name, f"INT{width}", shape, content, grid)
+        version = 6 if width < 8 else 5 if len(stored.scale) > 1 else 2
+        out = self.node("DEQUANTIZE", version, [codes], self.weights(shape))
+        for name, array in (("ADD", stored.shift), ("MUL", stored.factor)):
+            if array is not None and (name == "MUL" or array.any()):
+                other = self.constant(array.astype(np.float32))
+                out = self.node(name, 1, [out, other], self.weights(shape))
         return out
 
-    def constant(self, array: np.ndarray) -> int:
-        content = np.ascontiguousarray(array, np.float32).view(np.uint8).ravel()
-        return self.tensor("constant", self.schema.TensorType.FLOAT32, array.shape, content)
-
-    def tensor(
-        self,
-        name: str,
-        kind: int,
-        shape: Sequence[int],
-        content: np.ndarray | None = None,
-        grid: Any = None,
-    ) -> int:
-        tensor = self.schema.TensorT()
-        tensor.name, tensor.type, tensor.shape = name, kind, list(shape)
-        tensor.hasRank, tensor.quantization = True, grid
-        tensor.buffer = 0
-        if content is not None:
-            buffer = self.schema.BufferT()
-            buffer.data = content
-            tensor.buffer = len(self.model.buffers)
-            self.model.buffers.append(buffer)
-        self.graph.tensors.append(tensor)
-        return len(self.graph.tensors) - 1
-
-    def node(self, code: int, version: int, inputs: Sequence[int], shape: Sequence[int]) -> int:
-        """Add a node and return its output."""
-        operator = self.schema.OperatorT()
-        operator.opcodeIndex = self.code(code, version)
-        output = self.tensor("weights", self.schema.TensorType.FLOAT32, shape)
-        operator.inputs, operator.outputs = list(inputs), [output]
-        options = {
-            self.schema.BuiltinOperator.ADD: "AddOptions",
-            self.schema.BuiltinOperator.MUL: "MulOptions",
-        }.get(code)
-        if options:
-            operator.builtinOptionsType = getattr(self.schema.BuiltinOptions, options)
-            operator.builtinOptions = getattr(self.schema, f"{options}T")()
-        self.operators.append(operator)
-        return output
-
-    def code(self, code: int, version: int) -> int:
-        for index, known in enumerate(self.model.operatorCodes):
-            if known.builtinCode == code and known.version >= version:
-                return index
-        entry = self.schema.OperatorCodeT()
-        entry.builtinCode, entry.version = code, version
-        entry.deprecatedBuiltinCode = min(code, 127)
-        self.model.operatorCodes.append(entry)
-        return len(self.model.operatorCodes) - 1
+    def weights(self, shape: Sequence[int]) -> int:
+        return self.tensor("weights", "FLOAT32", shape)
 
 
 def _stored(
@@ -205,11 +168,11 @@ def _stored(
     """Weights of a file as integers, if they are those of that layer, each output perhaps times a
     factor; None otherwise.
     """
-    floats = _arranged(layer, np.asarray(layer.kernel, np.float64))
+    floats = arranged(layer, np.asarray(layer.kernel, np.float64))
     if floats.shape != weights.shape or kernel.width > 8:
         return None
     others = tuple(i for i in range(weights.ndim) if i != axis)
-    step = _arranged(layer, np.broadcast_to(kernel.step, layer.kernel.shape))
+    step = arranged(layer, np.broadcast_to(kernel.step, layer.kernel.shape))
     steps = step.max(axis=others, keepdims=True)
     largest = np.abs(floats).max(axis=others, keepdims=True)
     factor = _ratio(weights, floats, others)
@@ -222,10 +185,10 @@ def _stored(
     most = kernel.integers.max() - kernel.offset
     whole = kernel.offset == int(kernel.offset) and -half <= least and most < half
     start = int(kernel.offset) if whole else half
-    integers = _arranged(layer, kernel.integers.astype(np.int64) - start)
+    integers = arranged(layer, kernel.integers.astype(np.int64) - start)
     shift = np.array([start - kernel.offset])
     if kernel.alive is not None:
-        alive = _arranged(layer, np.broadcast_to(kernel.alive, layer.kernel.shape))
+        alive = arranged(layer, np.broadcast_to(kernel.alive, layer.kernel.shape))
         integers = np.where(alive, integers, 0)
         shared = alive.any(axis=axis, keepdims=True)
         shift = shift * (shared if (alive == shared).all() else alive)
@@ -247,7 +210,7 @@ def _ratio(weights: np.ndarray, floats: np.ndarray, others: tuple[int, ...]) -> 
     return np.divide(product, norm, out=np.ones_like(norm), where=norm > 0)
 
 
-def _arranged(layer: Weighted, array: np.ndarray) -> np.ndarray:
+def arranged(layer: Weighted, array: np.ndarray) -> np.ndarray:
     """A kernel in LiteRT's order of axes."""
     match layer:
         case Dense():
@@ -257,11 +220,3 @@ def _arranged(layer: Weighted, array: np.ndarray) -> np.ndarray:
         case Conv2DTranspose():
             return array.transpose(2, 0, 1, 3)
     return array.transpose(3, 0, 1, 2)
-
-
-def _packed(integers: np.ndarray, width: int) -> np.ndarray:
-    """Two's complement integers, the first ones in the lowest bits of each byte."""
-    count = 8 // width
-    flat = integers.ravel() & ((1 << width) - 1)
-    flat = np.pad(flat, (0, -len(flat) % count)).reshape(-1, count)
-    return (flat << np.arange(0, 8, width)).sum(axis=1).astype(np.uint8)

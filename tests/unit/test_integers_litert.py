@@ -1,0 +1,156 @@
+"""Networks in integers as LiteRT files: the codes of `IntegerNetwork`."""
+
+import numpy as np
+import pytest
+from integer_networks import KINDS, normal, on_grids, samples, up_to
+
+import netreduce as nr
+from netreduce import IntegerNetwork, Network
+from netreduce.errors import UnsupportedLayerError
+from netreduce.network.layers import (
+    Activation,
+    ActivationGrid,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalAveragePooling2D,
+    UpSampling2D,
+)
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+interpreters = pytest.importorskip("ai_edge_litert.interpreter", reason="LiteRT is not installed")
+
+from netreduce.formats.litert import to_litert  # noqa: E402
+
+REFUSED = {
+    "average pooling, padded": "average_pooling2d_1: LiteRT has no average pooling in integers",
+    "add three, relu": "add_1: LiteRT has no Add of 3 tensors in integers",
+}
+
+
+def interpreter(network, x):
+    found = interpreters.Interpreter(model_content=to_litert(network), num_threads=1)
+    index = found.get_input_details()[0]["index"]
+    found.resize_tensor_input(index, x.shape)
+    found.allocate_tensors()
+    found.set_tensor(index, x)
+    found.invoke()
+    return found
+
+
+def run(network, x):
+    found = interpreter(network, x)
+    return found.get_tensor(found.get_output_details()[0]["index"])
+
+
+def codes_apart(network, x):
+    """How many steps the codes of the last grid are from the reference's."""
+    expected = IntegerNetwork(network).codes(x)
+    index = max(i for i, layer in enumerate(network.layers) if isinstance(layer, ActivationGrid))
+    found = network.layers[index].codes(run(up_to(network, index), x))
+    assert len(np.unique(expected[index])) > 2 ** network.layers[index].bits / 3
+    return np.abs(found - expected[index])
+
+
+@pytest.mark.parametrize(
+    ("bits", "symmetric", "per_channel"), [(8, False, True), (8, True, False), (4, False, True)]
+)
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - REFUSED))
+def test_codes_are_those_of_litert(kind, bits, symmetric, per_channel):
+    network = on_grids(KINDS[kind], bits, symmetric, per_channel=per_channel)
+    apart = codes_apart(network, samples(network))
+    assert np.mean(apart == 0) >= 0.999
+    assert apart.max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["dense", "dense relu", "depthwise", "sigmoid"])
+def test_codes_with_weights_of_4_bits(kind):
+    network = on_grids(KINDS[kind], weight_bits=4)
+    apart = codes_apart(network, samples(network))
+    assert np.mean(apart == 0) >= 0.999
+    assert apart.max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["conv", "conv relu, padded, strided", "conv in groups"])
+def test_convolutions_of_4_bits_round_twice(kind):
+    """LiteRT's kernels round a sum times a number in [1/2, 1) first, then a power of two of it."""
+    network = on_grids(KINDS[kind], weight_bits=4)
+    apart = codes_apart(network, samples(network))
+    assert np.mean(apart == 0) >= 0.9
+    assert apart.max() <= 1
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - REFUSED))
+def test_scores_are_those_of_litert(kind):
+    network = on_grids(KINDS[kind])
+    x = samples(network)
+    expected = IntegerNetwork(network).predict(x)
+    difference = np.abs(run(network, x) - expected)
+    assert np.mean(difference <= 1e-6 * np.abs(expected).max()) >= 0.99
+    assert difference.max() <= 0.02 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kind", ["global average", "add", "concatenate", "tanh"])
+def test_values_between_layers_are_integers(kind):
+    network = on_grids(KINDS[kind])
+    details = interpreter(network, samples(network, 2)).get_tensor_details()
+    floats = [d for d in details if d["dtype"] == np.float32 and len(d["shape"]) > 1]
+    scores = {"input", "output", "weights", network.names[-1], network.names[-2]}
+    # the runtime's own copies of the last layer's weights have no names
+    assert {d["name"] for d in floats if d["name"]} <= scores
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "tanh", "relu"])
+def test_activations_behind_the_last_grid(activation):
+    layers = [Dense(normal(6, 8), activation="relu"), Dense(normal(8, 3), normal(3), activation)]
+    network = on_grids(Network(layers, (6,)))
+    x = samples(network)
+    np.testing.assert_allclose(
+        run(network, x), IntegerNetwork(network).predict(x), rtol=0, atol=1e-6
+    )
+
+
+def test_a_network_of_one_layer():
+    network = on_grids(Network([Flatten(), Dense(normal(12, 3), normal(3))], (2, 2, 3)))
+    x = samples(network)
+    np.testing.assert_allclose(
+        run(network, x), IntegerNetwork(network).predict(x), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_the_last_layer_may_be_pooling_or_a_grid():
+    convolution = Conv2D(normal(3, 3, 2, 4), normal(4), "relu")
+    pooled = Network([convolution, GlobalAveragePooling2D()], (5, 5, 2))
+    network = on_grids(pooled)
+    layers = [*network.layers, ActivationGrid(0.01, -128)]
+    network = Network(layers, network.input_shape)
+    x = samples(network)
+    np.testing.assert_allclose(run(network, x), IntegerNetwork(network).predict(x), atol=0.0101)
+
+
+@pytest.mark.parametrize(("bits", "size"), [(8, 62_000), (4, 31_000)])
+def test_files_are_as_small_as_their_weights(bits, size, tmp_path):
+    network = Network([Dense(normal(300, 200), activation="relu"), Dense(normal(200, 10))], (300,))
+    nr.export(on_grids(network, weight_bits=bits), tmp_path / "network.tflite")
+    first = (tmp_path / "network.tflite").read_bytes()
+    assert len(first) < size + 8_000
+    nr.export(on_grids(network, weight_bits=bits), tmp_path / "network.tflite")
+    assert (tmp_path / "network.tflite").read_bytes() == first
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_layers_without_integers_are_refused(kind):
+    with pytest.raises(UnsupportedLayerError, match=REFUSED[kind]):
+        to_litert(on_grids(KINDS[kind]))
+
+
+def test_activations_behind_the_last_grid_that_are_refused():
+    layers = [Dense(normal(6, 8), activation="relu"), Dense(normal(8, 3)), Activation("softplus")]
+    with pytest.raises(UnsupportedLayerError, match="activation_1: activation 'softplus' behind"):
+        to_litert(on_grids(Network(layers, (6,))))
+
+
+def test_last_layers_that_are_refused():
+    layers = [ActivationGrid(0.1), UpSampling2D(2, "bilinear")]
+    with pytest.raises(UnsupportedLayerError, match="up_sampling2d_1"):
+        to_litert(Network(layers, (2, 2, 1)))
