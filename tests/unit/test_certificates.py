@@ -355,7 +355,7 @@ def test_cases_of_neurons_certify_what_one_relaxation_does_not():
     decided = 0
     for seed in range(12):
         make = Maker(seed)
-        network = mlp(make, ["relu"])
+        network = mlp(make, ["relu", "leaky_relu"] if seed % 3 == 0 else ["relu"])
         first = make.dense(1, network.input_shape[0], "relu")
         network = nr.Network([first, *network.layers], (1,))
         problem = problem_of(network, network, (-1, 1))

@@ -11,7 +11,7 @@ of numerical algorithms", section 3.1: any order of summation.)
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from typing import TypeVar
 
@@ -51,13 +51,10 @@ class Forms:
         Lower bounds of the forms over their boxes.
     slopes : ndarray, shape (rows, *input_shape)
         Of the forms in the input.
-    outputs : dict of int to ndarray
-        By function: the coefficients of its outputs.
     """
 
     lower: np.ndarray
     slopes: np.ndarray
-    outputs: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 class Relaxation:
@@ -314,7 +311,6 @@ class Relaxation:
         slopes: Lower | None = None,
         constant: np.ndarray | None = None,
         slack: np.ndarray | None = None,
-        record: bool = False,
         multipliers: Lower | None = None,
     ) -> Forms:
         """Lower bounds of forms in the values of some nodes.
@@ -329,8 +325,6 @@ class Relaxation:
             Other slopes of the lower lines through 0 of functions, row by row.
         constant, slack : ndarray, shape (rows,), optional
             What to start with.
-        record : bool
-            Whether the coefficients of functions' outputs are kept.
         multipliers : dict of int to ndarray, shape (rows, *shape), optional
             By function: what is added to the coefficients of its inputs.
         """
@@ -338,7 +332,6 @@ class Relaxation:
         constant = np.zeros(count) if constant is None else constant
         slack = np.zeros(count) if slack is None else slack
         pending = dict(start)
-        outputs: dict[int, np.ndarray] = {}
         for index in range(max(pending), -1, -1):
             rows = pending.pop(index, None)
             if rows is None:
@@ -366,8 +359,6 @@ class Relaxation:
                 self._account(index, rows, origin, place, constant, slack)
                 given = operator.transposed(rows)
             elif isinstance(operator, Function):
-                if record:
-                    outputs[index] = rows.values.copy()
                 self._relax(index, rows, origin, place, slopes, constant, slack)
                 if multipliers is not None and index in multipliers:
                     rows = Rows(rows.values + multipliers[index])
@@ -387,7 +378,7 @@ class Relaxation:
                 )
             self._push(pending, node, given, slack, place)
         values = _whole(pending.get(INPUT), self.program.input_shape, count)
-        return Forms(self._concretise(values, place, constant, slack), values, outputs)
+        return Forms(self._concretise(values, place, constant, slack), values)
 
     def _push(
         self,

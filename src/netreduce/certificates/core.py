@@ -16,7 +16,7 @@ from .problem import Problem, is_number, problem_of
 from .rounding import rounding_errors
 from .search import first_points
 
-MOST_CASES = 6000  # of neurons, for the class of one box
+MOST_CASES = 30_000  # of neurons, for the class of one box
 GROUP = 32  # boxes that are bounded together
 GROUP_NUMBERS = 1 << 18  # values of nodes, of all of them
 
