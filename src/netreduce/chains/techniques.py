@@ -119,12 +119,26 @@ def _quantizer(title: str, method: str) -> Technique:
         "per_channel": _flag(False),
         "zero": _flag(False),
     }
+    return _quantization(title, parameters, {"method": method})
+
+
+def _fitter(title: str, method: str, **parameters: Parameter) -> Technique:
+    """A quantizer that chooses its scales itself, of whole output channels, beginning with those of
+    the least squared rounding error.
+    """
+    fixed = {"method": method, "conv": "joint", "radius": "mse"}
+    return _quantization(title, {"bits": BITS, **parameters, "zero": _flag(False)}, fixed)
+
+
+def _quantization(
+    title: str, parameters: Mapping[str, Parameter], fixed: Mapping[str, object]
+) -> Technique:
     return Technique(
         title,
         "quantization",
         "netreduce.quantization.validated:quantize_validated",
         parameters,
-        {"method": method},
+        fixed,
         analog=True,
     )
 
@@ -145,6 +159,9 @@ TECHNIQUES = {
     "gptq": _quantizer("GPTQ", "gptq"),
     "qronos": _quantizer("Qronos", "qronos"),
     "spfq": _quantizer("SPFQ", "spfq"),
+    "gptaq": _quantizer("GPTAQ", "gptaq"),
+    "comq": _fitter("COMQ", "comq", per_channel=_flag(False)),
+    "beacon": _fitter("Beacon", "beacon"),
     "lump": Technique(
         "Lumping", "lumping", "netreduce.lumping:lump", {"tolerance": TOLERANCE}, {"samples": None}
     ),

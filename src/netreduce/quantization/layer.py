@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from netreduce.errors import ParameterError
 from netreduce.network.layers import Conv2D, DepthwiseConv2D, Quantization, Weighted
 
 from .alphabet import Alphabet, make_alphabet
@@ -44,7 +45,11 @@ def quantize_layer(
     if setting.radius == "output" and G is not None and H is not None:
         alphabet, codes = _best_on_outputs(layer, setting, alphabet, weights, G, H, pruned)
     else:
-        codes = setting.run(weights, G, H, _in_groups(alphabet, layer, setting.conv), pruned)
+        codes, chosen = setting.run(
+            weights, G, H, _in_groups(alphabet, layer, setting.conv), pruned
+        )
+        if setting.chooses_scales:
+            alphabet = Alphabet(chosen.scale.reshape(alphabet.scale.shape), alphabet.top)
     kernel_codes = from_groups(codes[:, : codes.shape[1] - with_bias], layer, setting.conv)
     changes = {"kernel": (alphabet.scale * kernel_codes).astype(layer.kernel.dtype)}
     if setting.quantize_bias:
@@ -65,7 +70,18 @@ def layer_alphabet(layer: Weighted, setting: Setting) -> Alphabet:
     """The alphabet of a layer; with radius="output" the widest one, from which that choice begins.
 
     Where a neuron has no weights but zeros, only its bias says how large its alphabet must be.
+
+    Raises
+    ------
+    ParameterError
+        No alphabet (see `make_alphabet`), or a method that chooses the scales of whole output
+        channels where each input channel of a convolution is quantized by itself.
     """
+    if setting.chooses_scales and isinstance(layer, Conv2D) and setting.conv == "channel":
+        raise ParameterError(
+            f"method {setting.method!r} chooses one scale for all weights of an output channel:"
+            ' use conv="joint"'
+        )
     axes = _axes(layer, setting)
     alphabet = make_alphabet(
         layer.kernel,
@@ -89,7 +105,7 @@ def layer_alphabet(layer: Weighted, setting: Setting) -> Alphabet:
 
 def _axes(layer: Weighted, setting: Setting) -> tuple[int, ...] | None:
     """Axes of the kernel that share an alphabet, None for all."""
-    if not setting.per_channel:
+    if not setting.by_neuron:
         return None
     return (0, 1) if isinstance(layer, DepthwiseConv2D) else tuple(range(layer.kernel.ndim - 1))
 
@@ -140,7 +156,7 @@ def _best_on_outputs(
         groups = 1 if shared else len(scale)
         spread = [np.broadcast_to(candidate, (groups, 1, neurons)) for candidate in candidates]
         copies = (1, 1, len(candidates))
-        found = setting.run(
+        found, _ = setting.run(
             np.tile(weights, copies),
             G,
             H,

@@ -61,8 +61,10 @@ def quantize(
         "msq".
     method : str
         "gpfq" (greedy path-following), "gpfq-soft" and "gpfq-hard" (its sparse modes), "spfq" (its
-        stochastic form), "gptq", "qronos", or "msq" (every weight to its nearest level). The
-        modules of this package cite the papers.
+        stochastic form), "gptq", "gptaq", "qronos", "comq", "beacon", or "msq" (every weight to
+        its nearest level). The modules of this package cite the papers. "comq" and "beacon" choose
+        the scales besides the codes; they begin with those of `radius`, which may not be "output",
+        and convolutions need conv="joint".
     bits : number
         2^bits equispaced levels on [−r, r], bits = 2, …, 8; 1.58 stands for log2 3: −r, 0 and r.
     alphabet_scalar : float
@@ -74,7 +76,7 @@ def quantize(
         See `make_alphabet`. With "output" the method itself runs with each of 32 radii, and the one
         with the least error of the layer's outputs on the samples is kept.
     per_channel : bool
-        One alphabet per neuron or output channel instead of one per layer.
+        One alphabet per neuron or output channel instead of one per layer; "beacon" always does so.
     quantize_bias : bool
         Treat the bias as one more weight, the last one, on a constant input. Where input channels,
         or groups of them, are quantized on their own, the constant is one too, so that the bias
@@ -91,7 +93,7 @@ def quantize(
     threshold : float, optional
         Of the sparse modes, as a fraction of r.
     damping : float, optional
-        Of "gptq" and "qronos", as a fraction of the mean diagonal entry of X̃ᵀX̃.
+        Of "gptq", "gptaq" and "qronos", as a fraction of the mean diagonal entry of X̃ᵀX̃.
     zero : bool
         2^bits − 1 levels around 0, the integers of that many bits, in place of 2^bits without 0.
     power_of_two : bool

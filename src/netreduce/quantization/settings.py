@@ -9,7 +9,10 @@ import numpy as np
 from netreduce.errors import ParameterError
 
 from .alphabet import RADII, Alphabet, level_count
+from .beacon import beacon
+from .comq import comq
 from .gpfq import gpfq, gpfq_hard, gpfq_soft
+from .gptaq import gptaq
 from .gptq import gptq
 from .msq import msq
 from .qronos import qronos
@@ -19,15 +22,18 @@ from .spfq import spfq
 @dataclass(frozen=True)
 class Method:
     """How a method is called: function(weights, those of G and H that it needs, alphabet, its own
-    options).
+    options), for codes; or, where `scales` says so, for codes and the alphabet that it has chosen.
 
-    `whole` says whether it reads all of G, or its lower triangle only.
+    `whole` says whether it reads all of G, or its lower triangle only; `by_neuron` whether every
+    neuron must have its own alphabet.
     """
 
     function: Callable
     needs: str = "GH"
     options: tuple[str, ...] = ()
     whole: bool = False
+    scales: bool = False
+    by_neuron: bool = False
 
 
 METHODS = {
@@ -37,7 +43,10 @@ METHODS = {
     "spfq": Method(spfq, options=("seed",)),
     "msq": Method(msq, needs=""),
     "gptq": Method(gptq, needs="H", options=("damping",)),
+    "gptaq": Method(gptaq, options=("damping",), whole=True),
     "qronos": Method(qronos, options=("damping",), whole=True),
+    "comq": Method(comq, whole=True, scales=True),
+    "beacon": Method(beacon, whole=True, scales=True, by_neuron=True),
 }
 
 
@@ -83,6 +92,12 @@ class Setting:
             raise ParameterError(f"conv must be 'channel' or 'joint', found {self.conv!r}")
         if not (isinstance(self.seed, Integral) and self.seed >= 0):
             raise ParameterError(f"seed must be a whole number not below 0, found {self.seed!r}")
+        if METHODS[self.method].scales and (self.radius == "output" or self.power_of_two):
+            excluded = 'radius="output"' if self.radius == "output" else "power_of_two"
+            raise ParameterError(
+                f"{excluded} is not for method {self.method!r}, which fits its scales to the"
+                " outputs itself"
+            )
         for name in ("threshold", "damping"):
             value = getattr(self, name)
             if value is not None and name not in METHODS[self.method].options:
@@ -91,6 +106,16 @@ class Setting:
                 isinstance(value, Real) and np.isfinite(value) and value >= 0
             ):
                 raise ParameterError(f"{name} must be a number not below 0, found {value!r}")
+
+    @property
+    def by_neuron(self) -> bool:
+        """Whether every neuron or output channel has its own alphabet."""
+        return self.per_channel or METHODS[self.method].by_neuron
+
+    @property
+    def chooses_scales(self) -> bool:
+        """Whether the method chooses the scales besides the codes."""
+        return METHODS[self.method].scales
 
     @property
     def needs(self) -> str:
@@ -109,8 +134,8 @@ class Setting:
         H: np.ndarray | None,
         alphabet: Alphabet,
         pruned: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Codes by the method, of weights in groups (see `gram`)."""
+    ) -> tuple[np.ndarray, Alphabet]:
+        """Codes by the method, of weights in groups (see `gram`), and their alphabet."""
         method = METHODS[self.method]
         options = {
             name: getattr(self, name) for name in method.options if getattr(self, name) is not None
@@ -118,8 +143,15 @@ class Setting:
         if "seed" in options:
             options["rng"] = np.random.default_rng(options.pop("seed"))
         matrices = [{"G": G, "H": H}[letter] for letter in method.needs]
+
+        def run(
+            weights: np.ndarray, matrices: list, pruned: np.ndarray | None
+        ) -> tuple[np.ndarray, Alphabet]:
+            found = method.function(weights, *matrices, alphabet, pruned=pruned, **options)
+            return found if method.scales else (found, alphabet)
+
         if not (self.activation_order and matrices and H is not None):
-            return method.function(weights, *matrices, alphabet, pruned=pruned, **options)
+            return run(weights, matrices, pruned)
         order = np.argsort(-np.diagonal(H, axis1=1, axis2=2), axis=1, kind="stable")[:, :, None]
         ordered = [
             np.take_along_axis(np.take_along_axis(matrix, order, 1), order.transpose(0, 2, 1), 2)
@@ -127,8 +159,7 @@ class Setting:
         ]
         if pruned is not None:
             pruned = np.take_along_axis(pruned, order, 1)
-        weights = np.take_along_axis(weights, order, 1)
+        found, chosen = run(np.take_along_axis(weights, order, 1), ordered, pruned)
         codes = np.empty(weights.shape)
-        result = method.function(weights, *ordered, alphabet, pruned=pruned, **options)
-        np.put_along_axis(codes, order, result, 1)
-        return codes
+        np.put_along_axis(codes, order, found, 1)
+        return codes, chosen
