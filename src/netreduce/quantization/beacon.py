@@ -11,10 +11,11 @@ every neuron has its own, and none is searched.
 import numba
 import numpy as np
 
+from netreduce.threads import in_threads
+
 from .alphabet import Alphabet
 from .comq import best_scale
 from .gpfq import dead_inputs
-from .threads import in_threads
 
 SWEEPS = 20  # at most; the paper makes 4 to 6
 TIE = 1e-12  # cosines nearer to each other than this are equal

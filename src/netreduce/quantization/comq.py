@@ -12,9 +12,10 @@ visited in the order of decreasing |w_t| ‖X̃_t‖ (the paper's greedy order).
 import numba
 import numpy as np
 
+from netreduce.threads import in_threads
+
 from .alphabet import Alphabet
 from .gpfq import dead_inputs
-from .threads import in_threads
 
 SWEEPS = 4  # the paper's number; what follows changes little
 

@@ -7,6 +7,14 @@ Step t rounds the w_t that is best for ‖Xw − Σ_{j<t} q_j X̃_j − w_t X̃_
 all others held, and then replaces the later weights by the least-squares solution. From the second
 step on the residual is orthogonal to the inputs that remain, so that these are GPTQ's steps on the
 replaced weights (the paper's efficient form).
+
+The authors' program in Brevitas damps by 1e-6 times the largest singular value of H, and its first
+step not at all. Here the damping is 1e-3 times the mean diagonal entry, in the first step too.
+Measured side by side (1,000 samples, two draws, per-channel alphabets of radius "mse", joint
+convolutions): ternary MNIST MLP 96.3 and 96.8 % here, 96.2 and 96.0 % there; LeNet-5 96.9 and
+96.6 against 96.2 and 96.6; from 2 bits on the two are within 0.2 points of each other. On the
+CIFAR-10 CNN (500 samples, 1,000 images) neither is ahead: 80.3, 85.8, 85.1 here at ternary, 2 and
+3 bits, 80.5, 84.9, 86.0 there.
 """
 
 import numpy as np
