@@ -150,6 +150,45 @@ def test_networks_go_through_keras_unchanged(tmp_path, suffix):
     assert_same(original, load(tmp_path / f"again{suffix}"))
 
 
+@pytest.mark.parametrize(
+    ("policy", "kind", "tolerance"),
+    [
+        *(("float16", "float16", 3e-3), ("mixed_float16", "float16", 3e-3)),
+        *(("bfloat16", "bfloat16", 3e-2), ("float64", None, 1e-12)),
+    ],
+)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_half_precision_is_computed_in_float32_and_said(
+    tmp_path, caplog, suffix, policy, kind, tolerance
+):
+    keras.utils.set_random_seed(0)
+    layers = [
+        L.Conv2D(6, 3, activation="relu", dtype=policy),
+        L.BatchNormalization(dtype=policy),
+        L.Flatten(dtype=policy),
+        L.Dense(4, dtype=policy, name="last"),
+    ]
+    model = keras.Sequential([keras.Input((8, 8, 2)), *layers])
+    model.save(tmp_path / f"half{suffix}")
+    caplog.clear()
+    loaded = load(tmp_path / f"half{suffix}")
+    assert_computes(model, loaded, tolerance)
+    said = [record.getMessage() for record in caplog.records if "netreduce" in record.name]
+    if kind is None:
+        assert not said
+        return
+    assert len(said) == 1
+    assert f"and 3 more: Keras computes in {kind}, netreduce in float32; their outputs" in said[0]
+    wide = keras.models.clone_model(
+        model,
+        clone_function=lambda layer: type(layer).from_config(
+            {**layer.get_config(), "dtype": "float32"}
+        ),
+    )
+    wide.set_weights([np.asarray(weight, np.float32) for weight in model.get_weights()])
+    assert_computes(wide, loaded, 1e-6)
+
+
 @keras.saving.register_keras_serializable("mylab")
 def swish(x):
     return x * 2

@@ -292,6 +292,40 @@ def test_state_dicts_that_do_not_fit(tmp_path, content, message):
     assert "network.pth: " in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base_model.model.fc1.lora_A.weight",
+        "lora_unet_down_blocks_0_attn_to_k.lora_down.weight",
+        "lora_te_text_model_mlp_fc1.hada_w1_a",
+        "encoder.layer.0.adapters.x.adapter_down.0.weight",
+    ],
+)
+@pytest.mark.parametrize("architecture", [None, "mlp"])
+def test_adapters_are_called_by_their_name(tmp_path, name, architecture):
+    torch.save({"fc.weight": torch.zeros(4, 2), name: torch.zeros(4, 2)}, tmp_path / "a.bin")
+    with pytest.raises(ModelFileError, match=rf"an adapter \(LoRA or its like\): tensor '{name}'"):
+        load(tmp_path / "a.bin", architecture)
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(1, 1, 5), (3, 2, 4), (2, 5, 1)])
+def test_wide_layers_are_transposed_whole(tmp_path, height, width, channels):
+    torch.manual_seed(0)
+    features = height * width * channels
+    module = nn.Sequential(nn.Flatten(), nn.Linear(features, 1027), nn.Linear(1027, 13))
+    torch.save(module.state_dict(), tmp_path / "wide.pth")
+    loaded = load(
+        tmp_path / "wide.pth",
+        {
+            "layers": ["flatten", {"dense": 1027}, {"dense": 13}],
+            "input_shape": [height, width, channels],
+        },
+    )
+    x = samples(loaded, 3)
+    assert all(layer.kernel.flags.c_contiguous for layer in loaded.layers[1:])
+    np.testing.assert_allclose(loaded.predict(x), torch_outputs(module, x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".txt"])
 def test_tensors_need_an_architecture(tmp_path, suffix):
     save(mlp(), tmp_path / f"network{suffix}")

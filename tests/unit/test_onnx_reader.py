@@ -1,7 +1,7 @@
 """Networks from ONNX files compute what ONNX Runtime computes, or are refused by name."""
 
 import warnings
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from netreduce.errors import ModelFileError, UnsupportedLayerError
+from netreduce.formats.export import export
 from netreduce.formats.onnx.reader import read_network
 from netreduce.network import Network
-from netreduce.network.layers import Dense
+from netreduce.network.layers import Activation, Conv2D, Dense, Permute
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 onnxruntime.set_default_logger_severity(3)
@@ -507,3 +508,19 @@ def test_refusals_name_the_node_or_what_the_file_has(tmp_path: Path) -> None:
     path.write_bytes(b"\x00" * 100)
     with pytest.raises(ModelFileError, match=r"net\.onnx: not an ONNX file"):
         read_network(path)
+
+
+@pytest.mark.parametrize("axes", list(permutations((1, 2, 3))))
+@pytest.mark.parametrize("convolution", [True, False])
+@pytest.mark.parametrize(
+    "end", [[], [Activation("softmax")], [Activation("softmax"), Permute((2, 1, 3))]]
+)
+def test_images_that_come_in_channels_last_go_out_as_the_file_has_them(
+    tmp_path, axes, convolution, end
+):
+    first = [Conv2D(normal(2, 2, 3, 4))] if convolution else []
+    network = Network([*first, Activation("tanh"), Permute(axes), *end], (6, 5, 3))
+    export(network, tmp_path / "network.onnx")
+    x = normal(2, 6, 5, 3)
+    found = read_network(tmp_path / "network.onnx").predict(x)
+    np.testing.assert_allclose(found, network.predict(x), rtol=0, atol=1e-6)

@@ -200,6 +200,19 @@ class ShuffleUnit(nn.Module):
         return F.pixel_shuffle(self.last(torch.cat([second, first[:, :4]], 1)), 2)
 
 
+class Mover(nn.Module):
+    """Elements in other places, by operations that have names of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(12, 6, 3)
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = F.channel_shuffle(self.first(F.pixel_unshuffle(x, 2)), 3).amax((2, 3))
+        return self.last(torch.roll(x.flip(1), 2, 1))
+
+
 def autoencoder():
     return nn.Sequential(
         nn.Conv2d(1, 6, 3, stride=2, padding=1),
@@ -293,6 +306,7 @@ class Shared(nn.Module):
 
 
 MODULES = {
+    "mover": (Mover, (3, 8, 10)),
     "vgg": (Vgg, (3, 16, 24)),
     "resnet with padding": (lambda: ResNet("A"), (3, 16, 16)),
     "resnet with projections": (lambda: ResNet("B", 2), (3, 16, 16)),

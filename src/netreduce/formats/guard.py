@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from zipfile import BadZipFile
 
+import numpy as np
+
 from netreduce.errors import ModelFileError, NetreduceError, UnsupportedLayerError
 
 MALFORMED = (
@@ -39,3 +41,12 @@ def reading(path: Path) -> Iterator[None]:
         raise ModelFileError(
             f"{path}: not a valid network file ({type(error).__name__}: {error})"
         ) from error
+
+
+def check_finite(array: np.ndarray, what: str) -> None:
+    """Refuse an array that holds NaN or an infinite value; `what` names it."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise ModelFileError(
+            f"{what}: found {np.count_nonzero(~finite)} values that are NaN or infinite"
+        )

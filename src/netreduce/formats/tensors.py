@@ -5,6 +5,7 @@ Dense kernels are transposed, convolution kernels go from (rows, columns, inputs
 images channel by channel.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,11 +35,18 @@ from netreduce.network.layers import (
     Weighted,
 )
 
+from .guard import check_finite
 from .matching import Needed, match, natural_order
 
 Architecture = Network | dict | str | Path | None
 NORM_ROLES = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
 FIXED = (Rescaling, Normalization)  # no modules of PyTorch: other state_dicts lack their numbers
+ADAPTER = re.compile(  # as the packages peft, lycoris and adapters name their tensors
+    r"(^|[._])(lora_(a|b|up|down|embedding_[ab]|magnitude_vector)|(hada|lokr)_w[12](_[ab])?"
+    r"|ia3_l|vera_lambda_[bd]|adapter_(down|up))($|[._])",
+    re.IGNORECASE,
+)
+ROWS = 8  # that are copied at a time
 COUNTER = "num_batches_tracked"  # means nothing at inference
 
 
@@ -121,8 +129,16 @@ def network_of(
     Raises
     ------
     ModelFileError
-        No architecture, or one that the tensors do not fit.
+        No architecture, or one that the tensors do not fit; changes to a network (LoRA and its
+        like) instead of its own weights.
     """
+    changes = next((name for name in tensors if ADAPTER.search(name)), None)
+    if changes is not None:
+        raise ModelFileError(
+            f"{what} of an adapter (LoRA or its like): tensor {changes!r} changes the weights of"
+            " another network, which are not in this file; merge the two where that network is,"
+            " model.merge_and_unload() with the package peft, and save the result"
+        )
     if architecture is None:
         raise ModelFileError(f"{what} holds tensors only: an architecture must say what they are")
     if isinstance(architecture, Path):
@@ -225,12 +241,21 @@ def _with_roles(layer: Layer, arrays: Mapping[str, np.ndarray], order: np.ndarra
                 }
             )
         case Dense():
-            kernel = _unordered(arrays["weight"].T, order)
+            kernel = _unordered(_transposed(arrays["weight"]), order)
         case Weighted():
-            kernel = arrays["weight"].transpose(2, 3, 1, 0).reshape(layer.kernel.shape)
-    return layer.replace(
-        kernel=np.ascontiguousarray(kernel), bias=arrays["bias"], quantization=None
-    )
+            weight = arrays["weight"]
+            kernel = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(layer.kernel.shape)
+    return layer.replace(kernel=kernel, bias=arrays["bias"], quantization=None)
+
+
+def _transposed(matrix: np.ndarray) -> np.ndarray:
+    """A copy of the transposed matrix, a few rows at a time: where rows lie a power of 2 apart, as
+    of 1,024 numbers, whole columns push each other out of the processor's cache.
+    """
+    result = np.empty(matrix.shape[::-1], matrix.dtype)
+    for start in range(0, len(matrix), ROWS):
+        result[:, start : start + ROWS] = matrix[start : start + ROWS].T
+    return result
 
 
 def _channels_first(array: np.ndarray, order: np.ndarray | None) -> np.ndarray:
@@ -406,9 +431,5 @@ def _fitted(array: np.ndarray, shape: tuple[int, ...], flat: bool, label: str) -
         )
     if not flat and array.shape != shape:
         raise ModelFileError(f"{label}: found shape {array.shape}, expected {shape}")
-    if not np.isfinite(array).all():
-        raise ModelFileError(
-            f"{label}: found {np.count_nonzero(~np.isfinite(array))} values that are NaN or"
-            " infinite"
-        )
+    check_finite(array, label)
     return array.reshape(shape)

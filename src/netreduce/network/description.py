@@ -43,6 +43,7 @@ padding same with strides   refused      the odd pixel at the end
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -133,13 +134,9 @@ class Builder:
             self._activation(word, settings)
             return
         build, short = _WORDS[word]
-        allowed = list(inspect.signature(build).parameters)[1:]
-        chosen = _settings(settings, short, allowed)
-        missing = [
-            name
-            for name, parameter in list(inspect.signature(build).parameters.items())[1:]
-            if parameter.default is parameter.empty and name not in chosen
-        ]
+        needed = _settings_of(build)
+        chosen = _settings(settings, short, list(needed))
+        missing = [name for name, must in needed.items() if must and name not in chosen]
         if missing:
             raise ParameterError(f"{', '.join(missing)} must be given")
         build(self, **chosen)
@@ -306,6 +303,13 @@ def _entry(number: int, entry: object) -> tuple[str, object]:
             f" activation ({', '.join(ACTIVATIONS)}), alone or with settings"
         )
     return word, settings
+
+
+@cache
+def _settings_of(build: Callable[..., None]) -> dict[str, bool]:
+    """Names of the settings of a word, and whether they must be given."""
+    _, *parameters = inspect.signature(build).parameters.values()
+    return {found.name: found.default is found.empty for found in parameters}
 
 
 def _settings(settings: object, short: str | None, allowed: list[str]) -> dict[str, Any]:

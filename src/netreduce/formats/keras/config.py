@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,9 @@ from netreduce.network import INPUT
 
 from .layers import UNKNOWN, KerasLayer, Origin
 
+log = logging.getLogger(__name__)
+
+ROUNDING = {"float16": "1e-3", "bfloat16": "1e-2"}
 MODELS = ("Sequential", "Functional", "Model")
 STATED = "stated input shape"
 
@@ -76,9 +80,25 @@ def parse_model(model: dict, written_by: Origin = UNKNOWN) -> KerasModel:
     layers, first, shape = _model(_Place("", written_by), kind, _plain(config))
     if not layers and kind == "Sequential":
         raise ModelFileError("the model has no layers")
-    names = [layer.name for layer in _leaves(layers)]
-    _check_unique(names)
+    leaves = _leaves(layers)
+    _check_unique([layer.name for layer in leaves])
+    _say_precision(leaves)
     return KerasModel(layers, _input_shape(first, shape))
+
+
+def _say_precision(layers: Sequence[KerasLayer]) -> None:
+    """Say that layers which compute in two bytes in Keras compute in float32 here."""
+    short = {layer.name: layer.computes_in for layer in layers if layer.computes_in in ROUNDING}
+    if short:
+        name, kind = next(iter(short.items()))
+        log.warning(
+            "layer %r%s: Keras computes in %s, netreduce in float32; their outputs differ by the"
+            " rounding in Keras, about %s of the largest one",
+            name,
+            f" and {len(short) - 1} more" if len(short) > 1 else "",
+            kind,
+            ROUNDING[kind],
+        )
 
 
 def _leaves(layers: Sequence[KerasLayer]) -> list[KerasLayer]:

@@ -28,7 +28,7 @@ from pyfive.misc_low_level import FORMAT_SIGNATURE, FractalHeap, Heap, SuperBloc
 from pyfive.p5t import P5SequenceType, P5Type
 
 from netreduce.errors import ModelFileError
-from netreduce.formats.guard import MALFORMED
+from netreduce.formats.guard import MALFORMED, check_finite
 
 if TYPE_CHECKING:
     import h5py
@@ -267,14 +267,6 @@ class HDF5File:
         if address not in self._objects:
             self._objects[address] = _Object(self._source, address)
         return self._objects[address]
-
-
-def check_finite(array: np.ndarray, what: str) -> None:
-    """Refuse an array that holds NaN or an infinite value."""
-    if not np.isfinite(array).all():
-        raise ModelFileError(
-            f"{what}: found {np.count_nonzero(~np.isfinite(array))} values that are NaN or infinite"
-        )
 
 
 class _Source:

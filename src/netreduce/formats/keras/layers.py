@@ -131,6 +131,15 @@ class KerasLayer:
             (self.settings[key] for key in keys if self.settings.get(key) is not None), default
         )
 
+    @property
+    def computes_in(self) -> str:
+        """The type of numbers in which Keras computes, as float16 of "mixed_float16"."""
+        policy = self.get("dtype", default="float32")
+        if isinstance(policy, dict):
+            settings = policy.get("config")
+            policy = settings.get("name") if isinstance(settings, dict) else None
+        return str(policy).removeprefix("mixed_")
+
     def size(self, *keys: str, default: int | None = None) -> int:
         return self.positive(keys[0], self.get(*keys, default=default))
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netreduce.errors import ModelFileError
+from netreduce.formats.guard import check_finite
 from netreduce.network import Network
 from netreduce.network.layers import Quantization, Weighted
 
 from .config import keras_order, layers_in_order
-from .hdf5 import HDF5File, check_finite, write_array
+from .hdf5 import HDF5File, write_array
 from .layers import KerasLayer, Shapes, WeightReader, weight_names
 from .write import written_layers
 
@@ -75,7 +76,7 @@ class WeightsByName:
                 )
             if shape is not None:
                 what = f"layer {layer.name!r}: {field}"
-                bfloat16 = "bfloat16" in str(layer.settings.get("dtype"))
+                bfloat16 = layer.computes_in == "bfloat16"
                 found.append(self.file.array(f"{group}/{name}", what, shape, bfloat16))
         return found
 

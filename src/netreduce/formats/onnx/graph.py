@@ -109,6 +109,19 @@ class Node:
     inputs: Sequence[Value | None]
     attributes: dict[str, Any]
 
+    @property
+    def first(self) -> Value:
+        """The first input."""
+        value = self.inputs[0] if self.inputs else None
+        if value is None:
+            raise ShapeError("its first input is missing")
+        return value
+
+    def text(self, name: str, default: str) -> str:
+        """An attribute that is text."""
+        value = self.attributes.get(name, default)
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
+
     def constant(self, index: int) -> np.ndarray | None:
         """An input that must not depend on the network's input; None where there is none."""
         value = self.inputs[index] if index < len(self.inputs) else None
@@ -137,11 +150,12 @@ class Graph:
         self.images: dict[tuple[int, ...], np.ndarray] = {}
 
     def network(self, output: Tensor) -> Network:
-        """The network with that output: images channels last, unless the file itself has them so,
-        everything else in the file's order; layers that it does not need are left out.
+        """The network with that output: images channels last, and everything in the file's order
+        where its input is an image with channels last; layers that it does not need are left out.
         """
         order = output.sample
-        if order.ndim == 3 and (self.channels_come_first or self.layout(output) != (0, 1, 2)):
+        as_it_is = len(self.shapes[INPUT]) == 3 or self.layout(output) == (0, 1, 2)
+        if order.ndim == 3 and (self.channels_come_first or not as_it_is):
             order = order.transpose(IMAGE)
         last = self.arranged(output.layer, order)
         if last == INPUT:
@@ -368,6 +382,9 @@ class Graph:
                     raise named(value.title, error) from None
             value.tensor = replace(tensor, readers=value.readers)
         return value.tensor
+
+
+Operator: TypeAlias = Callable[[Graph, Node], Value]
 
 
 def named(title: str, error: UnsupportedLayerError) -> UnsupportedLayerError:

@@ -96,6 +96,32 @@ def _pixel_shuffle(builder: Builder, arguments: Arguments) -> Value:
     return x.moved(parts.transpose(0, 3, 1, 4, 2).reshape(arguments.shape))
 
 
+def _pixel_unshuffle(builder: Builder, arguments: Arguments) -> Value:
+    x, factor = arguments.x, arguments.get("downscale_factor")
+    channels, height, width = x.shape
+    parts = x.places.reshape(channels, height // factor, factor, width // factor, factor)
+    return x.moved(parts.transpose(0, 2, 4, 1, 3).reshape(arguments.shape))
+
+
+def _channel_shuffle(builder: Builder, arguments: Arguments) -> Value:
+    x = arguments.x
+    parts = x.places.reshape(arguments.get("groups"), -1, *x.shape[1:])
+    return x.moved(parts.swapaxes(0, 1).reshape(x.shape))
+
+
+def _flip(builder: Builder, arguments: Arguments) -> Value:
+    x = arguments.x
+    return x.moved(np.flip(x.places, [axis_of(dim, x) for dim in arguments.get("dims")]))
+
+
+def _roll(builder: Builder, arguments: Arguments) -> Value:
+    x, dims = arguments.x, arguments.get("dims") or []
+    if not dims:  # of all elements, those of other samples among them
+        raise UnsupportedLayerError("it does not keep the samples of a batch apart")
+    shifts = arguments.ints("shifts", 0, len(dims))
+    return x.moved(np.roll(x.places, shifts, [axis_of(dim, x) for dim in dims]))
+
+
 VIEWS = frozenset(  # what they give may be the memory that they read
     (
         *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "expand_as"),
@@ -122,4 +148,8 @@ MOVES: dict[str, Operator] = {
     **dict.fromkeys(("chunk", "split", "split_with_sizes"), _split),
     **dict.fromkeys(("cat", "concat"), _concatenation),
     "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
+    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), _channel_shuffle),
+    "flip": _flip,
+    "roll": _roll,
 }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from netreduce.errors import ModelFileError, UnsupportedLayerError
+from netreduce.formats.guard import check_finite
 
 ATEN = "torch.ops.aten."
 FLOATS = {6: "<f2", 7: "<f4", 8: "<f8"}  # PyTorch's numbers of types, as serialized
@@ -241,11 +242,7 @@ class Program:
         if dtype in INTEGERS:
             return array
         array = np.ascontiguousarray(array, np.float64 if dtype == 8 else np.float32)
-        if not np.isfinite(array).all():
-            raise ModelFileError(
-                f"{label}: found {np.count_nonzero(~np.isfinite(array))} values that are NaN or"
-                " infinite"
-            )
+        check_finite(array, label)
         return array
 
 
