@@ -15,9 +15,10 @@ test: $(VENV)/requirements-test.done
 slow: $(VENV)/requirements-test.done
 	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -m slow
 
-# Small changes to the code, and whether a test notices (mutation testing); hours.
+# Small changes to the code, and whether a test notices (mutation testing): all of them takes a day
+# and more, `make mutants SAMPLE=300 SEED=1` hours.
 mutants: $(VENV)/requirements-test.done
-	PATH="$(CURDIR)/$(BIN):$$PATH" mutmut run
+	PATH="$(CURDIR)/$(BIN):$$PATH" python benchmarks/mutants.py $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/requirements-test.done
 	$(BIN)/ruff check .

@@ -7,6 +7,11 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 HOME = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
+if set("{}") & set(str(HOME)):
+    raise WorkflowError(
+        f"{HOME}: Snakemake takes braces in this path for wildcards; expected a clone of netreduce"
+        " in a folder without { and }"
+    )
 if not (HOME / "src/netreduce").is_dir():
     raise WorkflowError(
         f"{HOME}: netreduce runs from a clone of its repository, expected src/netreduce there"

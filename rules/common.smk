@@ -36,6 +36,7 @@ try:
     validate(config, "../workflow/schemas/config.schema.yaml")
     configuration.check_names(config["models"])
     configuration.check_datasets(config)
+    configuration.check_weights(config)
 except NetreduceError as error:
     raise WorkflowError(str(error)) from None
 

@@ -115,5 +115,5 @@ rule comparison:
     message:
         "table of all chains"
     shell:
-        "python {input.script:q} --rows {params.rows:q} --metrics {input.metrics:q}"
-        " --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} --rows <(printf '%s\\n' {params.rows:q})"
+        " --metrics <(printf '%s\\n' {input.metrics:q}) --output {output:q} > {log:q} 2>&1"

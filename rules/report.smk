@@ -84,8 +84,9 @@ rule provenance:
     message:
         "record configuration, commit and versions"
     shell:
-        "python {input.script:q} --config {params.config:q} --commit {params.commit:q}"
-        " --requirements {input.requirements:q} --output {output:q} > {log:q} 2>&1"
+        "python {input.script:q} --config <(printf '%s' {params.config:q})"
+        " --commit {params.commit:q} --requirements {input.requirements:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 CHAPTERS = sorted(path.name for path in (HOME / "report/chapters").glob("*.typ"))
@@ -289,4 +290,4 @@ rule thesis:
         "typeset the thesis"
     shell:
         "python {input.script:q} --source {input.source:q} --data {input.data:q}"
-        " --figures {input.figures:q} --output {output:q} > {log:q} 2>&1"
+        " --figures <(printf '%s\\n' {input.figures:q}) --output {output:q} > {log:q} 2>&1"

@@ -149,7 +149,25 @@ def files_of(entry: Mapping[str, Any], place: Callable[[str], str]) -> list[str]
             if path.is_dir()
             else [str(path)]
         )
+    for file in found:
+        check_braces("own data", file)
     return found
+
+
+def check_weights(config: Mapping[str, Any]) -> None:
+    """Raise ParameterError for a network's file that Snakemake could not find."""
+    for section in ("models", "published", "imagenet"):
+        for name, entry in config[section].items():
+            check_braces(f"config, {section}: {name}: weights", entry.get("weights", ""))
+
+
+def check_braces(what: str, path: str) -> None:
+    """Raise ParameterError for a path with braces, which Snakemake takes for wildcards."""
+    if set("{}") & set(path):
+        raise ParameterError(
+            f"{what}: Snakemake takes the braces in {path!r} for wildcards; expected a path without"
+            " { and }"
+        )
 
 
 def check_names(models: Mapping[str, Any]) -> None:

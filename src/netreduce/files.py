@@ -40,6 +40,13 @@ def _runs(process: str) -> bool:
     return True
 
 
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a file that are not empty: how a list comes to a script that is longer than the
+    arguments of a command can be.
+    """
+    return [line for line in Path(path).read_text(encoding="utf-8").split("\n") if line]
+
+
 def write_json(path: str | Path, content: object) -> None:
     """Write JSON, indented, keys in their own order."""
     with replacing(path) as temporary:

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,15 @@ from configuration import (
     check_names,
     check_repeated,
     check_repeated_keys,
+    check_weights,
     expand_grids,
+    files_of,
     imagenet_minutes,
     minutes,
+    one_of,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
@@ -115,6 +121,29 @@ def test_names_that_collide_are_refused(names, message):
 def test_names_that_do_not_collide():
     check_names({"a-seed1": NET, "b": NET})
     check_names({"a": {"weights": "a.h5", "dataset": "mnist"}, "a-seed1": NET})  # has no replicates
+
+
+def test_braces_in_a_path_are_refused(tmp_path):
+    config = {"models": {"a": NET}, "published": {}, "imagenet": {}}
+    check_weights(config)
+    for section in config:
+        bad = {**config, section: {"net": {"weights": "nets/{a}.h5"}}}
+        message = f"^config, {section}: net: weights: Snakemake takes the braces in 'nets/{{a}}.h5'"
+        with pytest.raises(ParameterError, match=message):
+            check_weights(bad)
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "1.png").touch()
+    assert files_of({"train": str(tmp_path)}, str) == [str(tmp_path / "cats/1.png")]
+    (tmp_path / "cats" / "}.png").touch()
+    with pytest.raises(ParameterError, match=r"^own data: Snakemake takes the braces in '.*}.png'"):
+        files_of({"train": str(tmp_path)}, str)
+
+
+@given(st.sets(st.text("ab-1", max_size=5)), st.text("ab-1", max_size=6))
+def test_the_expression_for_names_matches_them_and_nothing_else(names, text):
+    expression = re.compile(one_of(sorted(names)))
+    assert all(expression.fullmatch(name) for name in names)
+    assert bool(expression.fullmatch(text)) == (text in names)
 
 
 def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path):

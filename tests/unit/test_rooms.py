@@ -14,6 +14,11 @@ def test_imports_go_one_way():
     assert "cli" in floors[-1]
 
 
+def test_contributing_says_what_each_room_holds():
+    text = (DOCS.parent / "CONTRIBUTING.md").read_text()
+    assert [room for room in ROOMS["imports"]() if f"`{room}" not in text] == []
+
+
 def test_the_picture_is_the_present_one(tmp_path):
     ROOMS["draw"](ROOMS["imports"](), tmp_path / "rooms.svg")
     drawn, kept = (file.read_text() for file in (tmp_path / "rooms.svg", DOCS / "rooms.svg"))

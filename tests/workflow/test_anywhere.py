@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 import yaml
-from conftest import ODD, ROOT, digests, snakemake
+from conftest import ODD, ROOT, Project, digests, snakemake
 
 from netreduce import load
 
@@ -108,6 +108,13 @@ def test_a_module_without_a_config(foreign):
     snakefile.write_text(text.replace('    config:\n        config["netreduce"]\n', ""))
     printed = snakemake("--dry-run", "--", f"{prefix}/{LUMPED}", cwd=folder, check=False)
     assert "module netreduce has no configuration; expected `config:`" in printed
+
+
+def test_braces_in_the_path_of_the_checkout(tmp_path):
+    project = Project(tmp_path / "in {braces}")
+    printed = project.snakemake("--dry-run", check=False)
+    assert f"{project.folder}: Snakemake takes braces in this path for wildcards" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_working_directory_that_cannot_be_written(finished):

@@ -5,22 +5,27 @@ import json
 from pathlib import Path
 
 from netreduce.cli.exits import run_script
-from netreduce.files import write_table
+from netreduce.files import read_lines, write_table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", nargs="+", required=True, help="model,seed,chain of every row")
     parser.add_argument(
-        "--metrics", type=Path, nargs="+", required=True, help="their measures (.json)"
+        "--rows", type=read_lines, required=True, help="file with model,seed,chain of every row"
+    )
+    parser.add_argument(
+        "--metrics", type=read_lines, required=True, help="file with their measures' files (.json)"
     )
     parser.add_argument("--output", type=Path, required=True, help="where the table goes (.csv)")
     arguments = parser.parse_args()
+    if not arguments.rows:
+        parser.error("no rows: the configuration's comparison names no models")
 
     rows = []
     for row, path in zip(arguments.rows, arguments.metrics, strict=True):
         model, seed, chain = row.split(",", 2)
-        rows.append({"model": model, "seed": seed, "chain": chain, **json.loads(path.read_text())})
+        measures = json.loads(Path(path).read_text())
+        rows.append({"model": model, "seed": seed, "chain": chain, **measures})
     columns = dict.fromkeys(name for row in rows for name in row)
     write_table(arguments.output, [{name: row.get(name, "") for name in columns} for row in rows])
 

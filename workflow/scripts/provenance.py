@@ -16,7 +16,7 @@ from netreduce.files import write_json
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--config", type=json.loads, required=True, help="the whole configuration, as JSON"
+        "--config", type=Path, required=True, help="file with the whole configuration (.json)"
     )
     parser.add_argument("--commit", required=True, help="commit of the project, or 'unknown'")
     parser.add_argument(
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="where the record goes (.json)")
     arguments = parser.parse_args()
 
+    config = json.loads(arguments.config.read_text())
     pinned = re.findall(
         r"^([A-Za-z0-9_.-]+)==(\S+)",
         "\n".join(path.read_text() for path in arguments.requirements),
@@ -38,12 +39,12 @@ def main() -> None:
         arguments.output,
         {
             "commit": arguments.commit,
-            "seed": arguments.config["seed"],
+            "seed": config["seed"],
             "versions": {
                 "python": platform.python_version(),
                 **{name: _version(name, version) for name, version in pinned},
             },
-            "config": arguments.config,
+            "config": config,
         },
     )
 

@@ -5,12 +5,13 @@ time.
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import typst
 
 from netreduce.cli.exits import run_script
-from netreduce.files import replacing
+from netreduce.files import read_lines, replacing
 
 
 def main() -> None:
@@ -25,10 +26,10 @@ def main() -> None:
     )
     parser.add_argument(
         "--figures",
-        type=Path,
-        nargs="*",
+        type=read_lines,
         default=[],
-        help="figures, <model>/<figure>.svg and, of all models, figures/<figure>.svg",
+        help="file with those of figures: <model>/<figure>.svg and, of all models,"
+        " figures/<figure>.svg",
     )
     parser.add_argument("--output", type=Path, required=True, help="where the thesis goes (.pdf)")
     arguments = parser.parse_args()
@@ -42,7 +43,7 @@ def main() -> None:
                 ignore_system_fonts=True,
                 sys_inputs={
                     **{path.stem: str(path.absolute()) for path in arguments.data},
-                    "figures": json.dumps(by_model(arguments.figures)),
+                    "figures": json.dumps(by_model(map(Path, arguments.figures))),
                 },
                 timestamp=0,
             )
@@ -50,7 +51,7 @@ def main() -> None:
             sys.exit(f"error: {error.diagnostic or error}")
 
 
-def by_model(figures: list[Path]) -> dict[str, dict[str, str]]:
+def by_model(figures: Iterable[Path]) -> dict[str, dict[str, str]]:
     """Absolute paths of the figures, by model and name; those of all models under ""."""
     found: dict[str, dict[str, str]] = {}
     for path in figures:
