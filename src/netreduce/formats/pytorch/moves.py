@@ -111,7 +111,7 @@ def _channel_shuffle(builder: Builder, arguments: Arguments) -> Value:
 
 def _flip(builder: Builder, arguments: Arguments) -> Value:
     x = arguments.x
-    return x.moved(np.flip(x.places, [axis_of(dim, x) for dim in arguments.get("dims")]))
+    return x.moved(np.flip(x.places, tuple(axis_of(dim, x) for dim in arguments.get("dims"))))
 
 
 def _roll(builder: Builder, arguments: Arguments) -> Value:
