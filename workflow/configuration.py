@@ -23,6 +23,7 @@ GRID = {
     "optimizer": ("training", ""),
     "learning_rate": ("training", "rate"),
     "weight_decay": ("training", "decay"),
+    "l1": ("training", "lasso"),
     "schedule": ("training", ""),
     "precision": ("training", ""),
 }

@@ -70,6 +70,8 @@ _PUBLIC = {
     "lump_neural_network": "lumping.dictionary",
     "prune": "pruning",
     "select": "pruning.selection",
+    "fold_neurons": "pruning.fold_neurons",
+    "lossless": "pruning.lossless",
     "certify": "certificates",
     "Certificate": "certificates",
     "fold_batch_norm": "folding",
@@ -132,6 +134,8 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which do not 
     from .network.layers import UpSampling2D as UpSampling2D
     from .network.layers import ZeroPadding2D as ZeroPadding2D
     from .pruning import prune as prune
+    from .pruning.fold_neurons import fold_neurons as fold_neurons
+    from .pruning.lossless import lossless as lossless
     from .pruning.selection import select as select
     from .quantization import quantize as quantize
     from .quantization import quantize_many as quantize_many

@@ -74,6 +74,8 @@ def main(folder: Path) -> None:
             for method in ("nnrelief", "magnitude", "structured")
         ],
         "select": lambda: nr.select(mlp, x, fraction=0.5),
+        "fold_neurons": lambda: nr.fold_neurons(mlp, x, 0.5),
+        "lossless": lambda: nr.lossless(mlp, (-1, 1)).record(),
         "certify": lambda: nr.certify(mlp, quantized, around=x[:2], radius=0.01).holds(100.0),
         "fold_batch_norm": lambda: nr.fold_batch_norm(network),
         "cost": lambda: nr.cost(quantized).dense_bytes,

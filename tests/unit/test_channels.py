@@ -174,6 +174,15 @@ def test_inputs_outputs_softmax_and_groups_stay():
     assert not Channels(Network(grouped, (5, 5, 2))).groups()
 
 
+def test_what_a_layer_with_softmax_reads_can_go():
+    rng = np.random.default_rng(0)
+    network = Network(
+        [Dense(rng.random((4, 5))), Dense(rng.random((5, 3)), activation="softmax")], (4,)
+    )
+    assert Channels(network).groups() == [[0]]
+    check(network, rng)
+
+
 def test_grids_are_narrowed_with_their_kernels():
     rng = np.random.default_rng(0)
     codes = rng.integers(-3, 4, (5, 6))

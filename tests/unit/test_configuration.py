@@ -54,11 +54,12 @@ def test_every_kind_of_value_has_a_name_that_a_model_may_have():
         "learning_rate": [0.001, 1e-5, 2.0],
         "optimizer": ["sgd"],
         "weight_decay": [0],
+        "l1": [0.0001],
     }
     assert list(expand_grids({"net": {**NET, "grid": grid}})) == [
-        "net-normtrue-rate0_001-sgd-decay0",
-        "net-normtrue-rate1e-05-sgd-decay0",
-        "net-normtrue-rate2-sgd-decay0",
+        "net-normtrue-rate0_001-sgd-decay0-lasso0_0001",
+        "net-normtrue-rate1e-05-sgd-decay0-lasso0_0001",
+        "net-normtrue-rate2-sgd-decay0-lasso0_0001",
     ]
 
 

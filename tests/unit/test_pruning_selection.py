@@ -94,7 +94,7 @@ def test_the_last_weights_are_the_least_squares_solution():
 def test_elimination_and_selection_are_greedy_by_their_definition():
     network = Network([Dense(normal(6, 7), normal(7), "relu"), Dense(normal(7, 3))], (6,))
     x = normal(100, 6)
-    selection = _Selection(network, x)
+    selection = _Selection(network, x, "elimination")
     selection._start()
     reader, members = selection._reader(1), selection.groups[0].members
 
@@ -111,6 +111,59 @@ def test_elimination_and_selection_are_greedy_by_their_definition():
         rest = [m for m in members if m not in taken]
         assert one == min(rest, key=lambda m: error([*taken, m]))
         taken.append(one)
+
+
+def analog_least_squares(network, x, kept):
+    """What the second layer is, when those neurons stand for all, in the analog network."""
+    hidden = network.layers[0](x)
+    share = np.linalg.lstsq(hidden[:, kept], hidden, rcond=None)[0]
+    return share @ network.layers[1].kernel
+
+
+@pytest.mark.parametrize("method", ["variance", "greedy", "thinet"])
+def test_published_methods_choose_by_their_definition(method):
+    network = Network([Dense(normal(6, 7), normal(7), "relu"), Dense(normal(7, 3))], (6,))
+    x = normal(300, 6)
+    hidden = network.layers[0](x)
+
+    def unexplained(kept):
+        return np.linalg.norm(
+            hidden - hidden[:, kept] @ np.linalg.lstsq(hidden[:, kept], hidden)[0]
+        )
+
+    kept: list[int] = []
+    if method == "variance":
+        kept = sorted(np.argsort(hidden.var(axis=0))[-4:])
+    elif method == "greedy":
+        for _ in range(4):
+            rest = [i for i in range(7) if i not in kept]
+            kept.append(min(rest, key=lambda i: unexplained([*kept, i])))
+    else:
+        gone: list[int] = []
+        for _ in range(3):
+            rest = [i for i in range(7) if i not in gone]
+            W = network.layers[1].kernel
+            gone.append(
+                min(rest, key=lambda i: np.linalg.norm(hidden[:, [*gone, i]] @ W[[*gone, i]]))
+            )
+        kept = [i for i in range(7) if i not in gone]
+    reduced = select(network, x, layers={"dense_1": 4}, method=method)
+    np.testing.assert_array_equal(
+        reduced.layers[0].kernel, network.layers[0].kernel[:, sorted(kept)]
+    )
+    np.testing.assert_allclose(
+        reduced.layers[1].kernel, analog_least_squares(network, x, sorted(kept)), atol=1e-3
+    )
+    np.testing.assert_array_equal(reduced.layers[1].bias, network.layers[1].bias)
+
+
+def test_elimination_is_better_than_what_was_published():
+    network, x, unseen = mlp((8, 40, 40, 4)), normal(600, 8), normal(200, 8, seed=1)
+    errors = {
+        method: relative_error(network, select(network, x, keep=40, method=method), unseen)
+        for method in ("elimination", "variance", "greedy", "thinet")
+    }
+    assert min(errors, key=errors.__getitem__) == "elimination"
 
 
 def test_mini_batches_are_as_good_as_an_array_and_results_repeat():
@@ -178,6 +231,7 @@ def test_residual_blocks_are_reduced_whole():
         ({"keep": 0}, "keep must be a number of neurons from 2 to the 22 there are, found 0"),
         ({"keep": 23}, "keep must be a number of neurons from 2 to the 22 there are, found 23"),
         ({"keep": 5.5}, "keep must be a number of neurons"),
+        ({"keep": 5, "method": "best"}, "method must be one of elimination, variance, greedy"),
         ({"fraction": 0}, r"fraction must be in \(0, 1\], found 0"),
         (
             {"layers": {"dense_3": 2}},

@@ -95,6 +95,8 @@ VALUES = {
     "iterations": st.integers(1, 99),
     "epochs": st.integers(0, 99),
     "fold": st.booleans(),
+    "repair": st.booleans(),
+    "method": st.sampled_from(["elimination", "variance", "greedy", "thinet"]),
     "radius": st.sampled_from(["median", "max", "mse", "output"]),
     "per_channel": st.booleans(),
     "zero": st.booleans(),

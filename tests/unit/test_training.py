@@ -130,15 +130,33 @@ def test_weight_decay_shrinks_weights(digits):
     assert norms[3] < norms[2]
 
 
+def test_l1_makes_weights_small_and_leaves_biases_alone(digits):
+    template = build(MLP, (8, 8, 1), 10, seed=0)
+    plain, _ = train(template, *digits, **SETTINGS)
+    sparse, _ = train(template, *digits, **SETTINGS, l1=1e-3)
+    magnitudes = [np.abs(network.layers[1].kernel) for network in (plain, sparse)]
+    assert np.sum(magnitudes[1]) < 0.8 * np.sum(magnitudes[0])
+    assert np.mean(magnitudes[1] < 1e-3) > 3 * np.mean(magnitudes[0] < 1e-3)
+    none, _ = train(template, *digits, **SETTINGS, l1=0.0)
+    assert_same(none, plain)
+
+
+@pytest.mark.parametrize("l1", [-1, "much", np.inf])
+def test_l1_is_a_number(train_in, digits, l1):
+    with pytest.raises(ParameterError, match="l1 must be a number ≥ 0, found"):
+        train_in(build(MLP, (8, 8, 1), 10), *digits, **SETTINGS, l1=l1)
+
+
 @pytest.mark.parametrize(
-    ("optimizer", "weight_decay", "tolerance"),
+    ("optimizer", "weight_decay", "l1", "tolerance"),
     [
-        ("sgd", 0.01, 1e-5),
-        ("adam", 0.01, 1e-3),
-        ("adamw", 0.1, 1e-3),
+        ("sgd", 0.01, 0.0, 1e-5),
+        ("sgd", 0.0, 0.001, 1e-5),
+        ("adam", 0.01, 0.0, 1e-3),
+        ("adamw", 0.1, 0.0, 1e-3),
     ],  # Adam makes much of the last bits of gradients near 0
 )
-def test_both_frameworks_take_the_same_steps(digits, optimizer, weight_decay, tolerance):
+def test_both_frameworks_take_the_same_steps(digits, optimizer, weight_decay, l1, tolerance):
     """All images in one batch leave nothing to chance: the two give the same network."""
     template = build("lenet5", (12, 12, 1), 10, seed=0)
     images = np.pad(digits[0][:100], ((0, 0), (2, 2), (2, 2), (0, 0)))
@@ -149,6 +167,7 @@ def test_both_frameworks_take_the_same_steps(digits, optimizer, weight_decay, to
         "threads": 1,
         "optimizer": optimizer,
         "weight_decay": weight_decay,
+        "l1": l1,
     }
     settings["schedule"] = (
         # the momentum of Keras carries the learning rates of earlier steps, that of PyTorch does

@@ -172,9 +172,20 @@ TECHNIQUES = {
         "Selection",
         "pruning",
         "netreduce.pruning.selection:select",
-        {"fraction": FRACTION},
+        {
+            "fraction": FRACTION,
+            "method": _choice("elimination", "variance", "greedy", "thinet"),
+        },
         analog=True,
     ),
+    "fold_neurons": Technique(
+        "Model folding",
+        "pruning",
+        "netreduce.pruning.fold_neurons:fold_neurons",
+        {"fraction": FRACTION, "repair": FLAG},
+        analog=True,
+    ),
+    "lossless": Technique("Lossless", "lumping", "netreduce.pruning.lossless:lossless"),
     "lowrank": Technique(
         "Low rank",
         "factorization",

@@ -178,8 +178,11 @@ class _Labels:
         match layer:
             case DepthwiseConv2D():
                 return np.repeat(first, layer.kernel.shape[3])
-            case Dense() | Conv2D(groups=1) | Conv2DTranspose() if layer.function.elementwise:
-                return self._fresh(shape[-1])
+            case Dense() | Conv2D(groups=1) | Conv2DTranspose():
+                outputs = self._fresh(shape[-1])
+                if not layer.function.elementwise:
+                    self.fixed.append(outputs)
+                return outputs
             case Activation() if not layer.function.elementwise:
                 pass
             case _ if isinstance(layer, BY_CHANNEL):

@@ -12,13 +12,15 @@ samples enter through G = X̃ᵀX and H = X̃ᵀX̃ only.
 
 import heapq
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from netreduce.errors import ParameterError, UnsupportedLayerError
+from netreduce.lumping.bound import logits
 from netreduce.network import Network
 from netreduce.network.channels import Channels
 from netreduce.network.fractions import count_kept
@@ -27,6 +29,9 @@ from netreduce.quantization.propagation import Propagation
 
 MEMORY = 1 << 26
 DAMPING = 1e-6  # of the mean diagonal entry of H
+METHODS = ("elimination", "variance", "greedy", "thinet")
+PROBED = 128  # samples on which the loss of a layer's neurons is measured, ...
+SHARES = (0.125, 0.25, 0.5, 0.75)  # ... for these shares of them
 
 
 def select(
@@ -36,6 +41,7 @@ def select(
     *,
     fraction: float | None = None,
     layers: Mapping[str, int] | None = None,
+    method: str = "elimination",
 ) -> Network:
     """Keep some neurons and channels, chosen for what the layers behind them compute.
 
@@ -65,11 +71,16 @@ def select(
     ------
     ParameterError
         None or several of keep, fraction and layers; more neurons to keep than there are, or none;
-        a name that no hidden layer has; parameters that are NaN or infinite.
+        a name that no hidden layer has; an unknown method; parameters that are NaN or infinite.
     UnsupportedLayerError
         No hidden layer with neurons that can go; a quantized layer that reads them.
     SampleError
         Samples that do not fit.
+
+    References
+    ----------
+    C. Chau, J. Křetínský, S. Mohr, Syntactic vs semantic linear abstraction and refinement of
+    neural networks, ATVA 2023 (LiNNA); J. Luo, J. Wu, W. Lin, ThiNet, ICCV 2017.
 
     Examples
     --------
@@ -90,7 +101,9 @@ def select(
     given = {"keep": keep, "fraction": fraction, "layers": layers}
     if sum(value is not None for value in given.values()) != 1:
         raise ParameterError(f"one of keep, fraction and layers says how many, found {given}")
-    selection = _Selection(network, samples)
+    if method not in METHODS:
+        raise ParameterError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
+    selection = _Selection(network, samples, method)
     if keep is not None:
         return selection.best(selection.shared_out(keep))
     if fraction is not None:
@@ -110,13 +123,24 @@ class _Reader:
         X̃ᵀX̃, damped.
     C : ndarray, shape (inputs, outputs)
         X̃ᵀXW, and what pulls V towards W as much as the damping pulls it to zero.
+    W : ndarray, shape (inputs, outputs)
+        As they are.
+    variance : ndarray, shape (inputs,)
+        Of each input.
     owner : ndarray of int, shape (inputs,)
         The class of channels of each input; −1 for the constant.
     """
 
     H: np.ndarray
     C: np.ndarray
+    W: np.ndarray
+    variance: np.ndarray
     owner: np.ndarray
+
+    @cached_property
+    def signal(self) -> float:
+        """What all inputs explain."""
+        return self.explained(np.ones(len(self.owner), bool))
 
     def explained(self, kept: np.ndarray) -> float:
         """The part of ‖XW‖² that the best V leaves no error of, with these inputs."""
@@ -144,9 +168,11 @@ class _Group:
 class _Selection:
     """The samples on their way through a network that loses neurons."""
 
-    def __init__(self, network: Network, samples: np.ndarray | Iterable[np.ndarray] | None) -> None:
+    def __init__(
+        self, network: Network, samples: np.ndarray | Iterable[np.ndarray] | None, method: str
+    ) -> None:
         network.check_parameters()
-        self.network, self.samples, self.channels = network, samples, Channels(network)
+        self.network, self.method, self.channels = network, method, Channels(network)
         self.readers = [
             index
             for index, layer in enumerate(network.layers)
@@ -191,10 +217,8 @@ class _Selection:
         return counts
 
     def shared_out(self, keep: int) -> list[list[int]]:
-        """Two ways to keep so many neurons: the same part of every layer, and what costs least.
-
-        The cost of each removal, by elimination in the analog network, is a part of the signal of
-        what reads the layer; the cheapest go first.
+        """Ways to keep so many neurons: the same part of every layer, and what costs least, as
+        counted or as measured.
         """
         sizes = [group.neurons * len(group.members) for group in self.groups]
         least = sum(group.neurons for group in self.groups)
@@ -205,10 +229,26 @@ class _Selection:
             )
         part = keep / sum(sizes)
         uniform = [max(1, int(part * len(group.members))) for group in self.groups]
+        room = keep - sum(
+            count * group.neurons for count, group in zip(uniform, self.groups, strict=True)
+        )
+        for number, group in enumerate(self.groups):
+            if group.neurons <= room and uniform[number] < len(group.members):
+                uniform[number] += 1
+                room -= group.neurons
+        if self.method != "elimination":
+            return [uniform]
         self._start()
-        costs = [self._costs(group) for group in self.groups]
+        eliminations = [self._elimination(group) for group in self.groups]
+        counted = [costs for _, costs in eliminations]
+        measured = self._measured(eliminations)
+        choices = [uniform, self._cheapest(counted, keep), self._cheapest(measured, keep)]
+        return [one for place, one in enumerate(choices) if one not in choices[:place]]
+
+    def _cheapest(self, costs: list[np.ndarray], keep: int) -> list[int]:
+        """How many classes of every group are kept when the cheapest removals go first."""
         counts = [len(group.members) for group in self.groups]
-        left = sum(sizes)
+        left = sum(group.neurons * len(group.members) for group in self.groups)
         queue = [(cost[0], number) for number, cost in enumerate(costs) if len(cost)]
         heapq.heapify(queue)
         while queue and left > keep:
@@ -218,14 +258,47 @@ class _Selection:
             gone = len(self.groups[number].members) - counts[number]
             if gone < len(costs[number]):
                 heapq.heappush(queue, (costs[number][gone], number))
-        room = keep - sum(
-            count * group.neurons for count, group in zip(uniform, self.groups, strict=True)
-        )
-        for number, group in enumerate(self.groups):
-            if group.neurons <= room and uniform[number] < len(group.members):
-                uniform[number] += 1
-                room -= group.neurons
-        return [uniform, counts] if counts != uniform else [uniform]
+        return counts
+
+    def _measured(self, eliminations: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+        """What each removal adds to the error of the network's outputs, for every neuron.
+
+        Measured on some samples for some shares of each group, while all others are whole; between
+        them by what was counted.
+        """
+        network = logits(self.network)
+        probe = self._probe()
+        target = network.predict(probe)
+        marginals = []
+        for group, (order, costs) in zip(self.groups, eliminations, strict=True):
+            counts = np.unique([round(share * len(costs)) for share in SHARES if len(costs)])
+            counts = counts[counts > 0].astype(int)
+            readers = {index: self._reader(index) for index in group.readers}
+            errors = []
+            for count in counts:
+                changes = {
+                    index: self._adjusted(index, reader, order[:count])
+                    for index, reader in readers.items()
+                }
+                off = network.replace(changes).predict(probe) - target
+                errors.append(float(np.sum(off.astype(np.float64) ** 2)))
+            counted = np.concatenate([[0], np.cumsum(costs)])
+            known = [0, *counts]
+            curve = np.interp(counted, counted[known], [0, *np.maximum.accumulate(errors)])
+            if len(counts):  # beyond the last share as steep as up to it
+                beyond = counted > counted[counts[-1]]
+                curve[beyond] *= counted[beyond] / counted[counts[-1]]
+            marginals.append(np.maximum.accumulate(np.diff(curve)) / group.neurons)
+        return marginals
+
+    def _probe(self) -> np.ndarray:
+        """The first few samples."""
+        chunks: list[np.ndarray] = []
+        for chunk in self.propagation.samples:
+            chunks.append(chunk)
+            if sum(map(len, chunks)) >= PROBED:
+                break
+        return np.concatenate(chunks)[:PROBED]
 
     def best(self, choices: list[list[int]]) -> Network:
         """Of the networks with so many classes kept, the one whose outputs on the samples are
@@ -251,34 +324,48 @@ class _Selection:
                 if number not in gone and index in group.readers:
                     gone[number] = self._chosen(group, counts[number])
             lost = np.concatenate([np.zeros(0, int), *gone.values()])
-            reader = self._reader(index)
-            V = reader.solution(~np.isin(reader.owner, lost))
-            layer = self.network.layers[index]
-            assert isinstance(layer, Weighted)
-            changes[index] = layer.replace(
-                kernel=V[:-1].reshape(layer.kernel.shape).astype(layer.kernel.dtype),
-                bias=V[-1].astype(layer.bias.dtype),
-            )
-            self.propagation.exchange(index, changes[index])
+            changes[index] = self._adjusted(index, self._reader(index), lost)
+            if self.method == "elimination":
+                self.propagation.exchange(index, changes[index])
         lost = np.concatenate([np.zeros(0, int), *gone.values()])
         return Channels(self.network.replace(changes)).without(lost)
 
+    def _adjusted(self, index: int, reader: _Reader, lost: np.ndarray) -> Weighted:
+        """A layer that makes up for what it does not read any more, as well as it can."""
+        layer = self.network.layers[index]
+        assert isinstance(layer, Weighted)
+        V = reader.solution(~np.isin(reader.owner, lost))
+        rows = layer.kernel[..., 0].size
+        bias = V[rows] if len(V) > rows else layer.bias
+        return layer.replace(
+            kernel=V[:rows].reshape(layer.kernel.shape).astype(layer.kernel.dtype),
+            bias=bias.astype(layer.bias.dtype),
+        )
+
     def _chosen(self, group: _Group, count: int) -> np.ndarray:
-        """The classes of a group that go: by elimination or by forward selection, whichever leaves
-        less error.
-        """
-        readers = [self._reader(index) for index in group.readers]
-        go = len(group.members) - count
+        """The classes of a group that go."""
+        readers, members = [self._reader(index) for index in group.readers], group.members
+        go = len(members) - count
         if not go:
-            return group.members[:0]
-        backward = _eliminated(readers, group.members, go)[0]
-        forward = np.setdiff1d(group.members, _selected(readers, group.members, count))
+            return members[:0]
+        if self.method == "variance":
+            variances = sum(_by_class(reader.variance, reader, members) for reader in readers)
+            return members[np.argsort(variances, kind="stable")[:go]]
+        if self.method == "thinet":
+            return _least_heard(readers, members, go)
+        if self.method == "greedy":
+            everyone = [replace(reader, C=reader.H) for reader in readers]
+            return np.setdiff1d(members, _selected(everyone, members, count))
+        backward = _eliminated(readers, members, go)[0]
+        forward = np.setdiff1d(members, _selected(readers, members, count))
         return min((backward, forward), key=lambda gone: _loss(readers, gone))
 
-    def _costs(self, group: _Group) -> list[float]:
-        """What each removal adds to the error, in order, but for the last channel."""
+    def _elimination(self, group: _Group) -> tuple[np.ndarray, np.ndarray]:
+        """The classes in the order in which they are taken out, but for the last one, and what each
+        adds to the error.
+        """
         readers = [self._reader(index) for index in group.readers]
-        return _eliminated(readers, group.members, len(group.members) - 1)[1]
+        return _eliminated(readers, group.members, len(group.members) - 1)
 
     def _start(self) -> None:
         self.propagation.start(self.readers, with_analog=True, whole=True)
@@ -288,10 +375,14 @@ class _Selection:
         assert isinstance(layer, Weighted)
         G, H = (matrices[0] for matrices in self.propagation.gram(index, "joint", True))
         W = np.vstack([layer.kernel.reshape(-1, layer.outputs), layer.bias]).astype(np.float64)
+        owner = np.append(self._owners(index), -1)
+        variance = np.diagonal(H) / H[-1, -1] - (H[-1] / H[-1, -1]) ** 2
+        if self.method != "elimination":  # biases stay
+            G, H, W, owner = G[:-1, :-1], H[:-1, :-1], W[:-1], owner[:-1]
+            variance = variance[:-1]
         damping = DAMPING * np.diagonal(H).mean()
-        return _Reader(
-            H + damping * np.eye(len(H)), G @ W + damping * W, np.append(self._owners(index), -1)
-        )
+        H = H + damping * np.eye(len(H))
+        return _Reader(H, G @ W + damping * W, W, variance, owner)
 
     def _owners(self, index: int) -> np.ndarray:
         """The class of every input of a layer, in the order of the rows of its kernel."""
@@ -303,16 +394,13 @@ class _Selection:
 def _loss(readers: list[_Reader], gone: np.ndarray) -> float:
     """The error that losing these classes leaves, as a part of the signal, summed over readers."""
     return sum(
-        1
-        - reader.explained(~np.isin(reader.owner, gone))
-        / reader.explained(np.ones(len(reader.owner), bool))
-        for reader in readers
+        1 - reader.explained(~np.isin(reader.owner, gone)) / reader.signal for reader in readers
     )
 
 
 def _eliminated(
     readers: list[_Reader], members: np.ndarray, number: int
-) -> tuple[np.ndarray, list[float]]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Classes taken out one by one, each time the one whose loss costs least after the others have
     adjusted, and what each costs.
 
@@ -333,7 +421,7 @@ def _eliminated(
         left[place] = False
         for tableau in tableaus:
             tableau.sweep(place)
-    return members[order], costs
+    return members[order], np.array(costs)
 
 
 def _selected(readers: list[_Reader], members: np.ndarray, number: int) -> np.ndarray:
@@ -343,8 +431,9 @@ def _selected(readers: list[_Reader], members: np.ndarray, number: int) -> np.nd
     """
     tableaus = []
     for reader in readers:
-        weight = 1 / reader.explained(np.ones(len(reader.owner), bool))
-        tableau = _Tableau(reader.H.copy(), reader.C.copy(), reader.owner, members, weight)
+        tableau = _Tableau(
+            reader.H.copy(), reader.C.copy(), reader.owner, members, 1 / reader.signal
+        )
         tableau.pivot(np.flatnonzero(~np.isin(reader.owner, members)))
         tableaus.append(tableau)
     order = []
@@ -356,6 +445,28 @@ def _selected(readers: list[_Reader], members: np.ndarray, number: int) -> np.nd
         for tableau in tableaus:
             tableau.sweep(order[-1])
     return members[order]
+
+
+def _least_heard(readers: list[_Reader], members: np.ndarray, number: int) -> np.ndarray:
+    """ThiNet: classes taken out one by one, each time the one with which the part of the sums that
+    is lost, before anything adjusts, grows least.
+    """
+    lost = np.zeros((len(members), len(members)))
+    for reader in readers:
+        parts = reader.H * (reader.W @ reader.W.T) / reader.signal
+        lost += _by_class(_by_class(parts, reader, members).T, reader, members)
+    order: list[int] = []
+    growth = np.diagonal(lost).copy()
+    for _ in range(number):
+        order.append(int(np.argmin(growth)))
+        growth += 2 * lost[order[-1]]
+        growth[order] = np.inf
+    return members[order]
+
+
+def _by_class(values: np.ndarray, reader: _Reader, members: np.ndarray) -> np.ndarray:
+    """Values of a layer's inputs, along the first axis, summed for every class."""
+    return np.stack([values[reader.owner == member].sum(axis=0) for member in members])
 
 
 class _Tableau:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ def check_training(
     *,
     optimizer: str = "adam",
     schedule: str = "none",
+    l1: float = 0.0,
     precision: str = "float32",
     augmentation: Mapping[str, Any] | None = None,
 ) -> str:
@@ -50,6 +52,8 @@ def check_training(
     ):
         if value not in allowed:
             raise ParameterError(f"{name} must be one of {', '.join(allowed)}, found {value!r}")
+    if not (isinstance(l1, Real) and 0 <= l1 < math.inf):
+        raise ParameterError(f"l1 must be a number ≥ 0, found {l1!r}")
     for key in augmentation or {}:
         if key not in AUGMENTATIONS:
             raise ParameterError(

@@ -33,6 +33,7 @@ def train(
     optimizer: str = "adam",
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
+    l1: float = 0.0,
     schedule: str = "cosine",
     precision: str = "float32",
     augmentation: Mapping[str, Any] | None = None,
@@ -43,7 +44,13 @@ def train(
     `netreduce.training.torch.train`.
     """
     loss_name = check_training(
-        network, images, labels, optimizer=optimizer, schedule=schedule, augmentation=augmentation
+        network,
+        images,
+        labels,
+        optimizer=optimizer,
+        schedule=schedule,
+        l1=l1,
+        augmentation=augmentation,
     )
     check_training(network, validation_images, validation_labels)
     if precision != "float32":
@@ -59,7 +66,7 @@ def train(
 
     model = to_keras(network)
     descent = _optimizer(optimizer, learning_rate, weight_decay)
-    step = _step(model, loss_name, descent, 0.0 if optimizer == "adamw" else weight_decay)
+    step = _step(model, loss_name, descent, 0.0 if optimizer == "adamw" else weight_decay, l1)
     steps = epochs * -(-len(images) // batch_size)
     kind = tf.float32 if labels.dtype.kind == "f" else tf.int64
     rates = iter(learning_rates(schedule, learning_rate, steps))
@@ -114,7 +121,11 @@ def from_keras(model: keras.Model, network: Network) -> Network:
 
 
 def _step(
-    model: keras.Model, loss_name: str, optimizer: keras.optimizers.Optimizer, weight_decay: float
+    model: keras.Model,
+    loss_name: str,
+    optimizer: keras.optimizers.Optimizer,
+    weight_decay: float,
+    l1: float,
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     @tf.function(reduce_retracing=True)
     def step(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -122,6 +133,9 @@ def _step(
             outputs = model(x, training=True)
             losses = _losses(loss_name, outputs, y)
             loss = tf.reduce_mean(losses)
+            if l1:
+                kernels = [v for v in model.trainable_variables if len(v.shape) > 1]
+                loss += l1 * tf.add_n([tf.reduce_sum(tf.abs(kernel)) for kernel in kernels])
         variables = model.trainable_variables
         gradients = [
             gradient + weight_decay * variable

@@ -30,6 +30,7 @@ def train(
     optimizer: str = "adam",
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
+    l1: float = 0.0,
     schedule: str = "cosine",
     precision: str = "float32",
     augmentation: Mapping[str, Any] | None = None,
@@ -50,6 +51,9 @@ def train(
     optimizer : {"adam", "adamw", "sgd"}
         sgd has Nesterov momentum 0.9.
     learning_rate, weight_decay : float
+    l1 : float
+        Times the sum of the magnitudes of all weights (not biases), added to the loss: leaves more
+        neurons that never change their side (`netreduce.lossless`).
     schedule : {"none", "cosine", "onecycle"}
         How the learning rate runs, step by step: see `netreduce.training.learning_rates`.
     precision : {"float32", "bfloat16"}
@@ -85,6 +89,7 @@ def train(
         labels,
         optimizer=optimizer,
         schedule=schedule,
+        l1=l1,
         precision=precision,
         augmentation=augmentation,
     )
@@ -115,7 +120,7 @@ def train(
                     outputs = model(batch).float()
                 loss = loss_of(loss_name, outputs, target)
                 descent.zero_grad(set_to_none=True)
-                loss.backward()
+                (loss + l1 * _magnitude(model) if l1 else loss).backward()
                 descent.param_groups[0]["lr"] = next(rates)
                 descent.step()
                 seen += torch.stack(
@@ -146,6 +151,12 @@ def _optimizer(
     if name == "adamw":
         return torch.optim.AdamW(parameters, **settings)
     return torch.optim.Adam(parameters, **settings)
+
+
+def _magnitude(model: nn.Module) -> torch.Tensor:
+    """The sum of the magnitudes of all weights."""
+    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    return torch.stack([weight.abs().sum() for weight in weights]).sum()
 
 
 @torch.inference_mode()
