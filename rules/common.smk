@@ -185,7 +185,7 @@ def own_data(wildcards):
 def own_files(wildcards):
     """Input function: the files that own data are made of."""
     entry = config["datasets"].get(wildcards.dataset, {})
-    return configuration.files_of(entry, given)
+    return [given(file) for file in configuration.files_of(entry, given)]
 
 
 def samples(wildcards):

@@ -101,6 +101,25 @@ def test_a_module_takes_networks_of_the_workflow_around_it(finished, foreign):
     assert load(folder / prefix / "results/keras/mine.h5").shapes[-1] == (10,)
 
 
+def test_a_module_takes_data_of_the_workflow_around_it(tmp_path):
+    project = Project(tmp_path / "project")
+    folder = tmp_path / ODD
+    (folder / "my plates/a").mkdir(parents=True)
+    (folder / "my plates/a/1.png").touch()
+    (folder / "Snakefile").write_text(
+        FOREIGN.format(snakefile=str(project / "Snakefile"), prefix="part")
+    )
+    config = {
+        "models": {
+            "mine": {"dataset": "plates", "architecture": "lenet5", "training": {"epochs": 1}}
+        },
+        "datasets": {"plates": {"train": "my plates", "size": [8, 8]}},
+    }
+    (folder / "my config.yaml").write_text(yaml.safe_dump({"netreduce": config}))
+    printed = snakemake("--dry-run", "--", "part/results/data/plates.npz", cwd=folder)
+    assert "Missing output files: part/results/data/plates.npz" in printed
+
+
 def test_a_module_without_a_config(foreign):
     folder, prefix = foreign
     snakefile = folder / "Snakefile"
