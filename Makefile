@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: all test slow mutants check docs rooms headline requirements clean
+.PHONY: all test slow mutants check docs rooms pipeline headline requirements clean
 all: $(VENV)/requirements.done
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
 
@@ -36,6 +36,10 @@ docs: $(VENV)/requirements-test.done
 # The picture of the library's rooms, from its imports.
 rooms: $(VENV)/requirements-test.done
 	PYTHONPATH=src $(BIN)/python docs/rooms.py
+
+# The picture of the workflow, from Snakemake's graph of its rules.
+pipeline: $(VENV)/requirements-test.done
+	PATH="$(CURDIR)/$(BIN):$$PATH" python docs/pipeline.py
 
 # README's figure and table, from the results of the default configuration.
 RESULTS ?= results

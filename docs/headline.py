@@ -44,8 +44,8 @@ def table(results: Path) -> str:
             f"| {label(chain)} | {group.accuracy.mean():.2%} | {group.agreement.mean():.2%}"
             f" | {size:,.0f} | {original / size:.1f}× |"
         )
-    summary = json.loads((results / "report/summary.json").read_text(encoding="utf-8"))
-    hidden = summary["provenance"]["config"]["models"][MODEL]["architecture"]["hidden"]
+    provenance = json.loads((results / "provenance.json").read_text(encoding="utf-8"))
+    hidden = provenance["config"]["models"][MODEL]["architecture"]["hidden"]
     return (
         "![Accuracy against bytes of every chain](docs/images/pareto.svg)\n\n"
         + "\n".join(lines)
@@ -66,14 +66,14 @@ def label(chain: str) -> str:
     return chain_name(chain)
 
 
-def main(results: Path) -> None:
+def main(results: Path, root: Path = ROOT) -> None:
     """Write the figure, and the table into README.md."""
-    readme = ROOT / "README.md"
+    readme = root / "README.md"
     before = readme.read_text(encoding="utf-8")
     text, count = MARKED.subn(lambda found: found[1] + table(results) + found[2], before)
     if count != 1:
         raise SystemExit("README.md: no markers of the headline")
-    shutil.copy(results / f"figures/{MODEL}/pareto.svg", ROOT / "docs/images/pareto.svg")
+    shutil.copy(results / f"figures/{MODEL}/pareto.svg", root / "docs/images/pareto.svg")
     readme.write_text(text, encoding="utf-8")
 
 

@@ -26,7 +26,11 @@ ROOMS = (
 )
 
 # Links that hold in the repository → the pages of the site.
-ELSEWHERE = {"../config/README.md": "configuration.md", "../examples": "examples.md"}
+ELSEWHERE = {
+    "../config/README.md": "configuration.md",
+    "../examples": "examples.md",
+    "../report/pipeline.svg": "images/pipeline.svg",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -42,6 +46,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     }
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))
+    picture = str(ROOT / "report/pipeline.svg")
+    files.append(File.generated(config, "images/pipeline.svg", abs_src_path=picture))
     return files
 
 

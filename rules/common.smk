@@ -188,8 +188,13 @@ def own_files(wildcards):
     return [given(file) for file in configuration.files_of(entry, given)]
 
 
+def samples_of(name):
+    """Training images that the methods of a model's sweep see."""
+    return model(name).get("samples", config["sweep"]["samples"])
+
+
 def samples(wildcards):
-    return model(wildcards.model).get("samples", config["sweep"]["samples"])
+    return samples_of(wildcards.model)
 
 
 def methods(name):

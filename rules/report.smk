@@ -161,8 +161,6 @@ rule chapter_quantized:
             "results/metrics/quantized/{model}_{bits}bit.json", model=MODELS, bits=BITS
         ),
         measures=expand("results/metrics/networks/{model}.csv", model=MODELS),
-        imagenet=expand("results/imagenet/{network}.csv", network=config["imagenet"]),
-        published=[own(f"report/published/{name}") for name in PUBLISHED],
         script=own("workflow/scripts/chapters/quantized.py"),
         code=code("workflow/scripts/chapters/quantized.py"),
     output:
@@ -180,16 +178,13 @@ rule chapter_quantized:
     params:
         results=results_folder,
         models=MODELS,
-        datasets=DATASETS,
         bits=BITS,
-        imagenet=list(config["imagenet"]),
     message:
         "numbers of the chapter on quantized networks"
     shell:
         "python {input.script:q} --results {params.results:q}"
-        " --models {params.models:q} --datasets {params.datasets:q}"
-        " --bits {params.bits:q} --published {input.published:q}"
-        " --imagenet {params.imagenet:q} --output {output:q} > {log:q} 2>&1"
+        " --models {params.models:q} --bits {params.bits:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule chapter_lumped:
@@ -250,8 +245,47 @@ rule chapter_comparison:
         " > {log:q} 2>&1"
 
 
+rule chapter_reproduction:
+    input:
+        networks=expand("results/keras/{model}.h5", model=MODELS),
+        sweep=expand("results/sweep/{model}/{bits}bit.csv", model=MODELS, bits=BITS),
+        measures=expand("results/metrics/networks/{model}.csv", model=MODELS),
+        imagenet=expand("results/imagenet/{network}.csv", network=config["imagenet"]),
+        comparison=["results/metrics/comparison.csv"] if COMPARED else [],
+        published=[own(f"report/published/{name}") for name in PUBLISHED],
+        script=own("workflow/scripts/chapters/reproduction.py"),
+        code=code("workflow/scripts/chapters/reproduction.py"),
+    output:
+        "results/report/reproduction.json",
+    log:
+        "logs/chapters/reproduction.log",
+    benchmark:
+        "results/timings/jobs/chapters/reproduction.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=10,
+    params:
+        results=results_folder,
+        models=MODELS,
+        datasets=DATASETS,
+        samples=[samples_of(name) for name in MODELS],
+        bits=BITS,
+        imagenet=list(config["imagenet"]),
+    message:
+        "numbers of the chapter on published results"
+    shell:
+        "python {input.script:q} --results {params.results:q}"
+        " --models {params.models:q} --datasets {params.datasets:q}"
+        " --samples {params.samples:q} --bits {params.bits:q}"
+        " --published {input.published:q} --imagenet {params.imagenet:q}"
+        " --comparison {input.comparison:q} --output {output:q} > {log:q} 2>&1"
+
+
 # Chapters with data of their own.
-TOLD = ["lumping", "experiments", "quantized", "lumped"]
+TOLD = ["lumping", "experiments", "quantized", "lumped", "reproduction"]
 if COMPARED:
     TOLD.append("comparison")
 
@@ -263,6 +297,7 @@ rule thesis:
             *expand("results/report/{chapter}.json", chapter=TOLD),
         ],
         figures=DRAWN,
+        pipeline=own("report/pipeline.svg"),
         source=own("report/thesis.typ"),
         style=own("report/style.typ"),
         chapters=[own(f"report/chapters/{name}") for name in CHAPTERS],
@@ -290,4 +325,5 @@ rule thesis:
         "typeset the thesis"
     shell:
         "python {input.script:q} --source {input.source:q} --data {input.data:q}"
-        " --figures <(printf '%s\\n' {input.figures:q}) --output {output:q} > {log:q} 2>&1"
+        " --figures <(printf '%s\\n' {input.figures:q}) --pipeline {input.pipeline:q}"
+        " --output {output:q} > {log:q} 2>&1"

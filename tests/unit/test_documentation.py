@@ -1,5 +1,7 @@
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +162,30 @@ def test_help_teaches(command, capsys):
     assert len(parameters) > 2
     for name, meaning in parameters:
         assert re.sub(r"\*\*\[required\]\*\*|\*\[default.*?\]\*", "", meaning).strip(), name
+
+
+def test_the_headline_is_made_from_results(tmp_path):
+    """`make headline`: the table of README and the figure, from results of the workflow."""
+    make = runpy.run_path(str(DOCS / "headline.py"))
+    results, root = tmp_path / "results", tmp_path / "root"
+    for folder in ("metrics", "figures/mnist"):
+        (results / folder).mkdir(parents=True)
+    (root / "docs/images").mkdir(parents=True)
+    (results / "figures/mnist/pareto.svg").write_text("<svg/>")
+    config = {"models": {"mnist": {"architecture": {"name": "mlp", "hidden": [500, 300]}}}}
+    (results / "provenance.json").write_text(json.dumps({"config": config}))
+    sizes = "float_bytes,dense_bytes,sparse_bytes,entropy_bytes"
+    lines = [f"model,seed,chain,accuracy,agreement,samples,{sizes}"]
+    for number, chain in enumerate(make["CHAINS"]):
+        lines += [
+            f"mnist,{seed},{chain},0.9{seed},1,10000,4000,{4000 - 400 * number},9e9,9e9"
+            for seed in (1, 3)
+        ]
+    (results / "metrics/comparison.csv").write_text("\n".join(lines) + "\n")
+    (root / "README.md").write_text("a\n<!-- headline -->\nold\n<!-- end -->\nb\n")
+    make["main"](results, root)
+    text = (root / "README.md").read_text()
+    assert text.startswith("a\n<!-- headline -->\n![") and text.endswith("<!-- end -->\nb\n")
+    assert "| GPFQ 4 bits | 92.00% | 100.00% | 3,600 | 1.1× |" in text
+    assert "hidden layers of 500 and 300 neurons, means of 2 seeds on 10,000 test images" in text
+    assert (root / "docs/images/pareto.svg").read_text() == "<svg/>"

@@ -31,6 +31,7 @@ def main() -> None:
         help="file with those of figures: <model>/<figure>.svg and, of all models,"
         " figures/<figure>.svg",
     )
+    parser.add_argument("--pipeline", type=Path, help="picture of the workflow (.svg)")
     parser.add_argument("--output", type=Path, required=True, help="where the thesis goes (.pdf)")
     arguments = parser.parse_args()
 
@@ -41,14 +42,21 @@ def main() -> None:
                 output=str(temporary),
                 root="/",
                 ignore_system_fonts=True,
-                sys_inputs={
-                    **{path.stem: str(path.absolute()) for path in arguments.data},
-                    "figures": json.dumps(by_model(map(Path, arguments.figures))),
-                },
+                sys_inputs=inputs(arguments.data, map(Path, arguments.figures), arguments.pipeline),
                 timestamp=0,
+                pdf_standards="ua-1",
             )
         except typst.TypstError as error:
             sys.exit(f"error: {error.diagnostic or error}")
+
+
+def inputs(data: Iterable[Path], figures: Iterable[Path], pipeline: Path | None) -> dict[str, str]:
+    """What the thesis reads: absolute paths of its data by name, of its figures by model."""
+    paths = {path.stem: path for path in data} | ({"pipeline": pipeline} if pipeline else {})
+    return {
+        **{name: str(path.absolute()) for name, path in paths.items()},
+        "figures": json.dumps(by_model(figures)),
+    }
 
 
 def by_model(figures: Iterable[Path]) -> dict[str, dict[str, str]]:

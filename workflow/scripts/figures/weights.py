@@ -40,7 +40,8 @@ def main() -> None:
     quantized = {bits: load(path) for bits, path in paths}
     layers = [index for index in range(len(analog.layers)) if kernel(analog, index) is not None]
 
-    height = min(1.1 * len(layers) + 0.6, PAGE)
+    row_height = 1.1 if len(layers) <= 3 else 0.68
+    height = min(row_height * len(layers) + 0.6, PAGE)
     figure, grid = style.plt.subplots(
         len(layers),
         len(quantized),
