@@ -343,3 +343,20 @@ def test_sums_that_cancel_but_for_rounding_are_zero():
     network = Network([first, dense([[0.3], [-0.1], [1.0]])], (2,))
     lumping = lump(network, input_range=(-1, 1), verify=True)
     assert {(m.neuron, m.kind) for m in lumping.merges} == {(0, "multiple"), (1, "unread")}
+
+
+@pytest.mark.parametrize(("offset", "merged"), [(0, 1), (100, 0)])
+def test_intercepts_are_known_up_to_the_rounding_of_what_normalization_adds_up(offset, merged):
+    """β − μ is 0.9375 of a million, and 2.75 for the neuron three times as large: three times
+    0.9375, but for the rounding of β and μ to 32 bits.
+    """
+    one, three = 1000000.3125, 3000001.0  # three times `one`, rounded
+    norm = BatchNormalization(
+        *(np.array(pair, np.float32) for pair in [(1, 1), (one + 0.9375, three + 2.75 + offset)]),
+        *(np.array(pair, np.float32) for pair in [(one, three), (1, 1)]),
+        epsilon=0,
+    )
+    first = dense([[1.0, 3.0], [0.5, 1.5]], dtype=np.float32)
+    last = dense([[1.0], [1.0]], dtype=np.float32)
+    network = Network([first, norm, Activation("relu"), last], (2,))
+    assert len(lump(network).merges) == merged
