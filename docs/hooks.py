@@ -21,7 +21,16 @@ sys.path.insert(0, str(ROOT / "src"))
 import netreduce  # noqa: E402
 
 ROOMS = (
-    *("network", "formats", "quantization", "lumping", "pruning", "factorization", "folding"),
+    *(
+        "network",
+        "formats",
+        "quantization",
+        "lumping",
+        "pruning",
+        "factorization",
+        "folding",
+        "repair",
+    ),
     *("certificates", "measures", "data", "errors"),
 )
 

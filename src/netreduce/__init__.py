@@ -64,6 +64,9 @@ _PUBLIC = {
     "quantize": "quantization",
     "quantize_many": "quantization",
     "quantize_activations": "quantization.activations",
+    "allocate_bits": "quantization.allocation",
+    "repair": "repair",
+    "equalize": "folding",
     "IntegerNetwork": "network.integers",
     "lump": "lumping",
     "Lumping": "lumping",
@@ -93,6 +96,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which do not 
     from .errors import ShapeError as ShapeError
     from .errors import UnsupportedLayerError as UnsupportedLayerError
     from .errors import VerificationError as VerificationError
+    from .folding import equalize as equalize
     from .folding import fold_batch_norm as fold_batch_norm
     from .formats import load as load
     from .formats import save as save
@@ -140,6 +144,8 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which do not 
     from .quantization import quantize as quantize
     from .quantization import quantize_many as quantize_many
     from .quantization.activations import quantize_activations as quantize_activations
+    from .quantization.allocation import allocate_bits as allocate_bits
+    from .repair import repair as repair
 
 
 def __getattr__(name: str) -> object:

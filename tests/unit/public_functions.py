@@ -78,6 +78,9 @@ def main(folder: Path) -> None:
         "lossless": lambda: nr.lossless(mlp, (-1, 1)).record(),
         "certify": lambda: nr.certify(mlp, quantized, around=x[:2], radius=0.01).holds(100.0),
         "fold_batch_norm": lambda: nr.fold_batch_norm(network),
+        "equalize": lambda: nr.equalize(mlp),
+        "repair": lambda: nr.repair(nr.quantize(mlp, x, "msq", bits=2), mlp, x),
+        "allocate_bits": lambda: nr.allocate_bits(mlp, x, 2000),
         "cost": lambda: nr.cost(quantized).dense_bytes,
         "evaluate": lambda: nr.evaluate(quantized, x, labels, reference=mlp).accuracy,
     }

@@ -35,12 +35,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     data = read(arguments.data)
-    network = load(arguments.network)
-    reduced = apply(
-        parse_step(arguments.step), network, data, samples=arguments.samples, seed=arguments.seed
-    )
+    network, reference = load(arguments.network), load(arguments.reference)
+    step = parse_step(arguments.step)
+    reduced = apply(step, network, data, arguments.samples, arguments.seed, reference)
     save(reduced, arguments.output)
-    write_json(arguments.metrics, measure(reduced, load(arguments.reference), data))
+    write_json(arguments.metrics, measure(reduced, reference, data))
 
 
 if __name__ == "__main__":

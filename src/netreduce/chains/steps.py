@@ -133,7 +133,12 @@ def parse_step(text: str) -> Step:
 
 
 def apply(
-    step: Step, network: "Network", data: "Dataset", samples: int = 10_000, seed: int = 0
+    step: Step,
+    network: "Network",
+    data: "Dataset",
+    samples: int = 10_000,
+    seed: int = 0,
+    original: "Network | None" = None,
 ) -> "Network":
     """The network that a step makes of a network.
 
@@ -148,6 +153,8 @@ def apply(
         Number of training images that data-dependent techniques see.
     seed : int
         Of techniques that draw random numbers.
+    original : Network, optional
+        The network that the chain began with; by default, that is this one.
     """
     from netreduce.measures.evaluation import trial
 
@@ -157,6 +164,7 @@ def apply(
         "training": lambda: trial(data, "train", network).pair(),
         "validation": lambda: trial(data, "validation", network).pair(),
         "input_range": lambda: data.input_range,
+        "original": lambda: network if original is None else original,
         "seed": lambda: seed,
     }
     wanted = inspect.signature(function).parameters
@@ -182,7 +190,7 @@ def _chain(title: str, readers: Iterable[Callable[[], Step]]) -> tuple[Step, ...
                 )
         except ParameterError as error:
             raise ParameterError(f"{title}, step {number}: {error}") from None
-        quantizer = step if step.technique.family == "quantization" else quantizer
+        quantizer = step if step.technique.quantizes else quantizer
         steps.append(step)
     return tuple(steps)
 

@@ -69,6 +69,9 @@ SCALAR = Parameter(
 )
 
 
+POSITIVE = Parameter("a positive number", lambda value: is_number(value) and value > 0)
+
+
 @dataclass(frozen=True)
 class Technique:
     """One line of the table.
@@ -77,13 +80,15 @@ class Technique:
     ----------
     title : str
         Name in tables and figures.
-    family : {"quantization", "lumping", "pruning", "factorization", "folding"}
-        Techniques of a family are drawn alike.
+    family : str
+        quantization, mixed precision, lumping, pruning, factorization, folding, repair. Techniques
+        of a family are drawn alike.
     function : str
         "module:function". It is called as function(network, **parameters), and gets besides those
         of these arguments that it names: `samples` (training images), `training` and `validation`
-        (pairs of samples and labels), `input_range` (of the samples), `seed`. It returns a Network,
-        or an object with a Network as its attribute `network`.
+        (pairs of samples and labels), `input_range` (of the samples), `original` (the network that
+        the chain began with), `seed`. It returns a Network, or an object with a Network as its
+        attribute `network`.
     parameters : mapping of str to Parameter
         The first one is the one that `name: value` sets.
     fixed : mapping
@@ -99,6 +104,11 @@ class Technique:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     fixed: Mapping[str, object] = field(default_factory=dict)
     analog: bool = False
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether its networks have weights on grids."""
+        return self.family in ("quantization", "mixed precision")
 
     @property
     def module(self) -> str:
@@ -162,6 +172,13 @@ TECHNIQUES = {
     "gptaq": _quantizer("GPTAQ", "gptaq"),
     "comq": _fitter("COMQ", "comq", per_channel=_flag(False)),
     "beacon": _fitter("Beacon", "beacon"),
+    "mixed": Technique(
+        "Mixed precision",
+        "mixed precision",
+        "netreduce.quantization.allocation:allocate_kilobytes",
+        {"kilobytes": POSITIVE, "method": _choice("gptaq", "gpfq", "gptq", "qronos")},
+        analog=True,
+    ),
     "lump": Technique(
         "Lumping", "lumping", "netreduce.lumping:lump", {"tolerance": TOLERANCE}, {"samples": None}
     ),
@@ -195,5 +212,12 @@ TECHNIQUES = {
     ),
     "fold_batch_norm": Technique(
         "Fold batch norm", "folding", "netreduce.folding:fold_batch_norm", analog=True
+    ),
+    "equalize": Technique("Equalization", "folding", "netreduce.folding:equalize", analog=True),
+    "repair": Technique(
+        "Repair",
+        "repair",
+        "netreduce.repair:repair",
+        {"what": _choice("bias", "batch_norm", "least_squares")},
     ),
 }

@@ -85,7 +85,7 @@ def _compared(
         try:
             reduced = original
             for step in chain:
-                reduced = apply(step, reduced, dataset, samples=samples, seed=seed)
+                reduced = apply(step, reduced, dataset, samples, seed, original)
         except NetreduceError as error:
             skipped[name] = str(error)
             continue

@@ -35,7 +35,7 @@ def reduce(
         original = fit_to_dataset(network, dataset)
         reduced = original
         for step in progress(steps, "reducing", len(steps)):
-            reduced = apply(step, reduced, dataset, samples=samples, seed=options.seed)
+            reduced = apply(step, reduced, dataset, samples, options.seed, original)
         write_network(reduced, target)
         row = measures(original, reduced, dataset)
     chain = "/".join(map(str, steps))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from netreduce.folding.batch_norm import pads
+from netreduce.folding import pads
 from netreduce.network import Network
 from netreduce.network.layers import Weighted
 

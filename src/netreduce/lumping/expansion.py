@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 
-from netreduce.folding.batch_norm import pads
+from netreduce.folding import pads
 from netreduce.network import Network
 from netreduce.network.layers import Activation, BatchNormalization, DepthwiseConv2D, Weighted
 

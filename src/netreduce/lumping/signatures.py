@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from netreduce.folding.batch_norm import pads
+from netreduce.folding import pads
 from netreduce.network.layers import (
     Activation,
     BatchNormalization,

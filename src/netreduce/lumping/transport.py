@@ -21,7 +21,7 @@ from functools import partial
 
 import numpy as np
 
-from netreduce.folding.batch_norm import pads
+from netreduce.folding import pads
 from netreduce.network import Network
 from netreduce.network.layers import Activation, BatchNormalization, DepthwiseConv2D, Layer, Shape
 

@@ -60,7 +60,7 @@ def quantize_layer(
             else msq(bias, of_bias, bias == 0 if setting.keep_zeros else None)
         )
         changes["bias"] = (of_bias.scale * bias_codes).astype(layer.bias.dtype)
-    bits = setting.bits if not setting.zero else float(np.log2(alphabet.top + 1))
+    bits = setting.width if not setting.zero else float(np.log2(alphabet.top + 1))
     return layer.replace(
         **changes, quantization=Quantization(alphabet.scale, bits, setting.quantize_bias)
     )
@@ -85,7 +85,7 @@ def layer_alphabet(layer: Weighted, setting: Setting) -> Alphabet:
     axes = _axes(layer, setting)
     alphabet = make_alphabet(
         layer.kernel,
-        setting.bits,
+        setting.width,
         setting.alphabet_scalar,
         setting.radius,
         axes,

@@ -28,7 +28,7 @@ def quantize(
     network: Network,
     samples: np.ndarray | Iterable[np.ndarray] | None,
     method: str = "gpfq",
-    bits: float = 4,
+    bits: float | Mapping[int | str, float] = 4,
     alphabet_scalar: float = 2.0,
     conv: str = "channel",
     *,
@@ -65,8 +65,9 @@ def quantize(
         its nearest level). The modules of this package cite the papers. "comq" and "beacon" choose
         the scales besides the codes; they begin with those of `radius`, which may not be "output",
         and convolutions need conv="joint".
-    bits : number
-        2^bits equispaced levels on [−r, r], bits = 2, …, 8; 1.58 stands for log2 3: −r, 0 and r.
+    bits : number, or mapping of numbers
+        2^bits equispaced levels on [−r, r], bits = 2, …, 8; 1.58 stands for log2 3: −r, 0 and r. A
+        mapping has the bits of every layer to quantize, by its index or name.
     alphabet_scalar : float
         With radius "median", r = alphabet_scalar · median |W| of the layer.
     conv : {"channel", "joint"}
@@ -218,9 +219,10 @@ class _Quantizer:
         network.check_parameters()
 
     def __call__(self, setting: Setting) -> Network:
-        selected = self._selected(setting.layers)
+        selected = self._selected(setting.selection)
+        settings = {index: setting.of_layer(index, self.network.names[index]) for index in selected}
         alphabets = {
-            index: self._named(index, layer_alphabet, self.network.layers[index], setting)
+            index: self._named(index, layer_alphabet, self.network.layers[index], settings[index])
             for index in selected
         }
         propagation = self._propagation(setting, selected)
@@ -234,7 +236,7 @@ class _Quantizer:
                 with_bias = setting.quantize_bias and has_one_group(layer, setting.conv)
                 G, H = self._named(index, propagation.gram, index, setting.conv, with_bias)
             quantized[index] = self._named(
-                index, quantize_layer, layer, setting, alphabets[index], G, H
+                index, quantize_layer, layer, settings[index], alphabets[index], G, H
             )
             if propagation:
                 propagation.exchange(index, quantized[index])

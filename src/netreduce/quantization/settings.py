@@ -1,7 +1,7 @@
 """What can be asked of `quantize`: the methods and their arguments."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -55,7 +55,7 @@ class Setting:
     """The arguments of `quantize` that say what to do; it documents them."""
 
     method: str = "gpfq"
-    bits: float = 4
+    bits: float | Mapping[int | str, float] = 4
     alphabet_scalar: float = 2.0
     conv: str = "channel"
     radius: str = "median"
@@ -75,7 +75,10 @@ class Setting:
             raise ParameterError(
                 f"method must be one of {', '.join(METHODS)}, found {self.method!r}"
             )
-        level_count(self.bits, self.zero)
+        if isinstance(self.bits, Mapping) and self.layers is not None:
+            raise ParameterError("bits for each layer name the layers: leave out `layers`")
+        for bits in self.bits.values() if isinstance(self.bits, Mapping) else [self.bits]:
+            level_count(bits, self.zero)
         if not (
             isinstance(self.alphabet_scalar, Real)
             and np.isfinite(self.alphabet_scalar)
@@ -106,6 +109,23 @@ class Setting:
                 isinstance(value, Real) and np.isfinite(value) and value >= 0
             ):
                 raise ParameterError(f"{name} must be a number not below 0, found {value!r}")
+
+    @property
+    def selection(self) -> Iterable | None:
+        """Indices or names of the layers that are meant; None for all."""
+        return self.layers if not isinstance(self.bits, Mapping) else list(self.bits)
+
+    def of_layer(self, index: int, name: str) -> "Setting":
+        """The setting with the bits of one layer."""
+        if not isinstance(self.bits, Mapping):
+            return self
+        return replace(self, bits=self.bits[name if name in self.bits else index])
+
+    @property
+    def width(self) -> float:
+        """The bits, where they are the same for all layers that are meant."""
+        assert not isinstance(self.bits, Mapping)
+        return self.bits
 
     @property
     def by_neuron(self) -> bool:

@@ -18,6 +18,8 @@ FAMILIES = {
     "pruning": (GREEN, "^"),
     "factorization": (PINK, "v"),
     "folding": (SKY, "P"),
+    "mixed precision": (BLUE, "X"),
+    "repair": (INK, "*"),
     "chain": (VERMILION, "D"),
 }
 
