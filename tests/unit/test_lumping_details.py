@@ -23,6 +23,7 @@ from netreduce.network.layers import (
     Dense,
     DepthwiseConv2D,
     Flatten,
+    Quantization,
 )
 
 SINGLE = Arithmetic.of(Network([Dense(np.ones((1, 1), np.float32))], (1,)))
@@ -337,12 +338,24 @@ def test_a_batch_normalization_that_not_every_reader_sees():
     np.testing.assert_allclose(lumping.network.predict(x), network.predict(x), atol=1e-12)
 
 
-def test_sums_that_cancel_but_for_rounding_are_zero():
-    """0.3 / 3 − 0.1 is 1.4e-17: nobody reads the neuron that stays."""
-    first = dense([[1.0, 3.0, 1.0], [1.0, 3.0, -1.0]], "relu")
-    network = Network([first, dense([[0.3], [-0.1], [1.0]])], (2,))
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_sums_that_cancel_but_for_rounding_are_zero(dtype):
+    """0.3 / 3 − 0.1 is 1.4e-17, in 32 bits 2.5e-9: nobody reads the neuron that stays."""
+    first = dense([[1.0, 3.0, 1.0], [1.0, 3.0, -1.0]], "relu", dtype=dtype)
+    network = Network([first, dense([[0.3], [-0.1], [1.0]], dtype=dtype)], (2,))
     lumping = lump(network, input_range=(-1, 1), verify=True)
     assert {(m.neuron, m.kind) for m in lumping.merges} == {(0, "multiple"), (1, "unread")}
+
+
+@pytest.mark.parametrize(("quantization", "kinds"), [(None, 2), (Quantization(0.5, 2), 1)])
+def test_codes_have_no_rounding_in_which_a_sum_could_vanish(quantization, kinds):
+    """One neuron is 1 + 2⁻²¹ times the other, read with 0.5 and −0.5: as 32-bit numbers
+    these may cancel, as codes of a grid they do not.
+    """
+    first = dense([[1, 1 + 2**-21, 1], [1, 1 + 2**-21, -1]], "relu", dtype=np.float32)
+    last = dense([[0.5], [-0.5], [0.5]], dtype=np.float32).replace(quantization=quantization)
+    lumping = lump(Network([first, last], (2,)), input_range=(-1, 1))
+    assert len({merge.kind for merge in lumping.merges}) == kinds
 
 
 @pytest.mark.parametrize(("offset", "merged"), [(0, 1), (100, 0)])
