@@ -93,7 +93,7 @@ VALUES = {
     "conv": st.sampled_from(["channel", "joint"]),
     "scope": st.sampled_from(["global", "layer"]),
     "iterations": st.integers(1, 99),
-    "epochs": st.integers(0, 99),
+    "epochs": st.integers(1, 99),
     "fold": st.booleans(),
     "repair": st.booleans(),
     "method": st.sampled_from(
@@ -237,6 +237,34 @@ def test_retraining_in_a_chain():
     first, second, other = (apply(step, original, data, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.layers[0].kernel, second.layers[0].kernel)
     assert (first.layers[0].kernel != other.layers[0].kernel).any()
+
+
+def test_retraining_as_a_step_learns_from_the_training_samples():
+    original = network()
+    data = Data(original)
+    reduced = apply(parse_step("select-fraction=0.5"), original, data, samples=50)
+    (step,) = parse_chain([{"retrain": 2}])
+    retrained = apply(step, reduced, data)
+    assert step.label == "Retraining 2"
+    assert retrained.shapes == reduced.shapes
+    assert (retrained.layers[0].kernel != reduced.layers[0].kernel).any()
+    with pytest.raises(ParameterError, match=r"retrain-epochs=1 cannot follow msq-bits=4"):
+        parse_chain([{"msq": 4}, "retrain"])
+
+
+def test_lossless_in_a_chain_knows_the_range_of_the_data(monkeypatch):
+    import netreduce.pruning.lossless
+
+    seen = []
+    monkeypatch.setattr(
+        netreduce.pruning.lossless,
+        "lossless",
+        lambda network, input_range: seen.append(input_range),
+    )
+    data = Data(network())
+    data.input_range = (-2.0, 3.0)
+    apply(parse_step("lossless"), network(), data)
+    assert seen == [(-2.0, 3.0)]
 
 
 def test_a_technique_of_ones_own_is_one_module_and_one_line(monkeypatch):

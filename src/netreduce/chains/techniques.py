@@ -81,8 +81,8 @@ class Technique:
     title : str
         Name in tables and figures.
     family : str
-        quantization, mixed precision, lumping, pruning, factorization, folding, repair. Techniques
-        of a family are drawn alike.
+        quantization, mixed precision, lumping, pruning, factorization, folding, repair, training.
+        Techniques of a family are drawn alike.
     function : str
         "module:function". It is called as function(network, **parameters), and gets besides those
         of these arguments that it names: `samples` (training images), `training` and `validation`
@@ -208,6 +208,13 @@ TECHNIQUES = {
         "factorization",
         "netreduce.factorization:lowrank",
         {"fraction": FRACTION},
+        analog=True,
+    ),
+    "retrain": Technique(
+        "Retraining",
+        "training",
+        "netreduce.training.retraining:retrain_on",
+        {"epochs": _integer(1, 1)},
         analog=True,
     ),
     "fold_batch_norm": Technique(

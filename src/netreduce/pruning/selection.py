@@ -18,6 +18,7 @@ from numbers import Integral
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import dgemm
 
 from netreduce.errors import ParameterError, UnsupportedLayerError
 from netreduce.lumping.bound import logits
@@ -30,6 +31,7 @@ from netreduce.quantization.propagation import Propagation
 MEMORY = 1 << 26
 DAMPING = 1e-6  # of the mean diagonal entry of H
 METHODS = ("elimination", "variance", "greedy", "thinet")
+CLEARED = 0.2  # part of the rows of a matrix that are out, before it is made smaller
 PROBED = 128  # samples on which the loss of a layer's neurons is measured, ...
 SHARES = (0.125, 0.25, 0.5, 0.75)  # ... for these shares of them
 
@@ -217,9 +219,7 @@ class _Selection:
         return counts
 
     def shared_out(self, keep: int) -> list[list[int]]:
-        """Ways to keep so many neurons: the same part of every layer, and what costs least, as
-        counted or as measured.
-        """
+        """Two ways to keep so many neurons: the same part of every layer, and what costs least."""
         sizes = [group.neurons * len(group.members) for group in self.groups]
         least = sum(group.neurons for group in self.groups)
         if not isinstance(keep, Integral) or not least <= keep <= sum(sizes):
@@ -239,11 +239,8 @@ class _Selection:
         if self.method != "elimination":
             return [uniform]
         self._start()
-        eliminations = [self._elimination(group) for group in self.groups]
-        counted = [costs for _, costs in eliminations]
-        measured = self._measured(eliminations)
-        choices = [uniform, self._cheapest(counted, keep), self._cheapest(measured, keep)]
-        return [one for place, one in enumerate(choices) if one not in choices[:place]]
+        cheapest = self._cheapest(self._measured(), keep)
+        return [uniform, cheapest] if cheapest != uniform else [uniform]
 
     def _cheapest(self, costs: list[np.ndarray], keep: int) -> list[int]:
         """How many classes of every group are kept when the cheapest removals go first."""
@@ -260,20 +257,23 @@ class _Selection:
                 heapq.heappush(queue, (costs[number][gone], number))
         return counts
 
-    def _measured(self, eliminations: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        """What each removal adds to the error of the network's outputs, for every neuron.
+    def _measured(self) -> list[np.ndarray]:
+        """For every group: what each removal adds to the error of the outputs, for every neuron.
 
-        Measured on some samples for some shares of each group, while all others are whole; between
-        them by what was counted.
+        Measured on some samples when some shares of the group are gone and all others are whole;
+        between these in proportion to what elimination counts.
         """
         network = logits(self.network)
         probe = self._probe()
         target = network.predict(probe)
         marginals = []
-        for group, (order, costs) in zip(self.groups, eliminations, strict=True):
+        for group in self.groups:
+            readers = {index: self._reader(index) for index in group.readers}
+            order, costs = _eliminated(
+                list(readers.values()), group.members, len(group.members) - 1
+            )
             counts = np.unique([round(share * len(costs)) for share in SHARES if len(costs)])
             counts = counts[counts > 0].astype(int)
-            readers = {index: self._reader(index) for index in group.readers}
             errors = []
             for count in counts:
                 changes = {
@@ -285,7 +285,7 @@ class _Selection:
             counted = np.concatenate([[0], np.cumsum(costs)])
             known = [0, *counts]
             curve = np.interp(counted, counted[known], [0, *np.maximum.accumulate(errors)])
-            if len(counts):  # beyond the last share as steep as up to it
+            if len(counts) and counted[counts[-1]] > 0:  # beyond, as steep as up to the last share
                 beyond = counted > counted[counts[-1]]
                 curve[beyond] *= counted[beyond] / counted[counts[-1]]
             marginals.append(np.maximum.accumulate(np.diff(curve)) / group.neurons)
@@ -356,16 +356,11 @@ class _Selection:
         if self.method == "greedy":
             everyone = [replace(reader, C=reader.H) for reader in readers]
             return np.setdiff1d(members, _selected(everyone, members, count))
+        if go < count / 2:  # the other way is longer and, where few go, worse
+            return _eliminated(readers, members, go)[0]
         backward = _eliminated(readers, members, go)[0]
         forward = np.setdiff1d(members, _selected(readers, members, count))
         return min((backward, forward), key=lambda gone: _loss(readers, gone))
-
-    def _elimination(self, group: _Group) -> tuple[np.ndarray, np.ndarray]:
-        """The classes in the order in which they are taken out, but for the last one, and what each
-        adds to the error.
-        """
-        readers = [self._reader(index) for index in group.readers]
-        return _eliminated(readers, group.members, len(group.members) - 1)
 
     def _start(self) -> None:
         self.propagation.start(self.readers, with_analog=True, whole=True)
@@ -431,11 +426,11 @@ def _selected(readers: list[_Reader], members: np.ndarray, number: int) -> np.nd
     """
     tableaus = []
     for reader in readers:
-        tableau = _Tableau(
-            reader.H.copy(), reader.C.copy(), reader.owner, members, 1 / reader.signal
-        )
-        tableau.pivot(np.flatnonzero(~np.isin(reader.owner, members)))
-        tableaus.append(tableau)
+        M, R = reader.H.copy(), reader.C.copy()
+        others = np.flatnonzero(~np.isin(reader.owner, members))
+        if len(others):
+            _pivot(M, R, others)
+        tableaus.append(_Tableau(M, R, reader.owner, members, 1 / reader.signal))
     order = []
     left = np.ones(len(members), bool)
     for _ in range(number):
@@ -470,26 +465,35 @@ def _by_class(values: np.ndarray, reader: _Reader, members: np.ndarray) -> np.nd
 
 
 class _Tableau:
-    """A symmetric matrix M and a right side R, whose blocks are swept out one after the other."""
+    """A symmetric matrix M and a right side R, whose blocks are swept out one after the other; rows
+    that are out, or of no class, are left out now and then.
+    """
 
     def __init__(
         self, M: np.ndarray, R: np.ndarray, owner: np.ndarray, members: np.ndarray, weight: float
     ) -> None:
-        self.M, self.R, self.weight = M, R, weight
-        self.blocks = [np.flatnonzero(owner == member) for member in members]
-        self.lone = all(len(block) == 1 for block in self.blocks)
-        self.swept = np.zeros(len(members), bool)
+        self.M, self.R, self.weight, self.classes = M, R, weight, len(members)
+        self.places = np.searchsorted(members, owner)
+        self._leave_out(~np.isin(owner, members))
+
+    def _leave_out(self, gone: np.ndarray) -> None:
+        self.M, self.R = self.M[np.ix_(~gone, ~gone)], self.R[~gone]
+        self.places = self.places[~gone]
+        self.gone = np.zeros(len(self.places), bool)
+        order = np.argsort(self.places, kind="stable")
+        places, starts = np.unique(self.places[order], return_index=True)
+        self.blocks = dict(zip(places.tolist(), np.split(order, starts[1:]), strict=True))
 
     def gains(self) -> np.ndarray:
         """tr(R_bᵀ M_bb⁻¹ R_b) of every block that is left, 0 of the others, as a share of all."""
-        gains = np.zeros(len(self.blocks))
-        left = np.flatnonzero(~self.swept)
-        if self.lone:
-            rows = np.array([self.blocks[place][0] for place in left], int)
-            gains[left] = (self.R[rows] ** 2).sum(axis=1) / self.M[rows, rows]
-        for size in {len(self.blocks[place]) for place in left} if not self.lone else ():
-            places = [place for place in left if len(self.blocks[place]) == size]
-            rows = np.array([self.blocks[place] for place in places], int).reshape(-1, size)
+        gains = np.zeros(self.classes)
+        for size in {len(block) for block in self.blocks.values()}:
+            places = [place for place, block in self.blocks.items() if len(block) == size]
+            rows = np.array([self.blocks[place] for place in places])
+            if size == 1:
+                rows = rows[:, 0]
+                gains[places] = (self.R[rows] ** 2).sum(axis=1) / self.M[rows, rows]
+                continue
             inner = self.M[rows[:, :, None], rows[:, None, :]]
             right = self.R[rows]
             gains[places] = (right * np.linalg.solve(inner, right)).sum(axis=(1, 2))
@@ -497,13 +501,18 @@ class _Tableau:
 
     def sweep(self, place: int) -> None:
         """Sweep out the block of a class."""
-        self.pivot(self.blocks[place])
-        self.swept[place] = True
-
-    def pivot(self, block: np.ndarray) -> None:
-        if not len(block):
+        block = self.blocks.pop(place, None)
+        if block is None:  # it is not among the inputs of this layer
             return
-        column = self.M[:, block]
-        factor = np.linalg.solve(column[block], column.T)
-        self.R -= factor.T @ self.R[block]
-        self.M -= column @ factor
+        _pivot(self.M, self.R, block)
+        self.gone[block] = True
+        if self.gone.mean() > CLEARED:
+            self._leave_out(self.gone)
+
+
+def _pivot(M: np.ndarray, R: np.ndarray, block: np.ndarray) -> None:
+    """Sweep a block out of a symmetric matrix and a right side, in place."""
+    column = M[:, block]
+    factor = np.linalg.solve(column[block], column.T)
+    R -= factor.T @ R[block]
+    dgemm(-1.0, column, factor, 1.0, M.T, overwrite_c=True)  # M is symmetric

@@ -46,10 +46,11 @@ def retrain(
     Raises
     ------
     ParameterError
-        A layer is quantized: training would leave its grid.
+        A layer is quantized: training would leave its grid; parameters that are NaN or infinite.
     SampleError
         Images that do not fit the network, or labels that do not fit the images.
     """
+    network.check_parameters()
     images, labels = network.check_samples(images), np.asarray(labels)
     loss = loss_for(network, images, labels)
     for name, layer in zip(network.names, network.layers, strict=True):
@@ -73,6 +74,13 @@ def retrain(
             optimizer.step()
             schedule.step()
     return with_parameters_of(model, network)
+
+
+def retrain_on(
+    network: Network, training: tuple[np.ndarray, np.ndarray], epochs: int, seed: int = 0
+) -> Network:
+    """`retrain` as a step of chains: behind one that took neurons or weights out."""
+    return retrain(network, *training, epochs=epochs, seed=seed)
 
 
 def _logits(layer: Layer, loss: str) -> Layer:

@@ -20,6 +20,7 @@ FAMILIES = {
     "folding": (SKY, "P"),
     "mixed precision": (BLUE, "X"),
     "repair": (INK, "*"),
+    "training": (MUTED, "d"),
     "chain": (VERMILION, "D"),
 }
 
