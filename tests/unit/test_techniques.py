@@ -96,6 +96,7 @@ VALUES = {
     "epochs": st.integers(1, 99),
     "fold": st.booleans(),
     "repair": st.booleans(),
+    "distil": st.booleans(),
     "method": st.sampled_from(
         [*("elimination", "variance", "greedy", "thinet"), *("gptaq", "gpfq", "gptq", "qronos")]
     ),
@@ -248,6 +249,12 @@ def test_retraining_as_a_step_learns_from_the_training_samples():
     assert step.label == "Retraining 2"
     assert retrained.shapes == reduced.shapes
     assert (retrained.layers[0].kernel != reduced.layers[0].kernel).any()
+    x = data.images("train", 50)
+    distilled = apply(parse_step("retrain-epochs=9-distil=true"), reduced, data, original=original)
+    before, after = (
+        np.linalg.norm(one.predict(x) - original.predict(x)) for one in (reduced, distilled)
+    )
+    assert after < before
     with pytest.raises(ParameterError, match=r"retrain-epochs=1 cannot follow msq-bits=4"):
         parse_chain([{"msq": 4}, "retrain"])
 

@@ -214,7 +214,7 @@ TECHNIQUES = {
         "Retraining",
         "training",
         "netreduce.training.retraining:retrain_on",
-        {"epochs": _integer(1, 1)},
+        {"epochs": _integer(1, 1), "distil": _flag(False)},
         analog=True,
     ),
     "fold_batch_norm": Technique(

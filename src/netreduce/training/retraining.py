@@ -77,10 +77,19 @@ def retrain(
 
 
 def retrain_on(
-    network: Network, training: tuple[np.ndarray, np.ndarray], epochs: int, seed: int = 0
+    network: Network,
+    training: tuple[np.ndarray, np.ndarray],
+    original: Network,
+    epochs: int,
+    distil: bool = False,
+    seed: int = 0,
 ) -> Network:
-    """`retrain` as a step of chains: behind one that took neurons or weights out."""
-    return retrain(network, *training, epochs=epochs, seed=seed)
+    """`retrain` as a step of chains, behind one that took neurons or weights out: on the labels of
+    the training samples, or, to `distil`, on what the original network gives for them.
+    """
+    images, labels = training
+    targets = original.predict(images) if distil else labels
+    return retrain(network, images, targets, epochs=epochs, seed=seed)
 
 
 def _logits(layer: Layer, loss: str) -> Layer:
