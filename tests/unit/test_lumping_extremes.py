@@ -13,6 +13,7 @@ from netreduce.errors import NetreduceError, ParameterError, SampleError, Verifi
 from netreduce.lumping import lump, replay
 from netreduce.lumping.bound import Propagation
 from netreduce.lumping.boxes import Arithmetic, Box
+from netreduce.lumping.lipschitz import Chain
 from netreduce.network import Network
 from netreduce.network.layers import (
     Activation,
@@ -426,7 +427,34 @@ def test_the_bound_of_exact_lumping_of_a_deep_network():
     assert len(lumping.merges) >= 9
     x = np.random.default_rng(1).random((200, 640), np.float32)
     difference = deviation(in_double(network), in_double(lumping.network), x.astype(np.float64))
-    assert (difference <= lumping.bound).all() and lumping.bound.max() <= 3e-3
+    assert (difference <= lumping.bound).all() and lumping.bound.max() <= 1e-3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_in_chains_are_no_larger_than_their_lipschitz_constants_say(seed):
+    rng = np.random.default_rng(seed)
+    widths = [7, *rng.integers(2, 9, 4), 3]
+    layers = []
+    for inputs, outputs in pairwise(map(int, widths)):
+        layers.append(Dense(rng.standard_normal((inputs, outputs)), rng.standard_normal(outputs)))
+        layers.append(Activation(str(rng.choice(["relu", "leaky_relu", "tanh", "sigmoid"]))))
+    network = Network(layers[:-1], (7,))
+    chain, count = Chain(network), 300
+    for start in range(-1, len(network.layers) - 1):
+        size = 10.0 ** rng.uniform(-2, 1)
+        shape = (7,) if start < 0 else network.shapes[start]
+        error = size * rng.random(shape)
+        one = rng.standard_normal((count, *shape))
+        other = one + error * rng.choice([-1, 1, 0.5], (count, *shape))
+        reach = chain.reach(start, error)
+        for index in range(start + 1, len(network.layers)):
+            layer = network.layers[index]
+            if isinstance(layer, Dense):
+                one, other = layer(one), layer(other)
+                assert (np.abs(other - one) <= reach[index]).all()
+            else:
+                assert (np.abs(other - one) <= reach[index]).all()
+                one, other = layer(one), layer(other)
 
 
 def test_max_bound_merges_what_exact_lumping_merges():

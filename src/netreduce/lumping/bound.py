@@ -60,11 +60,11 @@ from .boxes import (
     slope_below_zero,
     slopes,
 )
+from .lipschitz import Chain, averaged
+from .norms import SAFETY, length, spectral_norm
 from .regions import activation_of, weighted
 
-SAFETY = 1 + 1e-9  # covers the rounding of the sums of non-negative terms that make a bound
 STEEPEST = 1e6  # a slope in what merges cost, where bounds take an infinite one
-LARGE_MATRIX = 1024  # up to which its largest singular value is computed
 MOVING = (Flatten, Reshape, Permute, Dropout, ZeroPadding2D, Cropping2D)
 Interval = tuple[np.ndarray, np.ndarray]
 
@@ -89,23 +89,33 @@ class Propagation:
 
     def __init__(self, network: Network, box: Box):
         self.network = network
+        is_chain = _tail(network) == 0 and all(map(averaged, network.layers))
+        self._chain = Chain(network) if is_chain else None
         self.before: list[Box] = []
         self.boxes = {INPUT: box}
-        self._radii = {INPUT: _norm(box.radius)}
+        self._radii = {INPUT: length(box.radius)}
         # inputs differ from the middle of their box, and so do the values behind them from theirs
         middles = {INPUT: box.center}
         spreads = {INPUT: _Error.of(box.radius * SAFETY, np.inf)}
+        off = {INPUT: _Error.of(np.zeros_like(box.radius), 0.0)}  # of the middles themselves
+        reach = {} if self._chain is None else self._chain.reach(INPUT, spreads[INPUT].values)
         for index, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=True)):
             inner, rounding = before_activation(layer, [self.boxes[s] for s in sources], REAL)
             middle = _before(layer, [middles[s] for s in sources])
             spread = self._before(index, [spreads[s] for s in sources]).plus(rounding)
+            if index in reach:
+                own = self._before(index, [off[s] for s in sources]).plus(rounding)
+                spread = _Error.of(np.fmin(spread.values, reach[index] + own.values), spread.norm)
             inner = inner.within(middle, spread.values)
             self.before.append(inner)
             outer, rounding = activate(layer, inner, rounding, REAL)
             middles[index] = _activated(layer, middle)
-            spreads[index] = _through_activation(
-                layer, _slopes(layer, inner, np.zeros(())), spread
-            ).plus(rounding)
+            zero = np.zeros(())
+            spreads[index] = _through_activation(layer, _slopes(layer, inner, zero), spread).plus(
+                rounding
+            )
+            if index in reach:
+                off[index] = own.plus(rounding)
             self.boxes[index] = outer.within(middles[index], spreads[index].values)
             self._radii[index] = spreads[index].norm
         self._middles = middles
@@ -125,6 +135,8 @@ class Propagation:
         network = self.network
         errors, ranges = self._forward(lambda index, _: local.get(index, 0.0))
         found = errors[len(network.layers) - 1].values
+        if self._chain is not None:
+            found = np.fmin(found, self._in_chain(local))
         start = _tail(network)
         if start < len(network.layers):
             low = high = np.eye(network.shapes[-1][0])
@@ -136,6 +148,16 @@ class Propagation:
                 low, high = _pull_back(network.layers[index], ranges[index], low, high)
             found = np.fmin(found, total + np.maximum(-low, high) @ errors[start - 1].values)
         return np.where(np.isnan(found), np.inf, found * SAFETY)
+
+    def _in_chain(self, local: Mapping[int, Error]) -> np.ndarray:
+        """The same error, in a chain: from each layer to the outputs at once."""
+        assert self._chain is not None
+        last, shapes = len(self.network.layers) - 1, self.network.shapes
+        total = np.zeros(shapes[last])
+        for index, error in local.items():
+            values = np.broadcast_to(error, shapes[index])
+            total = total + (self._chain.reach(index, values)[last] if index < last else values)
+        return total
 
     def rounding_error(self, first: int, arithmetic: Arithmetic) -> np.ndarray:
         """How far the outputs can be from exact ones when the layers from `first` on are evaluated
@@ -221,9 +243,9 @@ class Propagation:
         # every input stands in so many windows at most
         windows = math.prod(kernel.shape[:-2])
         if isinstance(layer, Conv2D) and layer.groups > 1:
-            whole = max(_spectral_norm(matrix[:, outputs]) for _, outputs in layer.parts())
+            whole = max(spectral_norm(matrix[:, outputs]) for _, outputs in layer.parts())
         else:
-            whole = _spectral_norm(matrix)
+            whole = spectral_norm(matrix)
         return columns, math.sqrt(windows) * whole
 
 
@@ -236,11 +258,11 @@ class _Error:
     @classmethod
     def of(cls, values: np.ndarray, norm: float) -> "_Error":
         """Both, the norm no larger than that of the values."""
-        return cls(values, min(norm * SAFETY, _norm(values)))
+        return cls(values, min(norm * SAFETY, length(values)))
 
     def plus(self, local: Error) -> "_Error":
         added = np.broadcast_to(local, self.values.shape)
-        return _Error.of(self.values + added, self.norm + _norm(added))
+        return _Error.of(self.values + added, self.norm + length(added))
 
 
 def gains(network: Network) -> dict[int, np.ndarray]:
@@ -404,29 +426,6 @@ def _pull_back(
         slope = layer.affine()[0]
         return np.minimum(low * slope, high * slope), np.maximum(low * slope, high * slope)
     return low, high
-
-
-def _spectral_norm(matrix: np.ndarray) -> float:
-    """The largest singular value; for large matrices a cheaper bound of it."""
-    if not np.isfinite(matrix).all():
-        return np.inf
-    scale = float(np.abs(matrix).max(initial=0))
-    if scale == 0:
-        return 0.0
-    matrix = matrix / scale
-    if min(matrix.shape) > LARGE_MATRIX:
-        return scale * math.sqrt(
-            np.abs(matrix).sum(axis=0).max() * np.abs(matrix).sum(axis=1).max()
-        )
-    gram = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
-    return scale * math.sqrt(np.linalg.norm(gram, 2) * SAFETY)
-
-
-def _norm(values: np.ndarray) -> float:
-    largest = float(values.max(initial=0))
-    if not 0 < largest < np.inf:
-        return largest
-    return largest * float(np.linalg.norm((values / largest).ravel())) * SAFETY
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
