@@ -26,10 +26,12 @@ from .kernels import UNIT, constants, flat, magnitudes, relax, relax_pair
 from .operators import Linear, Matrix, Reshape, Rows, Scale, densify_rows
 from .pooling import Maximum, WindowForms
 from .program import Node, Operator, Program
+from .zonotopes import Generators, Zonotope
 
 TINY = 1e-290  # more than all underflow together
 SAFE = 1 + 1e-9  # covers the rounding of sums of non-negative numbers
 CHUNK_BYTES = 1 << 25  # of the largest array of a chunk of rows
+SUBSTITUTED = 1 << 25  # coefficients of all rows of a node, where its bounds are good without them
 Lower = dict[int, np.ndarray]
 Index = tuple[np.ndarray, ...]  # of values: an array for each axis, boxes first
 S = TypeVar("S")
@@ -66,10 +68,20 @@ class Relaxation:
     low, high : ndarray, shape (boxes, *input_shape)
     threads : bool
         Whether rows are shared among threads.
+    forward : bool
+        Whether forms in the inputs are carried forward to all nodes (see `zonotopes`); one box.
     """
 
-    def __init__(self, program: Program, low: np.ndarray, high: np.ndarray, threads: bool = True):
+    def __init__(
+        self,
+        program: Program,
+        low: np.ndarray,
+        high: np.ndarray,
+        threads: bool = True,
+        forward: bool = False,
+    ):
         self.program, self.threads = program, threads
+        self.generators = Generators(program, low[0], high[0]) if forward else None
         self.low, self.high = {INPUT: low}, {INPUT: high}
         self.size: dict[int, np.ndarray] = {}  # of what a linear operator sums, in magnitude
         self.lines: dict[int, Lines] = {}
@@ -109,6 +121,8 @@ class Relaxation:
             if isinstance(operator, Linear):
                 self._interval(index)
                 self._round(index)
+                if self.generators is not None:
+                    self._take(index, self.generators.linear(index))
                 self._difference(index)
                 continue
             source = node.sources[0]
@@ -122,6 +136,13 @@ class Relaxation:
                 self.low[source], self.high[source]
             )
             self._round(index)
+            if self.generators is not None:
+                zonotope = (
+                    self.generators.function(index, self.low[source][0], self.high[source][0])
+                    if isinstance(operator, Function)
+                    else self.generators.maximum(index)
+                )
+                self._take(index, zonotope)
             if (
                 index in self.program.pairs
                 and isinstance(operator, Function)
@@ -133,6 +154,11 @@ class Relaxation:
                 self.difference_lines[index] = operator.difference_lines(*self.difference[source])
             self._difference(index)
         return self
+
+    def _take(self, index: int, zonotope: Zonotope) -> None:
+        """The bounds of a node's zonotope, where they are better."""
+        center, radius = zonotope.center[None], zonotope.radius[None]
+        self.tighten(index, center - radius, center + radius)
 
     def _round(self, index: int) -> None:
         """What a node's values can be, by Euclidean distances from its value at the center: over
@@ -190,6 +216,9 @@ class Relaxation:
             low, high = self._linear_difference(index, other, parts)
         round_, apart = self._round_difference(index, other)
         low, high = np.fmax(low, -round_), np.fmin(high, round_)
+        if self.generators is not None:
+            least, most = self.generators.difference(index)
+            low, high = np.fmax(low, least), np.fmin(high, most)
         margin = 2 * UNIT * (self.magnitude(index) + self.magnitude(other)) + TINY
         low = np.fmax(low, self.low[index] - self.high[other] - margin)
         high = np.fmin(high, self.high[index] - self.low[other] + margin)
@@ -513,6 +542,10 @@ class Relaxation:
         """Tighten the input of a function by backward substitution, where that can help."""
         function = self._function_of(node)
         wanted = function.unstable(self.low[node], self.high[node])
+        if self.generators is not None:
+            numbers = np.count_nonzero(wanted) * sum(footprint(self.program, node))
+            if numbers > SUBSTITUTED:
+                return
         if wanted.any():
             self.tighten(node, *self.entries(node, wanted))
 

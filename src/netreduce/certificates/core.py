@@ -11,8 +11,10 @@ from netreduce.network import INPUT, Network
 from .attack import ascend, deviations, representable
 from .bounds import SAFE, Relaxation, Rows, run
 from .certificate import Certificate
+from .functions import Function
 from .neurons import can_split, is_positive
 from .problem import Problem, is_number, problem_of
+from .program import Program
 from .rounding import rounding_errors
 from .search import first_points
 
@@ -92,10 +94,12 @@ def certify(
     size = _group(problem)
     groups = [np.arange(i, min(i + size, boxes)) for i in range(0, boxes, size)]
 
-    def one(index: np.ndarray) -> dict[str, np.ndarray]:
-        return _certify_boxes(problem, index, classes, len(groups) == 1, deadline)
+    alone = len(groups) == 1 or has_maps(problem.program)  # these need the memory for themselves
 
-    parts = list(run(one, groups))
+    def one(index: np.ndarray) -> dict[str, np.ndarray]:
+        return _certify_boxes(problem, index, classes, alone, deadline)
+
+    parts = list(run(one, groups, not alone))
     arrays: dict[str, Any] = {
         key: np.concatenate([part[key] for part in parts]) for key in parts[0]
     }
@@ -146,8 +150,15 @@ def deviation_bound(
     return _deviation(problem, bounds.propagate(*steps))[0]
 
 
+def has_maps(program: Program) -> bool:
+    """Whether functions read feature maps: too many values to bound them one by one."""
+    return any(isinstance(n.operator, Function) and len(n.shape) == 3 for n in program.nodes)
+
+
 def _group(problem: Problem) -> int:
     """How many boxes are bounded together."""
+    if has_maps(problem.program):
+        return 1
     numbers = sum(int(np.prod(node.shape)) for node in problem.program.nodes)
     return max(1, min(GROUP, GROUP_NUMBERS // numbers))
 
@@ -156,8 +167,9 @@ def _certify_boxes(
     problem: Problem, index: np.ndarray, classes: bool, threads: bool, deadline: float
 ) -> dict[str, np.ndarray]:
     low, high = problem.low[index], problem.high[index]
-    bounds = Relaxation(problem.program, low, high, threads)
     late = time.monotonic() > deadline
+    forward = has_maps(problem.program) and not late
+    bounds = Relaxation(problem.program, low, high, threads, forward)
     steps = () if late else (Relaxation.refine, Relaxation.refine_difference)
     bounds.propagate(*steps)
     points = _representable(problem, bounds, first_points(problem, index))

@@ -111,6 +111,14 @@ class Function:
         least, most = np.minimum.reduce(ends), np.maximum.reduce(ends)
         return least - ULP * np.abs(least), most + ULP * np.abs(most)
 
+    def band(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """slope, below, above: slope · z + below ≤ f(z) ≤ slope · z + above."""
+        lines = self.lines(low, high)
+        slope, turn = lines.upper_slope, lines.lower_slope - lines.upper_slope
+        below = np.minimum(turn * low, turn * high) + lines.lower_shift
+        size = np.abs(turn) * np.maximum(np.abs(low), np.abs(high)) + np.abs(lines.lower_shift)
+        return slope, below - 2 * ULP * size, lines.upper_shift
+
     def lines(self, low: np.ndarray, high: np.ndarray) -> Lines:
         flat_low, flat_high = low.reshape(-1), high.reshape(-1)
         parts = [
@@ -220,6 +228,14 @@ class Rectifier(Function):
             np.where(self.convex, zero, below),
             np.where(self.convex, chord, through),
             np.where(self.convex, above, zero),
+        )
+
+    def band(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        lines, zero = self.lines(low, high), np.zeros_like(low)
+        return (
+            np.where(self.convex, lines.upper_slope, lines.lower_slope),
+            np.where(self.convex, zero, lines.lower_shift),
+            np.where(self.convex, lines.upper_shift, zero),
         )
 
 

@@ -5,6 +5,7 @@ row covers a window only, whose upper left corner is `origin[r]`; outside it is 
 convolutions are transposed window by window, and no matrix of a convolution is ever built.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -86,6 +87,11 @@ class Linear:
         """The map with the magnitudes of its coefficients, for a batch."""
         return self.apply(*inputs)
 
+    @property
+    def narrow(self) -> "Linear":
+        """The map with coefficients rounded to float32, where that makes `apply` faster."""
+        return self
+
     @cached_property
     def norm(self) -> float:
         """At least the spectral norm of the map, of one input: ‖W‖₂² ≤ ‖W‖₁ ‖W‖∞, weights ≥ 0."""
@@ -134,6 +140,12 @@ class Matrix(Linear):
 
     def minus(self, other: Self) -> "Matrix":
         return Matrix(self.kernel - other.kernel, self.bias - other.bias)
+
+    @cached_property
+    def narrow(self) -> "Linear":
+        operator = copy.copy(self)
+        operator.kernel = self.kernel.astype(np.float32)
+        return operator
 
     @cached_property
     def norm(self) -> float:
@@ -196,6 +208,14 @@ class Convolution(Linear):
         change = Convolution(self.layer.replace(kernel=kernel), self.input_shape)
         change.bias = self.bias - other.bias
         return change
+
+    @cached_property
+    def narrow(self) -> "Linear":
+        operator = copy.copy(self)
+        kernel = self.layer.kernel.astype(np.float32)
+        zero = np.zeros(self.layer.outputs, np.float32)
+        operator.layer = self.layer.replace(kernel=kernel, bias=zero)
+        return operator
 
     @cached_property
     def norm(self) -> float:

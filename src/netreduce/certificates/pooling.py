@@ -54,6 +54,17 @@ class Maximum:
         view = windows(padded, self.layer.pool_size, self.layer.strides)
         return view.reshape(*view.shape[:3], -1, view.shape[5])
 
+    def places(self) -> np.ndarray:
+        """Where in the map (flat) the values of each window stand, −1 outside.
+
+        Returns
+        -------
+        ndarray of int, shape (rows, columns, window, channels)
+        """
+        count = int(np.prod(self.input_shape))
+        seen = self._windows(np.arange(count, dtype=float).reshape(1, *self.input_shape))[0]
+        return np.where(np.isneginf(seen), -1, seen).astype(np.int64)
+
     def choice(self, x: np.ndarray) -> WindowForms:
         """The largest value of each window at a point."""
         seen = self._windows(x)
