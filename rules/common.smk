@@ -323,6 +323,11 @@ CHAINS = chains("comparison")
 LUMPED_CHAINS = chains("lumping")
 DETAILED = list(models_in("report"))
 COMPARED = compared()
+DEPLOYED = [
+    (name, f"{bits:g}", config["deployment"]["activations"])
+    for name in models_in("deployment")
+    for bits in config["deployment"]["weights"]
+]
 
 SWEEP = expand("results/sweep/{{model}}/{bits}bit.csv", bits=BITS)
 

@@ -24,6 +24,21 @@ rule export:
         " > {log:q} 2>&1"
 
 
+use rule export as export_analog with:
+    input:
+        network="results/keras/{model}.h5",
+        script=own("workflow/scripts/export.py"),
+        code=code("workflow/scripts/export.py"),
+    output:
+        "results/exported/{model}_analog.{format}",
+    log:
+        "logs/export/{model}_analog_{format}.log",
+    benchmark:
+        "results/timings/jobs/export/{model}_analog_{format}.tsv"
+    message:
+        "export analog {wildcards.model} to {wildcards.format}"
+
+
 # Asks for many cores, so that nothing runs beside it, and computes on one.
 rule latency:
     input:

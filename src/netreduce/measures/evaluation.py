@@ -161,12 +161,23 @@ def evaluate(
     1.0
     """
     x, y = _check_labels(network, x, y)
-    outputs = network.predict(x)
     if isinstance(reference, Network):
         reference = reference.predict(x) if _numbers(y) else predict_classes(reference, x)
+    return judge(network, network.predict(x), y, reference)
+
+
+def judge(
+    network: Network, outputs: np.ndarray, y: np.ndarray, reference: np.ndarray | None = None
+) -> Evaluation | Deviation:
+    """As `evaluate`, of outputs that something else computed for the network: a runtime.
+
+    Parameters
+    ----------
+    outputs : ndarray, shape (samples, *outputs)
+    """
     if _numbers(y):
         return _deviation(outputs.reshape(y.shape), y, reference)
-    predicted = _classes(network, outputs)
+    predicted = classes_of(network, outputs)
     agreement = None
     if reference is not None:
         expected = np.asarray(reference)
@@ -279,7 +290,7 @@ def predict_classes(network: Network, x: np.ndarray) -> np.ndarray:
     """Class with the largest score for every sample, shape (samples,); of a network with one
     output, 1 where it is above 0, or above 0.5 behind a sigmoid.
     """
-    return _classes(network, network.predict(x))
+    return classes_of(network, network.predict(x))
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -320,7 +331,8 @@ def spread(values: Sequence[float]) -> Spread:
     )
 
 
-def _classes(network: Network, outputs: np.ndarray) -> np.ndarray:
+def classes_of(network: Network, outputs: np.ndarray) -> np.ndarray:
+    """As `predict_classes`, of outputs that something else computed for the network."""
     if outputs.shape[-1] != 1:
         return np.asarray(outputs.argmax(axis=-1))
     return (outputs[..., 0] > threshold(network)).astype(np.int64)

@@ -1,0 +1,84 @@
+"""Put weights and activations of a network on grids of integers, write files that run in integers,
+and measure these in their runtimes.
+"""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from netreduce.cli.exits import run_script
+from netreduce.data import read
+from netreduce.files import write_json
+from netreduce.formats import load
+from netreduce.formats.export import export
+from netreduce.measures.deployment import predict_file
+from netreduce.measures.evaluation import classes_of, judge, trial
+from netreduce.network.integers import IntegerNetwork
+from netreduce.quantization.activations import quantize_activations
+from netreduce.quantization.validated import quantize_validated
+
+BESIDE = ("low", "high", "agreement", "relative_difference")  # measures of files beside the first
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", type=Path, required=True, help="analog network (.h5)")
+    parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
+    parser.add_argument("--weights", type=float, required=True, help="bits of weights")
+    parser.add_argument("--activations", type=int, required=True, help="bits of activations")
+    parser.add_argument("--method", required=True, help="how weights are rounded")
+    parser.add_argument("--samples", type=int, required=True, help="training samples that it sees")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument(
+        "--exports", type=Path, nargs="+", required=True, help="where the files go"
+    )
+    parser.add_argument("--metrics", type=Path, required=True, help="where the measures go (.json)")
+    arguments = parser.parse_args()
+
+    data, analog = read(arguments.data), load(arguments.network)
+    samples = data.images("train", arguments.samples)
+    network = quantize_validated(
+        quantize_activations(analog, samples, arguments.activations, "mse"),
+        samples,
+        trial(data, "validation", analog).pair(),
+        arguments.method,
+        arguments.weights,
+        conv="joint",
+        seed=arguments.seed,
+        radius="output",
+        per_channel=True,
+        zero=True,
+    )
+    test = trial(data, "test", analog)
+    integers = IntegerNetwork(network)
+    expected = integers.predict(test.x)
+    reference = classes_of(network, expected) if test.measure.share else expected
+
+    def measured(outputs: np.ndarray) -> dict[str, Any]:
+        found = asdict(judge(network, outputs, test.y, reference))
+        return {key: found[key] for key in (test.measure.name, *BESIDE) if key in found}
+
+    files = {}
+    for path in arguments.exports:
+        export(network, path)
+        outputs = predict_file(path, test.x)
+        files[path.suffix[1:]] = {"bytes": path.stat().st_size, **measured(outputs)}
+    widths = integers.accumulators(test.x)
+    write_json(
+        arguments.metrics,
+        {
+            "weights": arguments.weights,
+            "activations": arguments.activations,
+            "method": arguments.method,
+            "reference": measured(expected),
+            "files": files,
+            "accumulators": {name: asdict(width) for name, width in widths.items()},
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)
