@@ -245,6 +245,30 @@ rule chapter_comparison:
         " > {log:q} 2>&1"
 
 
+rule chapter_deployment:
+    input:
+        deployed="results/metrics/deployed.csv",
+        script=own("workflow/scripts/chapters/deployment.py"),
+        code=code("workflow/scripts/chapters/deployment.py"),
+    output:
+        "results/report/deployment.json",
+    log:
+        "logs/chapters/deployment.log",
+    benchmark:
+        "results/timings/jobs/chapters/deployment.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=10,
+    message:
+        "numbers of the chapter on files that run in integers"
+    shell:
+        "python {input.script:q} --deployed {input.deployed:q} --output {output:q}"
+        " > {log:q} 2>&1"
+
+
 rule chapter_reproduction:
     input:
         networks=expand("results/keras/{model}.h5", model=MODELS),
@@ -288,6 +312,8 @@ rule chapter_reproduction:
 TOLD = ["lumping", "experiments", "quantized", "lumped", "reproduction"]
 if COMPARED:
     TOLD.append("comparison")
+if DEPLOYED:
+    TOLD.append("deployment")
 
 
 rule thesis:

@@ -6,7 +6,8 @@ from integer_networks import KINDS, normal, on_grids, samples, up_to
 
 import netreduce as nr
 from netreduce import IntegerNetwork, Network
-from netreduce.errors import UnsupportedLayerError
+from netreduce.errors import ModelFileError, UnsupportedLayerError
+from netreduce.measures.deployment import predict_file
 from netreduce.network.layers import (
     Activation,
     ActivationGrid,
@@ -136,6 +137,20 @@ def test_files_are_as_small_as_their_weights(bits, size, tmp_path):
     assert len(first) < size + 8_000
     nr.export(on_grids(network, weight_bits=bits), tmp_path / "network.tflite")
     assert (tmp_path / "network.tflite").read_bytes() == first
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
+def test_files_answer_in_their_runtimes(suffix, tmp_path):
+    network = on_grids(KINDS["dense relu"])
+    x = samples(network, 300)
+    nr.export(network, tmp_path / f"network{suffix}")
+    outputs = predict_file(tmp_path / f"network{suffix}", x)
+    np.testing.assert_allclose(outputs, IntegerNetwork(network).predict(x), rtol=0, atol=1e-5)
+
+
+def test_files_without_a_runtime(tmp_path):
+    with pytest.raises(ModelFileError, match=r"a.h5: no runtime for '.h5'; known: .onnx, .tflite"):
+        predict_file(tmp_path / "a.h5", np.zeros((1, 2)))
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -18,6 +18,7 @@ import yaml
 from conftest import ODD, Project, digests
 
 from netreduce import load
+from netreduce.measures.deployment import predict_file
 
 pytestmark = pytest.mark.workflow
 BEFORE_THE_SWEEP = {"data", "train", "text", "rebuild"}
@@ -369,6 +370,25 @@ def test_a_bundle_makes_its_results_again(own, tmp_path):
     path = "results/lumped/other_2bit.h5"
     project.snakemake(path, "--configfile", "run.yaml")
     assert digests(tmp_path)[path] == digests(own.folder)[path]
+
+
+def test_files_in_integers_are_what_the_table_says(finished):
+    table = pd.read_csv(finished / "results/metrics/deployed.csv")
+    assert list(table.file) == ["onnx", "tflite", *2 * ["onnx", "reference", "tflite"]]
+    assert list(table.weights) == [32, 32, 8, 8, 8, 4, 4, 4]
+    data = np.load(finished / "results/data/digits.npz")
+    images = data["test_images"].astype(np.float32) / 255
+    quantized = table[(table.weights < 32) & (table.file != "reference")]
+    for row in quantized.itertuples():
+        path = finished / f"results/exported/digits_w{row.weights}a8.{row.file}"
+        assert path.stat().st_size == row.bytes
+        predicted = predict_file(path, images).argmax(axis=1)
+        assert np.mean(predicted == data["test_labels"]) == row.accuracy
+        assert row.as_evaluated >= 0.99
+        analog = table[(table.weights == 32) & (table.file == row.file)].iloc[0]
+        assert row.accuracy >= analog.accuracy - 0.02
+        assert row.bytes <= 1.1 * row.weights / 32 * analog.bytes + 8000
+    assert table.accumulator.max() <= 32
 
 
 def test_deployable_export_and_its_latency(changed):

@@ -5,7 +5,6 @@ and measure these in their runtimes.
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,12 +14,10 @@ from netreduce.files import write_json
 from netreduce.formats import load
 from netreduce.formats.export import export
 from netreduce.measures.deployment import predict_file
-from netreduce.measures.evaluation import classes_of, judge, trial
+from netreduce.measures.evaluation import Evaluation, classes_of, judge, trial
 from netreduce.network.integers import IntegerNetwork
 from netreduce.quantization.activations import quantize_activations
 from netreduce.quantization.validated import quantize_validated
-
-BESIDE = ("low", "high", "agreement", "relative_difference")  # measures of files beside the first
 
 
 def main() -> None:
@@ -32,9 +29,7 @@ def main() -> None:
     parser.add_argument("--method", required=True, help="how weights are rounded")
     parser.add_argument("--samples", type=int, required=True, help="training samples that it sees")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument(
-        "--exports", type=Path, nargs="+", required=True, help="where the files go"
-    )
+    parser.add_argument("--exports", type=Path, nargs="+", required=True, help="where the files go")
     parser.add_argument("--metrics", type=Path, required=True, help="where the measures go (.json)")
     arguments = parser.parse_args()
 
@@ -57,9 +52,11 @@ def main() -> None:
     expected = integers.predict(test.x)
     reference = classes_of(network, expected) if test.measure.share else expected
 
-    def measured(outputs: np.ndarray) -> dict[str, Any]:
-        found = asdict(judge(network, outputs, test.y, reference))
-        return {key: found[key] for key in (test.measure.name, *BESIDE) if key in found}
+    def measured(outputs: np.ndarray) -> dict[str, float]:
+        score = getattr(judge(network, outputs, test.y, test.y), test.measure.name)
+        beside = judge(network, outputs, test.y, reference)
+        alike = beside.agreement if isinstance(beside, Evaluation) else beside.relative_difference
+        return {test.measure.name: float(score), "as_evaluated": float(alike)}
 
     files = {}
     for path in arguments.exports:
@@ -70,7 +67,7 @@ def main() -> None:
     write_json(
         arguments.metrics,
         {
-            "weights": arguments.weights,
+            "weights": int(arguments.weights) if arguments.weights % 1 == 0 else arguments.weights,
             "activations": arguments.activations,
             "method": arguments.method,
             "reference": measured(expected),

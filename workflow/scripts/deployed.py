@@ -30,7 +30,9 @@ def main() -> None:
     for path in arguments.analog:
         model = path.stem.removesuffix("_analog")
         table = next(t for t in arguments.networks if t.stem == model)
-        rows.append({"model": model, "file": path.suffix[1:], **of_analog(pd.read_csv(table), path)})
+        rows.append(
+            {"model": model, "file": path.suffix[1:], **of_analog(pd.read_csv(table), path)}
+        )
     order = list(dict.fromkeys(row["model"] for row in rows))
     rows.sort(key=lambda row: (order.index(row["model"]), -row["weights"], row["file"]))
     columns = list(dict.fromkeys(key for row in rows for key in row))

@@ -175,6 +175,9 @@ def judge(
     ----------
     outputs : ndarray, shape (samples, *outputs)
     """
+    y = np.asarray(y)
+    if _numbers(y) and y.ndim == 1:
+        y = y[:, None]
     if _numbers(y):
         return _deviation(outputs.reshape(y.shape), y, reference)
     predicted = classes_of(network, outputs)
