@@ -1,5 +1,6 @@
 """Networks as their exported files compute them, in the runtimes of the files."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def _onnx_runtime(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 def _litert(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     from tensorflow.lite.python.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # where LiteRT will be found one day
+        interpreter = Interpreter(model_path=str(path))
     (read,), (written,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(batch: np.ndarray) -> np.ndarray:
