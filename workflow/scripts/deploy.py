@@ -56,7 +56,8 @@ def main() -> None:
         score = getattr(judge(network, outputs, test.y, test.y), test.measure.name)
         beside = judge(network, outputs, test.y, reference)
         alike = beside.agreement if isinstance(beside, Evaluation) else beside.relative_difference
-        return {test.measure.name: float(score), "as_evaluated": float(alike)}
+        assert alike is not None
+        return {test.measure.name: float(score), "as_evaluated": alike}
 
     files = {}
     for path in arguments.exports:
