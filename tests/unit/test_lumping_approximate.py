@@ -300,3 +300,58 @@ def test_a_number_of_neurons_that_cannot_be_reached_is_said():
     with pytest.raises(ParameterError, match=r"keep=1 cannot be reached: no two of the 2 neurons"):
         lump(network, keep=1, strict=True)
     assert "neurons" not in lump(network).settings
+
+
+# Balls
+
+
+def in_balls(rng, samples, radius, count):
+    shift = rng.choice([-1.0, 1.0, 0.3], (count, *samples.shape)) * radius
+    return np.clip(samples + shift, 0, 1).reshape(-1, *samples.shape[1:])
+
+
+def network_for_balls():
+    rng = np.random.default_rng(3)
+    first, second = rng.standard_normal((2, 12, 12)) / 3
+    first[:, 6:] = 1.5 * first[:, :6] + 0.05 * rng.standard_normal((12, 6))
+    layers = [Dense(first, np.full(12, 0.3), "relu"), Dense(second, activation="relu")]
+    return Network([*layers, Dense(rng.standard_normal((12, 3)))], (12,))
+
+
+def test_the_bound_in_balls_is_smaller_and_holds_there():
+    network, rng = network_for_balls(), np.random.default_rng(0)
+    samples, radius = rng.random((5, 12)), 0.02
+    whole = lump(network, 0.01)
+    lumping = lump(network, 0.01, around=samples, radius=radius, verify=True)
+    assert len(lumping.merges) == len(whole.merges) >= 5
+    x = in_balls(rng, samples, radius, 300)
+    difference = np.abs(lumping.network.predict(x) - network.predict(x)).max(axis=0)
+    assert (difference <= lumping.bound + lumping.rounding).all()
+    assert (lumping.bound < whole.bound / 2).all()
+    record = lumping.record()
+    assert record["around"] == 5 and record["radius"] == radius
+    assert lumping.certified(x[:50]) >= whole.certified(x[:50])
+    with pytest.raises(SampleError, match=r"1 of 2 samples, .* number 1, lie in none of the balls"):
+        lumping.certified(np.stack([samples[0], samples[0] + 2.5 * radius]))
+
+
+def test_max_bound_in_balls_merges_more():
+    network, samples = network_for_balls(), np.random.default_rng(1).random((3, 12))
+    limit = lump(network, 0.01, around=samples, radius=0.02).bound.max() * 1.01
+    whole = lump(network, max_bound=limit)
+    lumping = lump(network, max_bound=limit, around=samples, radius=0.02)
+    assert lumping.bound.max() <= limit and len(lumping.merges) > len(whole.merges)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"radius": 0.1}, "around is missing"),
+        ({"around": np.zeros((1, 12))}, "radius is missing"),
+        ({"around": np.zeros((1, 12)), "radius": 0}, "above 0, found 0"),
+        ({"around": np.full((2, 12), 2.0), "radius": 0.1}, "2 of 2 outside"),
+    ],
+)
+def test_bad_balls(arguments, message):
+    with pytest.raises(ParameterError, match=message):
+        lump(network_for_balls(), **arguments)

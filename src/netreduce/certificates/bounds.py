@@ -96,7 +96,7 @@ class Relaxation:
         self.center = low / 2 + high / 2
         self.radius = np.maximum(high - self.center, self.center - low) * (1 + 4 * UNIT) + TINY
         self.value[INPUT] = self.center
-        self.reach[INPUT] = _length(self.radius)
+        self.reach[INPUT] = length(self.radius)
         self.apart[INPUT] = np.zeros(len(low))
 
     @property
@@ -176,18 +176,18 @@ class Relaxation:
             # the value at the center is computed anew at every node: its rounding is that of one
             error = gamma(operator.terms + 8) * 2 * self.size[index] + TINY
             rows = np.broadcast_to(operator.row_norms, node.shape)
-            radius = _by_box(total, rows.ndim) * rows * SAFE + error
+            radius = by_box(total, rows.ndim) * rows * SAFE + error
         elif isinstance(operator, Function):
             error = EVALUATION * np.maximum(1, np.abs(value))
-            radius = _by_box(steep * total, len(node.shape)) * SAFE + error
+            radius = by_box(steep * total, len(node.shape)) * SAFE + error
         else:
-            radius = _by_box(steep * total, len(node.shape)) * SAFE
+            radius = by_box(steep * total, len(node.shape)) * SAFE
         radius = np.where(np.isfinite(radius), radius, np.inf)
         self.low[index] = np.fmax(self.low[index], value - radius)
         self.high[index] = np.fmin(self.high[index], value + radius)
         far = np.maximum(self.high[index] - value, value - self.low[index])
-        error = _length(np.broadcast_to(error, far.shape))
-        self.reach[index] = np.fmin((steep * total + error) * SAFE, _length(np.maximum(far, 0)))
+        error = length(np.broadcast_to(error, far.shape))
+        self.reach[index] = np.fmin((steep * total + error) * SAFE, length(np.maximum(far, 0)))
 
     def _improve_by_difference(self, source: int, index: int) -> None:
         """z = y + (z − y): bounds of each of the three from those of the others."""
@@ -223,7 +223,7 @@ class Relaxation:
         low = np.fmax(low, self.low[index] - self.high[other] - margin)
         high = np.fmin(high, self.high[index] - self.low[other] + margin)
         self.difference[index] = low, high
-        self.apart[index] = np.fmin(apart, _length(np.maximum(np.abs(low), np.abs(high))))
+        self.apart[index] = np.fmin(apart, length(np.maximum(np.abs(low), np.abs(high))))
 
     def _round_difference(self, index: int, other: int) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of a difference, value by value and as a whole, by Euclidean norms: arrays that
@@ -236,14 +236,14 @@ class Relaxation:
         steep = _steepness(operator)
         apart = steep * total * SAFE
         if not isinstance(operator, Linear):
-            return _by_box(apart, len(node.shape)), apart
+            return by_box(apart, len(node.shape)), apart
         rows = np.broadcast_to(operator.row_norms, node.shape)
-        each = _by_box(total, rows.ndim) * rows
+        each = by_box(total, rows.ndim) * rows
         change = self.program.change(index)
         if change is not None:
             assert change.bias is not None
             source = self.program.nodes[other].sources[0]
-            size = _length(self.magnitude(source))
+            size = length(self.magnitude(source))
             first = self.program.linear(other)
             # what the rounding of the change can be, by the weights themselves
             loose = 2.0**-48 * (first.norm + operator.norm)
@@ -253,8 +253,8 @@ class Relaxation:
                 if constant is not None:
                     bias = bias + 2.0**-48 * np.abs(constant)
             rows = np.broadcast_to(change.row_norms, node.shape) + loose_rows
-            each = each + _by_box(size, rows.ndim) * rows + bias
-            apart = apart + (change.norm + loose) * size + _length(bias[None])
+            each = each + by_box(size, rows.ndim) * rows + bias
+            apart = apart + (change.norm + loose) * size + length(bias[None])
         return each * SAFE + TINY, apart * SAFE + TINY
 
     def _linear_difference(
@@ -655,12 +655,12 @@ def _steepness(operator: Operator) -> float:
     return operator.norm
 
 
-def _length(values: np.ndarray) -> np.ndarray:
+def length(values: np.ndarray) -> np.ndarray:
     """Euclidean norms by box, rounded up."""
     return np.sqrt((values.reshape(len(values), -1) ** 2).sum(axis=1)) * SAFE
 
 
-def _by_box(values: np.ndarray, rank: int) -> np.ndarray:
+def by_box(values: np.ndarray, rank: int) -> np.ndarray:
     return values.reshape(-1, *(1,) * rank)
 
 

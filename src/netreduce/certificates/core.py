@@ -104,7 +104,7 @@ def certify(
         key: np.concatenate([part[key] for part in parts]) for key in parts[0]
     }
     cases = int(arrays.pop("cases", np.zeros(1)).sum())
-    if not problem.balls:
+    if not problem.is_of_balls:
         arrays = {key: value[0] for key, value in arrays.items()}
     late = time.monotonic() > deadline
     return Certificate(
@@ -119,7 +119,13 @@ def certify(
 
 
 def deviation_bound(
-    original: Network, reduced: Network, box: tuple | None = None, refine: bool = False
+    original: Network,
+    reduced: Network,
+    box: tuple | None = None,
+    refine: bool = False,
+    *,
+    around: np.ndarray | None = None,
+    radius: float | None = None,
 ) -> np.ndarray:
     """An upper bound of |reduced(x) − original(x)| over a box, per output, in real arithmetic.
 
@@ -132,6 +138,8 @@ def deviation_bound(
         (low, high), numbers or arrays of the input's shape; [0, 1] by default.
     refine : bool
         Linear forms for the values inside the networks too, as `certify` has them.
+    around, radius : optional
+        Balls in the box, as of `certify`: the bound holds in all of them.
 
     Returns
     -------
@@ -144,10 +152,16 @@ def deviation_bound(
     >>> deviation_bound(f, f.replace({1: Dense([[1.0], [0.75]])}), (-1, 1)).round(6)
     array([0.25])
     """
-    problem = problem_of(original, reduced, box)
-    bounds = Relaxation(problem.program, problem.low, problem.high, threads=refine)
+    problem = problem_of(original, reduced, box, around, radius)
     steps = (Relaxation.refine, Relaxation.refine_difference) if refine else ()
-    return _deviation(problem, bounds.propagate(*steps))[0]
+    size = _group(problem)
+
+    def worst(start: int) -> np.ndarray:
+        part = slice(start, start + size)
+        bounds = Relaxation(problem.program, problem.low[part], problem.high[part], threads=refine)
+        return _deviation(problem, bounds.propagate(*steps)).max(axis=0)
+
+    return np.maximum.reduce([worst(i) for i in range(0, len(problem.low), size)])
 
 
 def has_maps(program: Program) -> bool:

@@ -29,7 +29,7 @@ class Problem:
     softmax : bool
         Whether both end in a softmax.
     low, high : ndarray, shape (boxes, *input_shape)
-    balls : bool
+    is_of_balls : bool
         Whether the boxes are balls around samples, one or more, or one box.
     """
 
@@ -40,7 +40,7 @@ class Problem:
     softmax: bool
     low: np.ndarray
     high: np.ndarray
-    balls: bool
+    is_of_balls: bool
 
     @property
     def outputs(self) -> int:
@@ -70,7 +70,7 @@ def problem_of(
         missing = "radius" if radius is None else "around"
         raise ParameterError(f"balls need both around and radius, {missing} is missing")
     if around is not None and radius is not None:
-        low, high = _balls(original, low, high, around, radius)
+        low, high = balls(original, low, high, around, radius)
     else:
         low, high = low[None], high[None]
     ends = [_ends_in_softmax(network) for network in (original, reduced)]
@@ -114,10 +114,16 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _balls(
+def balls(
     network: Network, low: np.ndarray, high: np.ndarray, around: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of the balls, shape (samples, *input_shape)."""
+    """The ends of balls around samples in a box, shape (samples, *input_shape) each.
+
+    Raises
+    ------
+    ParameterError, SampleError
+        A radius ≤ 0; no samples, of another shape, or outside the box.
+    """
     if not (is_number(radius) and 0 < radius < np.inf):
         raise ParameterError(f"radius must be a finite number above 0, found {radius!r}")
     samples = network.check_samples(around).astype(np.float64)

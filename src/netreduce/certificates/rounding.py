@@ -1,14 +1,17 @@
 """What floating-point evaluation of networks can add: for any order of summation, in their type.
 
 Every node adds a local error, γ_n times the magnitudes of what it sums (Higham, section 3.1), and
-passes on those of its inputs, at most by the magnitudes of its coefficients and slopes.
+passes on those of its inputs: value by value at most by the magnitudes of its coefficients and
+slopes, in the Euclidean norm at most by its own. The latter is smaller behind many layers.
 """
+
+from functools import reduce
 
 import numpy as np
 
 from netreduce.network import INPUT
 
-from .bounds import SAFE, Relaxation
+from .bounds import SAFE, Relaxation, by_box, length
 from .functions import Function, Rectifier
 from .operators import Linear
 
@@ -36,9 +39,12 @@ def rounding_errors(bounds: Relaxation, nodes: set[int], dtype: np.dtype) -> dic
     unit = float(np.finfo(dtype).eps) / 2
     least = float(np.finfo(dtype).smallest_normal)
     errors = {INPUT: _unless_overflow(zero, bounds.magnitude(INPUT), dtype)}
+    norms = {INPUT: length(errors[INPUT])}
     for index in sorted(nodes):
         node = bounds.program.nodes[index]
         operator, inputs = node.operator, [errors[s] for s in node.sources]
+        total = reduce(np.add, [norms[s] for s in node.sources])
+        own: np.ndarray | float = 0.0
         if isinstance(operator, Linear):
             terms = operator.terms + STEPS
             factor = terms * unit / (1 - terms * unit) if terms * unit < 0.5 else np.inf
@@ -48,15 +54,23 @@ def rounding_errors(bounds: Relaxation, nodes: set[int], dtype: np.dtype) -> dic
             for constant in (operator.bias, operator.bias_size):
                 if constant is not None:
                     size = size + np.abs(constant)
-            error = operator.magnitude(*inputs) + factor * size + terms * least
+            rows = np.broadcast_to(operator.row_norms, node.shape)
+            passed = np.fmin(operator.magnitude(*inputs), by_box(total, rows.ndim) * rows)
+            own = factor * size + terms * least
+            total = operator.norm * total
         elif isinstance(operator, Function):
             steep = max(map(abs, operator.slopes))
-            error, size = steep * inputs[0], bounds.magnitude(index) + steep * inputs[0]
+            passed, total = steep * inputs[0], steep * total
+            size = bounds.magnitude(index) + passed
             if not isinstance(operator, Rectifier) or operator.slope.any():
-                error = error + FUNCTION_ULPS * unit * np.maximum(1, size)
+                own = FUNCTION_ULPS * unit * np.maximum(1, size)
         else:
-            error = size = operator.forward(inputs[0])
-        errors[index] = _unless_overflow(error * SAFE, size, dtype)
+            passed = size = operator.forward(inputs[0])
+            total = operator.norm * total
+        error = _unless_overflow((passed + own) * SAFE, size, dtype)
+        errors[index] = error
+        own = length(np.broadcast_to(own, error.shape))
+        norms[index] = np.fmin((total + own) * SAFE, length(error))
     return errors
 
 

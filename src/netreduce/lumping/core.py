@@ -7,6 +7,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from netreduce.certificates.attack import representable
+from netreduce.certificates.problem import balls as balls_in
 from netreduce.errors import ParameterError, SampleError, VerificationError
 from netreduce.network import Network
 
@@ -14,7 +16,7 @@ from .activations import Activations
 from .approximate import Approximate
 from .bound import gains, logits
 from .boxes import Box, input_box
-from .deviation import Deviation
+from .deviation import Balls, Deviation
 from .draft import Draft
 from .exact import Choose, exact_step, merge, sweep
 from .record import Lumping, merges_of
@@ -34,6 +36,8 @@ def lump(
     match: str = "weights",
     verify: bool = False,
     strict: bool = False,
+    around: np.ndarray | None = None,
+    radius: float | None = None,
 ) -> Lumping:
     """Merge neurons (of convolutions: channels) that compute multiples of one another, or nearly
     so.
@@ -80,6 +84,11 @@ def lump(
         they differ by more than the bound and the rounding of both.
     strict : bool
         Raise where more neurons are left than `keep` asks for.
+    around : ndarray, shape (samples, *input_shape), optional
+        The bound, and with it `max_bound`, holds in balls around these samples, not on the whole
+        range: it is far smaller there.
+    radius : float, optional
+        Of the balls, as of `certify`.
 
     Returns
     -------
@@ -118,6 +127,10 @@ def lump(
     True
     """
     box = input_box(network, input_range)
+    balls = None
+    if around is not None or radius is not None:
+        balls = _balls(network, box, around, radius)
+        box = input_box(network, (balls.low.min(axis=0), balls.high.max(axis=0)))
     samples = _check(network, tolerance, keep, max_bound, samples, match)
     limited = keep is not None or max_bound is not None
     tolerance = float(tolerance)
@@ -136,7 +149,7 @@ def lump(
             choose = Approximate(gains(logits(base)), least, limit, most)
         merge(draft, box, choose)
         sweep(draft)
-        return Attempt(draft, base, box, getattr(choose, "costs", ()))
+        return Attempt(draft, base, box, getattr(choose, "costs", ()), balls)
 
     best = _best(attempt, keep, max_bound) if limited else attempt()
     settings = {
@@ -148,6 +161,8 @@ def lump(
             float(end.flat[0]) if np.ptp(end) == 0 else end.tolist() for end in (box.low, box.high)
         ],
     }
+    if balls is not None:
+        settings |= {"around": len(balls.samples), "radius": balls.radius}
     if keep is not None:
         settings["neurons"] = best.neurons
         if strict and best.neurons > keep:
@@ -169,6 +184,7 @@ class Attempt:
     base: Network
     box: Box
     costs: Sequence[float]
+    balls: Balls | None = None
 
     @property
     def neurons(self) -> int:
@@ -177,7 +193,7 @@ class Attempt:
 
     @cached_property
     def deviation(self) -> Deviation:
-        return Deviation(self.draft, self.base, self.box)
+        return Deviation(self.draft, self.base, self.box, self.balls)
 
     def within(self, bound: float) -> bool:
         """Whether no output can move by more; the quicker bound is looked at first."""
@@ -203,7 +219,7 @@ def _best(attempt: Callable[..., Attempt], keep: int | None, max_bound: float | 
     exact = attempt(limit=-1.0)
     if max_bound is not None and not exact.within(max_bound):
         draft = Draft(exact.draft.original)
-        return Attempt(draft, draft.network, exact.box, ())
+        return Attempt(draft, draft.network, exact.box, (), exact.balls)
     fewest = 0 if keep is None else min(keep, exact.neurons)
 
     def fits(one: Attempt) -> bool:
@@ -224,8 +240,16 @@ def _best(attempt: Callable[..., Attempt], keep: int | None, max_bound: float | 
     return best
 
 
+def _balls(network: Network, box: Box, around: np.ndarray | None, radius: float | None) -> Balls:
+    if around is None or radius is None:
+        missing = "radius" if radius is None else "around"
+        raise ParameterError(f"balls need both around and radius, {missing} is missing")
+    low, high = balls_in(network, box.low, box.high, around, radius)
+    return Balls(np.asarray(around), float(radius), low, high)
+
+
 def check(lumping: Lumping, box: Box) -> None:
-    """Evaluate both networks on random inputs and on corners of the box.
+    """Evaluate both networks on random inputs and on corners of the box, or of balls in it.
 
     Raises
     ------
@@ -242,7 +266,13 @@ def check(lumping: Lumping, box: Box) -> None:
             np.ones((1, *box.low.shape)),
         ]
     )
-    x = (box.low + weights * (box.high - box.low)).astype(lumping.network.dtype)
+    balls = lumping.deviation.balls
+    if balls is None:
+        x = (box.low + weights * (box.high - box.low)).astype(lumping.network.dtype)
+    else:
+        which = np.arange(len(weights)) % len(balls.low)
+        low, high = balls.low[which], balls.high[which]
+        x = representable(low + weights * (high - low), low, high, lumping.network.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         before, after = (side.predict(x) for side in (lumping.original, lumping.network))
         difference = np.abs(after.astype(np.float64) - before).max(axis=0)

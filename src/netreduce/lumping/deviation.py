@@ -13,7 +13,7 @@ bound is the smaller of two:
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -33,6 +33,21 @@ WORK = 1e10  # multiplications times neurons up to which relaxations are refined
 
 
 @dataclass(frozen=True, eq=False)
+class Balls:
+    """All inputs of the box no farther than the radius from one of some samples, value by value."""
+
+    samples: np.ndarray
+    radius: float
+    low: np.ndarray
+    high: np.ndarray
+
+    def hold(self, x: np.ndarray) -> bool:
+        """Whether an input lies in one of them."""
+        inside = (x >= self.low) & (x <= self.high)
+        return bool(inside.reshape(len(inside), -1).all(axis=1).any())
+
+
+@dataclass(frozen=True, eq=False)
 class Deviation:
     """The difference between a network and its lumping.
 
@@ -44,11 +59,14 @@ class Deviation:
         What it was when merging began.
     box : Box
         Of the inputs.
+    balls : Balls or None
+        In the box, where the bound need hold in them only.
     """
 
     draft: Draft
     base: Network
     box: Box
+    balls: Balls | None = None
 
     @property
     def bound(self) -> np.ndarray:
@@ -118,11 +136,14 @@ class Deviation:
             change = first.change(index, layer.kernel - one.kernel, layer.bias - one.bias)
             apart[index] = own[index] + own_error(self.draft.network, index, change)
         found = second.output_error(apart)
+        box = (self.box.low, self.box.high)
+        around: dict[str, Any] = {}
+        if self.balls is not None:
+            around = {"around": self.balls.samples, "radius": self.balls.radius}
         macs = sum(layer.macs for layer in layer_costs(self.draft.original))
         refine = macs * sum(map(math.prod, original.shapes)) <= WORK
-        box = (self.box.low, self.box.high)
         try:
-            relaxed = deviation_bound(first.network, second.network, box, refine)
+            relaxed = deviation_bound(first.network, second.network, box, refine, **around)
         except UnsupportedLayerError:
             return found
         return np.fmin(found, relaxed + second.output_error(own))

@@ -95,7 +95,8 @@ class Lumping:
         Raises
         ------
         SampleError
-            Samples outside the input range, for which the bound does not hold, or of another shape.
+            Samples outside the input range (the balls), for which the bound does not hold, or of
+            another shape.
         """
         samples = self.original.check_samples(samples)
         self._check_range(samples)
@@ -113,7 +114,15 @@ class Lumping:
         return float(np.mean(outputs[rows, top] - bound[top] > reach.max(axis=1)))
 
     def _check_range(self, samples: np.ndarray) -> None:
-        box = self.deviation.box
+        box, balls = self.deviation.box, self.deviation.balls
+        if balls is not None:
+            outside = [i for i, sample in enumerate(samples) if not balls.hold(sample)]
+            if outside:
+                raise SampleError(
+                    f"{len(outside)} of {len(samples)} samples, the first of them number"
+                    f" {outside[0]}, lie in none of the balls in which the bound holds"
+                )
+            return
         inside = (samples >= box.low) & (samples <= box.high)
         if not inside.all():
             sample, *place = (int(i) for i in np.argwhere(~inside)[0])
