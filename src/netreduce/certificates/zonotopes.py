@@ -78,8 +78,7 @@ class Generators:
             self.waiting[other] += 1
         center = low / 2 + high / 2
         radius = np.maximum(high - center, center - low) * (1 + 4 * UNIT) + TINY
-        self.next = 0
-        self.shared = 0
+        self.next = self.shared = 0
         chunks = self._of_values(radius, np.nonzero(radius.reshape(-1) > LEAST)[0])
         self.shared = self.next  # both networks have these
         rest = np.where(radius > LEAST, TINY, radius)
