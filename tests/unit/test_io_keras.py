@@ -189,6 +189,18 @@ def test_half_precision_is_computed_in_float32_and_said(
     assert_computes(wide, loaded, 1e-6)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_keras_has_quantized_is_refused_by_name(tmp_path, suffix):
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, name="first"), L.Identity()])
+    model.save(tmp_path / f"network{suffix}")
+    assert_computes(model, load(tmp_path / f"network{suffix}"))
+    model.quantize("int8")
+    model.save(tmp_path / f"network{suffix}")
+    message = r"layer 'first' \(Dense\): quantized by Keras \(dtype policy 'int8_from_float32'\)"
+    with pytest.raises(UnsupportedLayerError, match=message):
+        load(tmp_path / f"network{suffix}")
+
+
 @keras.saving.register_keras_serializable("mylab")
 def swish(x):
     return x * 2

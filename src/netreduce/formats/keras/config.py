@@ -82,12 +82,20 @@ def parse_model(model: dict, written_by: Origin = UNKNOWN) -> KerasModel:
         raise ModelFileError("the model has no layers")
     leaves = _leaves(layers)
     _check_unique([layer.name for layer in leaves])
-    _say_precision(leaves)
+    _check_precision(leaves)
     return KerasModel(layers, _input_shape(first, shape))
 
 
-def _say_precision(layers: Sequence[KerasLayer]) -> None:
-    """Say that layers which compute in two bytes in Keras compute in float32 here."""
+def _check_precision(layers: Sequence[KerasLayer]) -> None:
+    """Refuse layers that Keras has quantized; say that those which compute in two bytes in Keras
+    compute in float32 here.
+    """
+    for layer in layers:
+        if "_from_" in layer.computes_in:
+            raise layer.unsupported(
+                f"quantized by Keras (dtype policy {layer.computes_in!r}), which is not supported:"
+                " give the model as it was before model.quantize"
+            )
     short = {layer.name: layer.computes_in for layer in layers if layer.computes_in in ROUNDING}
     if short:
         name, kind = next(iter(short.items()))

@@ -133,11 +133,15 @@ class KerasLayer:
 
     @property
     def computes_in(self) -> str:
-        """The type of numbers in which Keras computes, as float16 of "mixed_float16"."""
+        """The type of numbers in which Keras computes, as float16 of "mixed_float16";
+        int8_from_float32 and the like where Keras has quantized the layer.
+        """
         policy = self.get("dtype", default="float32")
         if isinstance(policy, dict):
             settings = policy.get("config")
-            policy = settings.get("name") if isinstance(settings, dict) else None
+            settings = settings if isinstance(settings, dict) else {}
+            quantized = f"{settings.get('mode')}_from_{settings.get('source_name')}"
+            policy = settings.get("name") or quantized
         return str(policy).removeprefix("mixed_")
 
     def size(self, *keys: str, default: int | None = None) -> int:
@@ -766,7 +770,7 @@ KINDS: dict[str, Kind] = {
     "AlphaDropout": Kind(_dropout, "any"),
     **dict.fromkeys(
         (
-            *("InputLayer", "GaussianNoise", "ActivityRegularization", "RandomFlip"),
+            *("InputLayer", "Identity", "GaussianNoise", "ActivityRegularization", "RandomFlip"),
             *("RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast"),
             *("RandomBrightness", "RandomHeight", "RandomWidth"),
         ),
