@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 from netreduce.chains import names
 
+MOST_IN_LINE = 3  # panels beside each other whose titles fit in a line
 PUBLISHED = {"color": "white", "edgecolor": style.VERMILION, "hatch": "/////", "linewidth": 0.6}
 
 
-def draw(axes: Axes, table: pd.DataFrame, networks: Sequence[str]) -> None:
+def draw(axes: Axes, table: pd.DataFrame, networks: Sequence[str], separator: str) -> None:
     """Bars for one layer, a row for each network; where there are several models, their mean with a
     whisker from the least to the most.
     """
@@ -52,7 +53,7 @@ def draw(axes: Axes, table: pd.DataFrame, networks: Sequence[str]) -> None:
             label="left after lumping",
         )
     axes.set_title(
-        f"{names.layer_name(table.layer.iloc[0])}: {neurons:.0f} neurons",
+        f"{names.layer_name(table.layer.iloc[0])}:{separator}{neurons:.0f} neurons",
         loc="left",
         fontweight="bold",
     )
@@ -84,7 +85,7 @@ def main() -> None:
     layers, networks = list(table.layer.unique()), list(table.network.unique())
     figure, panels = style.panels(len(layers), 4, 0.75 + 0.36 * len(networks), sharey=True)
     for axes, layer in zip(panels, layers, strict=True):
-        draw(axes, table[table.layer == layer], networks)
+        draw(axes, table[table.layer == layer], networks, "\n" if len(layers) > MOST_IN_LINE else " ")
     legend(figure, panels)
     style.save(figure, arguments.output)
 
