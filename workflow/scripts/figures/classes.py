@@ -16,7 +16,7 @@ MOST_IN_LINE = 3  # panels beside each other whose titles fit in a line
 PUBLISHED = {"color": "white", "edgecolor": style.VERMILION, "hatch": "/////", "linewidth": 0.6}
 
 
-def draw(axes: Axes, table: pd.DataFrame, networks: Sequence[str], separator: str) -> None:
+def draw(axes: Axes, table: pd.DataFrame, networks: Sequence[str], separator: str = " ") -> None:
     """Bars for one layer, a row for each network; where there are several models, their mean with a
     whisker from the least to the most.
     """
@@ -85,7 +85,9 @@ def main() -> None:
     layers, networks = list(table.layer.unique()), list(table.network.unique())
     figure, panels = style.panels(len(layers), 4, 0.75 + 0.36 * len(networks), sharey=True)
     for axes, layer in zip(panels, layers, strict=True):
-        draw(axes, table[table.layer == layer], networks, "\n" if len(layers) > MOST_IN_LINE else " ")
+        draw(
+            axes, table[table.layer == layer], networks, "\n" if len(layers) > MOST_IN_LINE else " "
+        )
     legend(figure, panels)
     style.save(figure, arguments.output)
 
