@@ -1,7 +1,9 @@
 """The command line as one types it: what it prints, what it writes, how it ends."""
 
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +33,7 @@ def folder(tmp_path_factory):
     nr.save(network, folder / "net.h5")
     nr.save(network, folder / "tensors.pth")
     np.savez(folder / "data.npz", x=x, y=y)
+    np.savez(folder / "wide.npz", x=normal(60, 7), y=np.arange(60) % 3)
     header = ",".join([*(f"f{i}" for i in range(6)), "kind"])
     rows = [",".join([*map(str, row), f"c{label}"]) for row, label in zip(x, y, strict=True)]
     (folder / "table.csv").write_text("\n".join([header, *rows]) + "\n")
@@ -202,19 +205,35 @@ def test_test_samples_of_their_own_in_one_file(folder, tmp_path, capsys):
         ("show {net} --architecture vgg:3", 1, "only mlp takes widths"),
         ("certify {net} {net} --radius 1/255", 1, "--around and --radius go together"),
         ("init x --dataset imagenet", 1, "--dataset must be one of"),
+        ("init x --architecture nosuch", 1, "unknown architecture 'nosuch'"),
+        ("init x --dataset digits --architecture lenet5", 1, "does not fit inputs of shape"),
+        ("init x --weights {pth}", 1, "an architecture must say what they are"),
+        ("init {data}", 1, "data.npz: a file, expected a folder"),
+        ("init {data}/deep", 1, "deep: data.npz is a file, expected a folder"),
+        ("evaluate {net} --data {data} --seed -1", 2, "--seed"),
+        ("evaluate {net} --data {data} --size 3 3", 1, "size is for folders of images"),
+        ("quantize {net} --data {data} --samples 0 -o x.h5", 2, "--samples"),
+        ("reduce {net} --data {data} --chain lump --samples -5 -o x.h5", 2, "--samples"),
+        ("reduce {net} --data {data} --chain lump -o {data}/x.h5", 1, "data.npz is a file"),
+        ("convert {net} {data}/x.h5", 1, "data.npz is a file, expected a folder"),
+        ("compare {net} --data {data} --chains none.yaml -o x", 1, "none.yaml: No such file"),
+        ("compare {net} --data {data} -o {data} --force", 1, "a file, expected a folder"),
+        ("certify {net} {net} -o .", 1, "a folder, expected a file"),
+        ("certify {net} {net} --around {data} --radius 1 --images -3", 2, "--images"),
+        ("certify {net} {net} --around {wide} --radius 1", 1, "shape (7,), so the network"),
     ],
 )
 def test_what_is_wrong_in_one_line(folder, capsys, tmp_path, monkeypatch, command, status, message):
     monkeypatch.chdir(tmp_path)
-    names = {"{net}": str(folder / "net.h5"), "{data}": str(folder / "data.npz")}
-    words = [names.get(word, word) for word in command.split()]
+    files = {"net": "net.h5", "data": "data.npz", "pth": "tensors.pth", "wide": "wide.npz"}
+    places = {name: folder / file for name, file in files.items()}
+    words = [word.format(**places) for word in command.split()]
     assert message in refused(capsys, status, *words)
     assert not list(tmp_path.iterdir())
 
 
-def test_data_that_do_not_fit(folder, capsys, tmp_path):
-    np.savez(tmp_path / "wide.npz", x=normal(60, 7), y=np.arange(60) % 3)
-    message = refused(capsys, 1, "evaluate", folder / "net.h5", "--data", tmp_path / "wide.npz")
+def test_data_that_do_not_fit(folder, capsys):
+    message = refused(capsys, 1, "evaluate", folder / "net.h5", "--data", folder / "wide.npz")
     assert "(7,)" in message
     assert "(6,)" in message
 
@@ -239,6 +258,55 @@ def test_an_interrupted_command_leaves_nothing(folder, capsys, tmp_path, monkeyp
     ]
     assert "interrupted" in refused(capsys, 130, *arguments)
     assert not list(tmp_path.iterdir())
+
+
+SLOWLY = """
+import sys, time
+import netreduce.cli.reducing as reducing
+from netreduce.cli.app import main
+
+def apply(step, network, dataset, **options):
+    print("begun", flush=True)
+    time.sleep(60)
+
+reducing.apply = apply
+main(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_ends_a_process_with_one_line_and_no_file(folder, tmp_path):
+    out = tmp_path / "small.h5"
+    words = ["reduce", "net.h5", "--data", "data.npz", "--chain", "lump", "-o", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(SRC), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "error: interrupted\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_who_reads_the_output_may_stop(folder, options):
+    code = "from netreduce.cli.app import main; main()"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "show", "net.h5", *options],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(SRC)},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_it_starts_without_the_library():

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -72,6 +73,20 @@ def test_every_public_function_without_other_packages(tmp_path):
     assert "certify" in done.stdout
 
 
+def test_the_wheel_is_what_a_registry_takes(tmp_path):
+    """Built with what is installed here: no network."""
+    pip = ["-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps"]
+    project = copied(tmp_path)
+    run([sys.executable, *pip, "--no-build-isolation", "--wheel-dir", tmp_path, project])
+    (wheel,) = tmp_path.glob("netreduce-*.whl")
+    checked = run([sys.executable, "-m", "twine", "check", "--strict", wheel])
+    assert "PASSED" in checked
+    with ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert "netreduce/cli/app.py" in names
+    assert not [name for name in names if name.startswith(("tests", "workflow", "docs"))]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_the_wheel_in_an_environment_of_its_own(tmp_path, version):
@@ -108,4 +123,6 @@ def test_the_version_is_the_same_everywhere():
 
     cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert cited
-    assert PROJECT["version"] == netreduce.__version__ == cited[1]
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## (\d\S*)", changes, re.MULTILINE)
+    assert PROJECT["version"] == netreduce.__version__ == cited[1] == released[0]

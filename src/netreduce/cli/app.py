@@ -4,6 +4,7 @@ Exit status: 0, or 1 for an error of the library or a file (one line on stderr),
 on the command line, 130 when interrupted. Files are whole or not there.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.types import NonNegativeInt, PositiveInt
 
 from netreduce import __version__
 
@@ -27,7 +29,7 @@ app = App(
     name="netreduce",
     help=HELP,
     version=__version__,
-    help_format="markdown",
+    help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
 app.register_install_completion_command()
@@ -45,13 +47,13 @@ class DataOptions:
     "Name of the labels in an .npz file, or column of a table; none where there are no labels."
     target: Annotated[str | None, Parameter(group=DATA)] = None
     "What the network answers: classes, numbers, or input (an autoencoder)."
-    size: Annotated[tuple[int, int] | None, Parameter(group=DATA)] = None
+    size: Annotated[tuple[int, int] | None, Parameter(group=DATA, negative="")] = None
     "Height and width to which images are resized."
     channels: Annotated[int | None, Parameter(group=DATA)] = None
     "1 for grey images, 3 for colours."
     scale: Annotated[str | None, Parameter(group=DATA)] = None
     "What values are multiplied by, such as 1/255 (for 8-bit values by default)."
-    seed: Annotated[int, Parameter(group=DATA)] = 0
+    seed: Annotated[NonNegativeInt, Parameter(group=DATA)] = 0
     "Of the split into training, validation and test samples, and of what techniques draw."
 
 
@@ -171,7 +173,7 @@ def quantize(
     radius: str = "median",
     per_channel: Annotated[bool, Parameter(negative="")] = False,
     conv: str = "channel",
-    samples: int = 10_000,
+    samples: PositiveInt = 10_000,
     read: ReadOptions = NO_READ,
     options: DataOptions = NO_DATA,
     output: OutputOptions = NO_OUTPUT,
@@ -222,7 +224,7 @@ def reduce(
     data: Path,
     chain: str,
     to: Out,
-    samples: int = 10_000,
+    samples: PositiveInt = 10_000,
     read: ReadOptions = NO_READ,
     options: DataOptions = NO_DATA,
     output: OutputOptions = NO_OUTPUT,
@@ -262,7 +264,7 @@ def compare(
     data: Path,
     to: Out,
     chains: Path | None = None,
-    samples: int = 10_000,
+    samples: PositiveInt = 10_000,
     read: ReadOptions = NO_READ,
     options: DataOptions = NO_DATA,
     output: OutputOptions = NO_OUTPUT,
@@ -300,7 +302,7 @@ def certify(
     *,
     around: Path | None = None,
     radius: str | None = None,
-    images: int = 100,
+    images: PositiveInt = 100,
     low: float | None = None,
     high: float | None = None,
     epsilon: float | None = None,
@@ -389,8 +391,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _run(app, arguments)
     except CycloptsError as error:
         _end(2, " ".join(str(error).split()))
-    except (NetreduceError, OSError) as error:
+    except NetreduceError as error:
         _end(1, str(error))
+    except BrokenPipeError:  # who reads the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _end(1, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except MemoryError as error:
         _end(1, f"out of memory{f': {error}' if str(error) else ''}")
     except ModuleNotFoundError as error:
@@ -424,6 +431,7 @@ def _run(command: Callable[..., Any], arguments: Sequence[str] | None) -> None:
         print_error=False,
         result_action="return_none",
     )
+    sys.stdout.flush()
 
 
 def _end(status: int, message: str) -> None:

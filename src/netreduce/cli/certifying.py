@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from netreduce.certificates import certify as certified
+from netreduce.data.fit import fit_to_dataset
 from netreduce.errors import ParameterError
 from netreduce.files import replacing
 
@@ -40,6 +41,7 @@ def certify(
     data_range: tuple[Any, Any] = (0.0, 1.0)
     if around is not None:
         with opened(around, options) as dataset:
+            fit_to_dataset(networks[0], dataset)
             samples = dataset.images("test", images).reshape(-1, *inputs)
             least, most = dataset.input_range
             data_range = (least.reshape(inputs), most.reshape(inputs))

@@ -40,7 +40,7 @@ def compare(
     output: OutputOptions,
 ) -> None:
     import_module("matplotlib")  # where it is missing, nothing is computed or written
-    refuse_existing(folder, output)
+    refuse_existing(folder, output, folder=True)
     wanted = [parse(text) for text in DEFAULT] if chains is None else read_chains(chains)
     network = read_network(path, read)
     with TemporaryDirectory(prefix="netreduce-") as temporary:

@@ -64,11 +64,20 @@ def check_target(path: Path, options: OutputOptions) -> None:
     refuse_existing(path, options)
 
 
-def refuse_existing(path: Path, options: OutputOptions) -> None:
-    """Raises ModelFileError where a file or a folder with content is there already."""
-    if options.force or not path.exists() or (path.is_dir() and not any(path.iterdir())):
+def refuse_existing(path: Path, options: OutputOptions, folder: bool = False) -> None:
+    """Raises ModelFileError where a file, or a folder with content, is there already, and where
+    none can be made.
+    """
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise ModelFileError(f"{path}: {above.name} is a file, expected a folder")
+    if not path.exists():
         return
-    raise ModelFileError(f"{path} exists: --force writes over it")
+    if path.is_dir() != folder:
+        found = "a folder, expected a file" if path.is_dir() else "a file, expected a folder"
+        raise ModelFileError(f"{path}: {found}")
+    if not options.force and not (folder and not any(path.iterdir())):
+        raise ModelFileError(f"{path} exists: --force writes over it")
 
 
 @contextmanager

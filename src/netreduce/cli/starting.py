@@ -5,12 +5,20 @@ from pathlib import Path
 
 from netreduce.errors import ParameterError
 from netreduce.files import replacing
+from netreduce.formats import load
+from netreduce.network.architectures import build
 
 from .app import OutputOptions
 from .files import architecture_of, refuse_existing
 from .printing import print_json
 
-TABLE = ("mnist", "fashion_mnist", "digits", "cifar10")
+# Datasets that the workflow fetches, and the shape of their samples.
+TABLE = {
+    "mnist": (28, 28, 1),
+    "fashion_mnist": (28, 28, 1),
+    "digits": (8, 8, 1),
+    "cifar10": (32, 32, 3),
+}
 
 
 def init(
@@ -28,10 +36,14 @@ def init(
     for path in (weights, data):
         if path is not None and not path.exists():
             raise ParameterError(f"{path}: no such file or folder")
-    refuse_existing(folder, output)
+    refuse_existing(folder, output, folder=True)
     described = architecture_of(architecture)
-    if weights is None and described is None:
-        described = {"name": "mlp", "hidden": [300, 100]}
+    if weights is not None:
+        load(weights, described)
+    else:
+        described = described or {"name": "mlp", "hidden": [300, 100]}
+        if data is None:
+            build(described, TABLE[dataset or "mnist"], classes=10)
     content = configuration(weights, described, data, dataset or "mnist")
     with replacing(folder / "config.yaml") as temporary:
         temporary.write_text(content, encoding="utf-8")

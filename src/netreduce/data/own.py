@@ -83,7 +83,7 @@ def build_own(name: str, entry: Mapping[str, Any], output: str | Path, seed: int
     where = f"datasets: {name}"
     _check_entry(entry, where)
     parts = {split: read_part(entry, split) for split in SPLITS if entry.get(split)}
-    _check_alike(parts)
+    _check_alike(parts, entry, where)
     target = target_of(entry, parts, where)
     labelled = parts["train"].y is not None and target != "input"
     classes: tuple[str, ...] = ()
@@ -139,8 +139,11 @@ def _check_entry(entry: Mapping[str, Any], where: str) -> None:
             raise DataError(f"{where}: split: {key} must lie between 0 and 1, found {share}")
 
 
-def _check_alike(parts: Mapping[str, Part]) -> None:
+def _check_alike(parts: Mapping[str, Part], entry: Mapping[str, Any], where: str) -> None:
     train = parts["train"]
+    for key in ("size", "resize"):
+        if entry.get(key) and not train.kind.startswith("folder of images"):
+            raise DataError(f"{where}: {key} is for folders of images, found {train.kind}")
     for part in parts.values():
         if part.y is not None and len(part.y) != len(part.x):
             raise DataError(f"{part.path}: {len(part.x)} samples, but {len(part.y)} labels")
