@@ -7,7 +7,8 @@ import pytest
 from every_layer import NETWORKS
 from lumping_networks import KINDS, Builder
 
-from netreduce.lumping import lump
+from netreduce.errors import ParameterError
+from netreduce.lumping import lump, replay
 from netreduce.lumping.bound import Propagation, gains
 from netreduce.lumping.boxes import REAL, Arithmetic, Box, activate, propagate
 from netreduce.lumping.deviation import Deviation
@@ -373,3 +374,81 @@ def test_intercepts_are_known_up_to_the_rounding_of_what_normalization_adds_up(o
     last = dense([[1.0], [1.0]], dtype=np.float32)
     network = Network([first, norm, Activation("relu"), last], (2,))
     assert len(lump(network).merges) == merged
+
+
+# Records
+
+
+def test_a_record_repeats_what_goes_before_and_after_the_merges():
+    """Neuron 3 is unread from the start, neuron 0 once that three times as large stands for it; of
+    the other hidden layer nothing goes.
+    """
+    kernel = [[1.0, 3.0, 1.0, 1.0], [1.0, 3.0, -1.0, 2.0]]
+    behind = dense([[0.3, 0.3], [-0.1, -0.1], [1.0, 2.0], [0.0, 0.0]], "relu", [1.0, 0.5])
+    network = Network([dense(kernel, "relu"), behind, dense([[1.0], [2.0]])], (2,))
+    lumping = lump(network)
+    assert sorted((m.neuron, m.kind) for m in lumping.merges if m.layer == "dense_1") == [
+        (0, "multiple"),
+        (1, "unread"),
+        (3, "unread"),
+    ]
+    again = replay(network, lumping.record())
+    for layer, other in zip(again.layers, lumping.network.layers, strict=True):
+        np.testing.assert_array_equal(layer.kernel, other.kernel)
+        np.testing.assert_array_equal(layer.bias, other.bias)
+
+
+def test_a_record_of_a_layer_that_there_is_not():
+    record = lump(Network([dense([[1.0, 2.0]], "relu"), dense([[1.0], [1.0]])], (1,))).record()
+    (step,) = record["steps"]
+    step |= {"layer": "dense_7", "neurons": [0], "into": [0]}
+    with pytest.raises(ParameterError, match="takes neurons out of dense_7, where this network"):
+        replay(Network([dense([[1.0]]), dense([[1.0]])], (1,)), record)
+
+
+# Rounding
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_neurons_on_grids_of_their_own_are_compared_by_their_weights(dtype):
+    """Identical neurons of a layer with sigmoid, whose codes are 2, −4 and 4, −8."""
+    grid = Quantization([[0.5, 0.25, 0.25]], 4)
+    kernel = np.array([[1, 1, 2], [-2, -2, 1]], dtype)
+    first = Dense(kernel, None, "sigmoid", quantization=grid)
+    (merge,) = lump(Network([first, dense([[1.0], [2.0], [3.0]], dtype=dtype)], (2,))).merges
+    assert {merge.neuron, merge.into} == {0, 1} and merge.ratio == 1
+
+
+@pytest.mark.parametrize("samples", [(), (4,)])
+def test_the_box_of_a_log_softmax_holds_what_it_computes(samples):
+    rng = np.random.default_rng(0)
+    layer = Activation("log_softmax")
+    low = rng.uniform(-30, 30, (*samples, 10))
+    box = Box(low, low + rng.uniform(0, 5, low.shape))
+    out, error = activate(layer, box, np.zeros(low.shape), SINGLE)
+    x = rng.uniform(low, box.high, (500, *low.shape))
+    y = (
+        x
+        - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
+        - x.max(-1, keepdims=True)
+    )
+    single = layer(x.reshape(-1, 10).astype(np.float32)).reshape(y.shape)
+    assert (out.low <= np.minimum(y, single)).all() and (np.maximum(y, single) <= out.high).all()
+    rounded = x.astype(np.float32).astype(np.float64)
+    exact = rounded - np.log(np.exp(rounded).sum(-1, keepdims=True))
+    assert (np.abs(single - exact) <= error).all()
+    assert (error <= 26 * SINGLE.roundoff * (1 + 100)).all()
+
+
+def test_a_softmax_at_the_end_takes_the_bound_of_its_logits_on():
+    """A softmax's outputs move by half of what its logits move, and by 1 at most."""
+    kernel = [[1.0, 1.01], [1.0, 1.0]]
+    logits = [dense(kernel, "relu"), dense([[3.0, -1.0], [1.0, 2.0]])]
+    plain, ended = (
+        lump(Network([*logits, *end], (2,)), tolerance=0.1, input_range=(-1, 1))
+        for end in ([], [Activation("softmax")])
+    )
+    assert len(plain.merges) == len(ended.merges) == 1
+    most = plain.bound.max()
+    assert most > 0
+    np.testing.assert_allclose(ended.bound, np.full(2, min(most / 2, 1)), rtol=1e-6)
