@@ -27,6 +27,8 @@ STAGES = {  # files of rules, and the colour of theirs
     "quantize": "#cfe3f5",
     "lump": "#cdebdf",
     "compare": "#f8d2bf",
+    "certify": "#ded6f2",
+    "deploy": "#e6efc2",
     "report": "#eeeeee",
 }
 SWEEPS = 24  # over the floors, until lines cross little

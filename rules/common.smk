@@ -37,6 +37,7 @@ try:
     configuration.check_names(config["models"])
     configuration.check_datasets(config)
     configuration.check_weights(config)
+    configuration.check_radii(config.get("certificates", {}).get("radius", []))
 except NetreduceError as error:
     raise WorkflowError(str(error)) from None
 
@@ -234,6 +235,26 @@ def minutes(passes):
     return function
 
 
+def certify_minutes(networks):
+    """Resource function: time for the certificates of so many networks of a model."""
+
+    def function(wildcards, attempt):
+        settings = config.get("certificates", {"radius": [], "images": 0})
+        entry = model(wildcards.model)
+        return attempt * configuration.certify_minutes(entry, settings, networks)
+
+    return function
+
+
+def tolerance_minutes(wildcards, attempt, threads):
+    """Resource function: time for lumping at every tolerance, and for its certificates."""
+    count = len(config["lumping"]["tolerances"])
+    wanted = minutes(6 * len(BITS) * count)(wildcards, attempt, threads)
+    if ball_arguments(wildcards):
+        wanted += certify_minutes((1 + len(BITS)) * count)(wildcards, attempt)
+    return wanted
+
+
 def training_passes(wildcards):
     """Forwards, and backwards for the weights and for the inputs, in every epoch."""
     return 3 * model(wildcards.model)["training"]["epochs"]
@@ -319,6 +340,60 @@ def compared():
     return rows
 
 
+def certified():
+    """Every certified network as (model, seed, network): those of each model, analog and quantized,
+    and the chains of the comparison on its first seed.
+    """
+    if "certificates" not in config:
+        return []
+    names = list(models_in("certificates"))
+    rows = [
+        (name, model(name)["seed"], network)
+        for name in names
+        for network in ["analog", *BITS]
+    ]
+    first = {name: seed for name, seed, _ in reversed(COMPARED)}
+    rows += [row for row in COMPARED if row[0] in names and row[1] == first[row[0]]]
+    return list(dict.fromkeys(rows))
+
+
+def certificate(name, seed, network):
+    """The file with the certificates of a network."""
+    network = f"{network}bit" if network in BITS else network
+    return f"results/certificates/{replicate(name, seed)}/{network}.json"
+
+
+def certified_network(wildcards):
+    """The network of a certificate: the analog one itself, a quantized one by its bits, or that of
+    a chain.
+    """
+    if "certificates" not in config:
+        raise WorkflowError(
+            "config: certificates: radius and images are needed to certify a network, found none"
+        )
+    if wildcards.network == "analog":
+        return f"results/keras/{wildcards.model}.h5"
+    if re.fullmatch(r"(1\.58|[2-8])bit", wildcards.network):
+        return f"results/quantized/{wildcards.model}_{wildcards.network}.h5"
+    return f"results/chains/{wildcards.model}/{wildcards.network}/network.h5"
+
+
+def ball_arguments(wildcards):
+    """Params function: on which balls lumping at every tolerance is certified too, those of the
+    first radius; none for networks that are not certified.
+    """
+    if wildcards.model not in {name for name, _, _ in CERTIFIED}:
+        return ""
+    settings = config["certificates"]
+    seconds = json.dumps(settings.get("seconds"))
+    return shlex.join(
+        [
+            *("--radius", str(settings["radius"][0])),
+            *("--images", str(settings["images"]), "--seconds", seconds),
+        ]
+    )
+
+
 CHAINS = chains("comparison")
 LUMPED_CHAINS = chains("lumping")
 DETAILED = list(models_in("report"))
@@ -328,6 +403,7 @@ DEPLOYED = [
     for name in models_in("deployment")
     for bits in config["deployment"]["weights"]
 ]
+CERTIFIED = certified()
 
 SWEEP = expand("results/sweep/{{model}}/{bits}bit.csv", bits=BITS)
 
@@ -347,11 +423,16 @@ FIGURES = {
     "pareto": {"comparison": "results/metrics/comparison.csv"},
     "chains": {"comparison": "results/metrics/comparison.csv"},
     "sparsity": {"comparison": "results/metrics/comparison.csv"},
+    "certified_bits": {"certificates": "results/metrics/certificates.csv"},
+    "certified_chains": {"certificates": "results/metrics/certificates.csv"},
 }
 # Arguments of a figure's script that are no files.
 FIGURE_VALUES = {
     "weights": {"bits": BITS},
-    **dict.fromkeys(("pareto", "chains", "sparsity"), {"model": ["{model}"]}),
+    **dict.fromkeys(
+        ("pareto", "chains", "sparsity", "certified_bits", "certified_chains"),
+        {"model": ["{model}"]},
+    ),
 }
 
 
@@ -389,7 +470,17 @@ def drawn():
             in_comparison = (
                 "comparison" not in tables or name in config["comparison"]["models"]
             )
-            if trained and in_comparison and (figure != "sparsity" or sparse > 1):
+            is_certified = "certificates" not in tables or any(
+                model == name and (figure == "certified_chains") == (network in CHAINS)
+                for model, _, network in CERTIFIED
+                if network != "analog"
+            )
+            if (
+                trained
+                and in_comparison
+                and is_certified
+                and (figure != "sparsity" or sparse > 1)
+            ):
                 yield f"results/figures/{name}/{figure}.svg"
     if len(DETAILED) < len(MODELS):
         yield "results/figures/architectures.svg"

@@ -79,8 +79,9 @@ rule tolerance:
     threads: 1
     resources:
         mem_mb=memory(4000),
-        runtime=minutes(6 * len(BITS) * len(config["lumping"]["tolerances"])),
+        runtime=tolerance_minutes,
     params:
+        balls=ball_arguments,
         bits=BITS,
         tolerances=lookup("lumping/tolerances", within=config),
         input_range=lookup("lumping/input_range", within=config),
@@ -94,4 +95,5 @@ rule tolerance:
         " --quantized {input.quantized:q} --settings {input.settings:q}"
         " --data {input.data:q} --tolerances {params.tolerances:q}"
         " --input-range {params.input_range:q} --samples {params.samples:q}"
-        " --conv {params.conv:q} --seed {params.seed:q} --output {output:q} > {log:q} 2>&1"
+        " --conv {params.conv:q} --seed {params.seed:q} {params.balls} --output {output:q}"
+        " > {log:q} 2>&1"

@@ -314,6 +314,8 @@ if COMPARED:
     TOLD.append("comparison")
 if DEPLOYED:
     TOLD.append("deployment")
+if CERTIFIED:
+    TOLD.append("certified")
 
 
 rule thesis:

@@ -4,6 +4,7 @@ how long its jobs may take.
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from fractions import Fraction
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ UNKNOWN_SIZE = (100_000, 12_288)
 SPLITS = ("train", "validation", "test")
 # Multiplications that one core does per second, at least.
 SPEED = 5e9
+# Multiplications of a network whose relaxation on one ball takes one core a second, at least.
+RELAXED = 2.5e5
 START_UP = 10  # minutes that every job may take besides
 
 
@@ -207,6 +210,16 @@ def one_of(names: Iterable[str]) -> str:
     return branches[0]
 
 
+def check_radii(radii: Iterable[str | float]) -> None:
+    """Raise ParameterError for a radius that stands twice, under one name or two."""
+    seen: dict[Fraction, str] = {}
+    for radius in map(str, radii):
+        if (other := seen.setdefault(Fraction(radius), radius)) != radius:
+            raise ParameterError(
+                f"config, certificates: radius: {other} stands twice, as {radius}; expected once"
+            )
+
+
 def check_repeated_keys(file: Path) -> None:
     """Raise ParameterError for a configuration file (YAML or JSON) with a key that stands twice in
     one mapping, of which the reader would silently take the last.
@@ -242,6 +255,16 @@ def minutes(entry: Mapping[str, Any], passes: float, threads: int = 1) -> int:
     images, values = SIZES.get(entry["dataset"], UNKNOWN_SIZE)
     work = passes * images * multiplications(entry.get("architecture"), values)
     return START_UP + round(work / SPEED / threads / 60)
+
+
+def certify_minutes(
+    entry: Mapping[str, Any], settings: Mapping[str, Any], networks: int = 1
+) -> int:
+    """Time for the certificates of so many networks of a model on balls of every radius."""
+    _, values = SIZES.get(entry["dataset"], UNKNOWN_SIZE)
+    seconds = settings["images"] * multiplications(entry.get("architecture"), values) / RELAXED
+    seconds = min(seconds, settings.get("seconds", seconds))
+    return START_UP + round(networks * len(settings["radius"]) * seconds / 60)
 
 
 def multiplications(architecture: str | Mapping[str, Any] | None, values: int) -> float:

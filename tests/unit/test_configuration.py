@@ -11,7 +11,9 @@ import pytest
 import yaml
 from configuration import (
     GRID,
+    certify_minutes,
     check_names,
+    check_radii,
     check_repeated,
     check_repeated_keys,
     check_weights,
@@ -176,6 +178,24 @@ def test_minutes_follow_from_the_work():
     assert minutes(unknown, 10) > minutes(cifar10, 1)
     network = {"samples": 100, "test_images": 900, "methods": ["msq"], "alphabet_scalars": [2]}
     assert imagenet_minutes(network, 4) < imagenet_minutes({**network, "test_images": 9000}, 4)
+
+
+def test_minutes_of_certificates_follow_from_the_networks():
+    mlp = {"dataset": "mnist", "architecture": {"name": "mlp", "hidden": [500, 300]}}
+    settings = {"radius": ["1/255", "2/255"], "images": 20}
+    assert certify_minutes(mlp, settings) < 15
+    assert certify_minutes(mlp, {**settings, "images": 2000}) > 100
+    convolutions = {"dataset": "mnist", "architecture": "lenet5"}
+    assert certify_minutes(mlp, settings, 10) < certify_minutes(convolutions, settings, 100)
+    unknown = {"dataset": "mine", "weights": "net.h5"}
+    assert certify_minutes(unknown, settings) > 100
+    assert certify_minutes(unknown, {**settings, "seconds": 30}) == 10 + 1
+
+
+def test_a_radius_that_stands_twice_is_named():
+    check_radii(["1/255", 0.5, "1/2550"])
+    with pytest.raises(ParameterError, match=r"radius: 2/255 stands twice, as 4/510"):
+        check_radii(["1/255", "2/255", "4/510"])
 
 
 def test_every_job_of_the_quick_configuration_fits_a_partition_of_an_hour():

@@ -40,6 +40,8 @@ FIGURES = (
     "pareto",
     "chains",
     "sparsity",
+    "certified_bits",
+    "certified_chains",
 )
 LAYERS = ("dense_1", "dense_2")
 CHAINS = (
@@ -91,6 +93,39 @@ def measures(accuracy, size):
         "sparse_bytes": size,
         "entropy_bytes": size,
     }
+
+
+def certificates():
+    """Of both models; one chain has a layer that no relaxation is known of."""
+    numbers = {"class_differs": 0.0, "rounding": 1e-6}
+    unknown = dict.fromkeys(("certified_agreement", "bound", "found", "ratio", *numbers), "")
+    return [
+        {
+            "model": model,
+            "seed": 0,
+            "network": network,
+            "radius": radius,
+            "images": 10,
+            "entropy_bytes": 400 - 50 * place,
+            "certified_agreement": 1 - 0.1 * place * size,
+            "bound": 0.5 * place * size,
+            "found": 0.3 * place * size,
+            "ratio": 5 / 3 if place else "",
+            **(unknown if network == CHAINS[-1] else numbers),
+            "notes": "not certified: f: no relaxation" if network == CHAINS[-1] else "",
+        }
+        for model, networks in (("net", ("analog", *BITS, *CHAINS[1:])), ("net-b", ("analog", "4")))
+        for place, network in enumerate(networks)
+        for size, radius in enumerate(("1/255", "2/255"), start=1)
+    ]
+
+
+def on_balls(model, tolerance):
+    """Columns of lumping over its tolerance, of a model that is certified."""
+    if model != "net":
+        return {}
+    numbers = {"ball_bound": 4 * tolerance, "ball_found": 2 * tolerance}
+    return {"ball_radius": "1/255", **numbers, "ball_certified_agreement": 1 - tolerance}
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +231,7 @@ def results(tmp_path_factory):
                             "agreement": 0.99,
                             "bound": 40 * tolerance,
                             "certified_share": 1 - tolerance,
+                            **on_balls(model, tolerance),
                         }
                     )
         write_table(results / f"metrics/layers/{model}.csv", layers)
@@ -232,6 +268,7 @@ def results(tmp_path_factory):
         for place, chain in enumerate(CHAINS)
     ]
     write_table(results / "metrics/comparison.csv", compared)
+    write_table(results / "metrics/certificates.csv", certificates())
     config = {
         "seed": 0,
         "models": {
@@ -251,6 +288,7 @@ def results(tmp_path_factory):
         },
         "lumping": {"chains": [], "tolerances": [0, 0.1], "input_range": [0, 1]},
         "comparison": {"models": ["net"], "seeds": [0, 1], "samples": 40, "chains": []},
+        "certificates": {"radius": ["1/255", "2/255"], "images": 10},
         "report": {"title": "Title", "subtitle": "Subtitle", "author": "Author"},
     }
     write_json(
@@ -263,6 +301,7 @@ def results(tmp_path_factory):
 def figure_inputs(results, figure, model="net"):
     sweep = sorted(results.glob(f"sweep/{model}/*.csv"))
     compared = ("--comparison", results / "metrics/comparison.csv", "--model", model)
+    certified = ("--certificates", results / "metrics/certificates.csv", "--model", model)
     return {
         "training": ("--history", results / f"metrics/training/{model}.csv"),
         "alphabet_scalar": ("--sweep", *sweep),
@@ -282,6 +321,8 @@ def figure_inputs(results, figure, model="net"):
         "pareto": compared,
         "chains": compared,
         "sparsity": compared,
+        "certified_bits": certified,
+        "certified_chains": certified,
     }[figure]
 
 
@@ -305,6 +346,7 @@ def chapter(run, results, name, output, models=("net", "net-b")):
         ),
         "lumped": (*of_results, "--models", *models, "--detailed", *models),
         "comparison": ("--comparison", results / "metrics/comparison.csv"),
+        "certified": ("--certificates", results / "metrics/certificates.csv"),
     }
     run(f"chapters/{name}", *arguments[name], "--output", output)
     return json.loads(Path(output).read_text())
@@ -537,6 +579,25 @@ def test_the_comparison_of_chains(results, run, tmp_path):
     ]
 
 
+def test_certified_networks(results, run, tmp_path):
+    told = chapter(run, results, "certified", tmp_path / "certified.json")
+    entry = told["net"]
+    assert entry["images"] == 10 and entry["radii"] == ["1/255", "2/255"] and entry["classes"]
+    kinds = [network["kind"] for network in entry["networks"]]
+    assert kinds == ["analog", *["quantized"] * 3, *["chain"] * 6]
+    refused = entry["networks"][-1]
+    assert refused["note"] == "not certified: f: no relaxation"
+    assert [ball["bound"] for ball in refused["balls"]] == [None, None]
+    small, large = entry["by_radius"]
+    assert small["analog"]["certified_agreement"] == 1 and small["ratio"] == pytest.approx(5 / 3)
+    assert small["quantized"]["best"]["name"] == "ternary"
+    assert small["quantized"]["worst"]["name"] == "4 bits"
+    assert (small["quantized"]["count"], small["quantized"]["as_many"]) == (3, 0)
+    assert small["chain"]["count"] == 5  # one is not certified
+    assert large["quantized"]["worst"]["certified_agreement"] == pytest.approx(0.4)
+    assert "chain" not in told["net-b"]["by_radius"][0]
+
+
 @pytest.fixture
 def reproduced(results, run, tmp_path):
     """A function: the chapter on reproduction for a network of the published kind with the given
@@ -665,9 +726,8 @@ def test_thesis_is_typeset_the_same_each_time(comparison, architectures, results
             figures[-1],
         )
     data = [results / "provenance.json"]
-    for name in ("lumping", "experiments", "quantized", "lumped", "reproduction", "comparison")[
-        : 5 + comparison
-    ]:
+    told = ("lumping", "experiments", "quantized", "lumped", "reproduction")
+    for name in (*told, *(("comparison", "certified") if comparison else ())):
         data.append(tmp_path / f"{name}.json")
         chapter(run, results, name, data[-1])
     for name in ("a", "b"):
@@ -714,7 +774,8 @@ def test_figures_and_thesis_follow_the_measure(kind, results, run, tmp_path):
         figures.append(tmp_path / f"figures/net/{figure}.svg")
         run(figure, *figure_inputs(here, figure), "--output", figures[-1])
     data = [here / "provenance.json"]
-    for name in ("lumping", "experiments", "quantized", "lumped", "reproduction", "comparison"):
+    chapters = ("lumping", "experiments", "quantized", "lumped", "reproduction")
+    for name in (*chapters, "comparison", "certified"):
         data.append(tmp_path / f"{name}.json")
         told = chapter(run, here, name, data[-1])
         if name == "quantized":

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from conftest import ODD, Project, digests
 
-from netreduce import load
+from netreduce import certify, load
 from netreduce.measures.deployment import predict_file
 
 pytestmark = pytest.mark.workflow
@@ -80,6 +80,54 @@ def test_lumped_network_computes_the_same_function(finished):
         before = load(finished / f"results/quantized/digits_{bits}bit.h5").predict(images)
         after = load(finished / f"results/lumped/digits_{bits}bit.h5").predict(images)
         np.testing.assert_allclose(after, before, atol=1e-4)
+
+
+def test_every_network_has_its_certificates(finished):
+    table = pd.read_csv(
+        finished / "results/metrics/certificates.csv", dtype={"network": str, "radius": str}
+    )
+    chains = list(pd.read_csv(finished / "results/metrics/comparison.csv").chain.unique())
+    networks = ["analog", "1.58", "2", "4", *chains[1:]]
+    assert list(table.network) == [name for name in networks for _ in range(2)]
+    assert list(table.radius) == ["1/255", "4/255"] * len(networks)
+    assert set(table.seed) == {0} and set(table.images) == {10} and table.notes.isna().all()
+    assert table.certified_agreement.between(0, 1).all()
+    assert (table.found <= table.bound + table.rounding).all()
+    images = np.load(finished / "results/data/digits.npz")["test_images"][:10] / np.float32(255)
+    original = load(finished / "results/keras/digits.h5")
+    for network, path, file in (
+        ("4", "quantized/digits_4bit.h5", "4bit"),
+        ("gpfq-bits=4/lump-tolerance=0", *["chains/digits/gpfq-bits=4/lump-tolerance=0"] * 2),
+    ):
+        path = path if path.endswith(".h5") else f"{path}/network.h5"
+        reduced = load(finished / f"results/{path}")
+        direct = certify(original, reduced, around=images, radius=4 / 255, classes=True)
+        row = table[(table.network == network) & (table.radius == "4/255")].iloc[0]
+        assert row.certified_agreement == direct.same_class.mean()
+        assert row.bound == pytest.approx(np.median(direct.bound.max(axis=1)), rel=1e-12)
+        file = file.removeprefix("chains/digits/")
+        record = json.loads((finished / f"results/certificates/digits/{file}.json").read_text())
+        assert record["balls"][1]["bound"] == row.bound
+    for figure in ("certified_bits", "certified_chains"):
+        assert (finished / f"results/figures/digits/{figure}.svg").exists()
+
+
+def test_lumping_over_its_tolerance_is_certified_on_balls(finished):
+    table = pd.read_csv(finished / "results/metrics/tolerance/digits.csv")
+    assert set(table.ball_radius) == {"1/255"}
+    assert (table.ball_bound <= table.bound).all()
+    assert table.ball_certified_agreement.between(0, 1).all()
+
+
+def test_networks_are_not_certified_unasked(changed):
+    edit(changed / "config/quick.yaml", r"certificates:\n(?:  .*\n)+", "")
+    stale = changed.stale()
+    assert not stale.keys() & {"certify", "certificates", "chapter_certified"}
+    printed = changed.snakemake("results/certificates/digits/4bit.json", "-n", check=False)
+    assert "certificates: radius and images are needed to certify a network" in printed
+    changed.snakemake("results/metrics/tolerance/digits.csv")
+    table = pd.read_csv(changed / "results/metrics/tolerance/digits.csv")
+    assert not [name for name in table if name.startswith("ball_")]
 
 
 def test_nothing_is_left_to_do(finished):
@@ -196,6 +244,23 @@ def test_a_bad_target_is_refused(finished, target, message):
             "- [nnrelief: {fraction: 0.95, epochs: 0}]",
             "config, comparison: chains: nnrelief-fraction=0.95 stands twice",
         ),
+        ("images: 10", "images: 0", "certificates"),
+        ("images: 10", "images: 10\n  sample: 3", "sample"),
+        ("images: 10", "images: 10\n  seconds: 0", "seconds"),
+        (r"radius: \[1/255", "radius: [0", "radius"),
+        (r"radius: \[1/255", "radius: [-1/255", "radius"),
+        (r"radius: \[1/255", "radius: [0/255", "radius"),
+        (r"radius: \[1/255", "radius: [a pixel", "A number above 0, or a fraction such as 2/255"),
+        (
+            r"radius: \[1/255",
+            "radius: [8/510",
+            "config, certificates: radius: 8/510 stands twice, as 4/255",
+        ),
+        (
+            "images: 10",
+            "images: 10\n  models: [nosuch]",
+            "config, certificates: models: unknown model 'nosuch'; the config has: digits",
+        ),
         ("  digits:", f"  digits: {OTHER}\n  digits:", "'digits' stands twice, expected once"),
         ("  digits:", f"  Digits: {OTHER}\n  digits:", "'Digits' and 'digits' differ in capital"),
         (
@@ -282,6 +347,7 @@ def test_a_grid_of_models_is_recorded_as_what_it_stands_for(changed):
         ("metrics/networks/digits.csv", "quantized"),
         ("metrics/lumping/digits.csv", "lumped"),
         ("metrics/comparison.csv", "comparison"),
+        ("metrics/certificates.csv", "certified"),
     ],
 )
 def test_a_changed_table_remakes_its_chapter_and_the_thesis(changed, table, chapter):

@@ -1,5 +1,5 @@
 """What approximate lumping keeps and costs over its tolerance: alone, before quantization and after
-it.
+it; with the bound over the whole range of inputs, and on balls around test samples.
 """
 
 import argparse
@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from balls import balls, summary
 from measure import predictions
 from netreduce.cli.exits import run_script
 from netreduce.data import read
+from netreduce.errors import UnsupportedLayerError
 from netreduce.files import write_table
 from netreduce.formats import load
 from netreduce.lumping import Lumping, lump
@@ -51,6 +53,11 @@ def main() -> None:
     )
     parser.add_argument("--conv", choices=["channel", "joint"], required=True)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--radius", help="of the balls, such as 0.01 or 2/255; no balls without it")
+    parser.add_argument("--images", type=int, help="balls, around the first test samples")
+    parser.add_argument(
+        "--seconds", type=json.loads, help="limit for the balls of each network, or null"
+    )
     parser.add_argument("--output", type=Path, required=True, help="where the table goes (.csv)")
     arguments = parser.parse_args()
 
@@ -84,6 +91,23 @@ def main() -> None:
         """Only classes can be certified to be the same."""
         return lumping.certified(images) if shares else None
 
+    @cache
+    def on_balls(lumping: Lumping) -> dict[str, Any]:
+        """What is certified on balls, on which the bound for all inputs holds as well: nothing
+        where the relaxation does not know a layer.
+        """
+        if arguments.radius is None:
+            return {}
+        around = balls(data, arguments.images, arguments.input_range, arguments.seconds)
+        columns = ("bound", "found", *(("certified_agreement",) if around.classes else ()))
+        lumped = smaller(lumping, lumping.original)
+        try:
+            found = summary(around.certify(lumping.original, lumped, arguments.radius))
+            found["bound"] = min(found["bound"], float(lumping.bound.max()))
+        except UnsupportedLayerError:
+            found = {}
+        return {"ball_radius": arguments.radius} | {f"ball_{c}": found.get(c) for c in columns}
+
     def row(
         name: str,
         order: str,
@@ -102,6 +126,7 @@ def main() -> None:
             **measured(network, name),
             "bound": float(lumping.bound.max()),
             "certified_share": certified,
+            **on_balls(lumping),
         }
 
     box = data.input_range if data.own else tuple(arguments.input_range)

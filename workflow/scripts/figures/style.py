@@ -55,6 +55,7 @@ ANALOG = {
     "linewidth": 0.9,
     "linestyle": (0, (4, 2)),
 }  # the line at the analog accuracy
+CEILING = {"linewidth": 0.8, "linestyle": (0, (1, 2))}  # the line that no network can be above
 RING = {
     "linestyle": "none",
     "marker": "o",
@@ -138,6 +139,18 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
     )
 
 
+def certificates(paths: Iterable[Path], model: str) -> pd.DataFrame:
+    """The certificates of a model's networks, radii as text; those that could not be certified, and
+    columns without a number, are not there.
+    """
+    table = pd.concat(
+        [pd.read_csv(path, dtype={"network": str, "radius": str}) for path in paths],
+        ignore_index=True,
+    )
+    table = table[(table.model == model) & table.bound.notna()] if "bound" in table else table[:0]
+    return table.dropna(axis=1, how="all")
+
+
 def over_seeds(table: pd.DataFrame, *measures: str) -> pd.DataFrame:
     """One row for each chain: the mean of every measure over the seeds, and the lowest and highest
     of the first measure.
@@ -219,6 +232,21 @@ def save(figure: Figure, path: Path) -> None:
 def run(function: Callable[[], None]) -> None:
     """Run a figure's script."""
     run_script(function)
+
+
+def hollow(look: dict[str, Any]) -> dict[str, Any]:
+    """The same line style with hollow marks."""
+    return {**look, "markerfacecolor": "white", "markeredgecolor": look["color"]}
+
+
+def radius_legend(figure: Figure, axes: Axes) -> None:
+    """A legend of the radii on the axes, and of filled and hollow marks."""
+    handles, labels = axes.get_legend_handles_labels()
+    grey: dict[str, Any] = {"color": MUTED, "marker": "o", "linestyle": "none", "markersize": 5}
+    handles.append(plt.Line2D([], [], **grey))
+    handles.append(plt.Line2D([], [], **grey, markerfacecolor="white"))
+    labels += ["certified", "found"]
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), handlelength=2)
 
 
 def method_style(method: str) -> dict[str, Any]:

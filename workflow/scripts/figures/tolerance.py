@@ -1,7 +1,8 @@
 """What approximate lumping keeps and costs over its tolerance: neurons, the measure, certified
-bound; before and after quantization.
+bound for all inputs and on balls around test samples; before and after quantization.
 """
 
+import numpy as np
 import style
 
 from netreduce.chains import names
@@ -46,12 +47,17 @@ def main() -> None:
                 axes.plot(
                     line.tolerance, line[measure], label=names.network_name(name), **looks[name]
                 )
+                if measure == "bound" and "ball_bound" in line:
+                    balls = line[line.ball_bound > 0]
+                    look = style.hollow(looks[name])
+                    axes.plot(balls.tolerance, balls.ball_bound, **look, linewidth=0.8)
         grid[0, column].set_title(title, loc="left", fontweight="bold")
         grid[-1, column].set_xlabel("tolerance")
     for axes, text in zip(grid[:, 0], titles.values(), strict=True):
         axes.set_ylabel(text)
     scale.axis(grid[1, 0], table.test_score)
-    bounds = table.bound[table.bound > 0]
+    bounds = table[[name for name in ("bound", "ball_bound") if name in table]].stack()
+    bounds = bounds[(bounds > 0) & np.isfinite(bounds)]
     if len(bounds):
         middle = (bounds.min() * bounds.max()) ** 0.5
         grid[2, 0].set_yscale("log")
@@ -63,6 +69,14 @@ def main() -> None:
     figure.align_ylabels(grid[:, 0])
     handles, labels = grid[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), handlelength=2.6)
+    if "ball_bound" in table:
+        radius = table.ball_radius.dropna().iloc[0]
+        kinds = {"all inputs": {}, f"balls of radius {radius}": {"markerfacecolor": "white"}}
+        marks = [
+            style.plt.Line2D([], [], color=style.MUTED, marker="o", **look)
+            for look in kinds.values()
+        ]
+        grid[2, -1].legend(marks, kinds, fontsize=7.5, handlelength=2, loc="best")
     style.save(figure, arguments.output)
 
 
