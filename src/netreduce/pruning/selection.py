@@ -11,7 +11,7 @@ samples enter through G = X̃ᵀX and H = X̃ᵀX̃ only.
 """
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -27,6 +27,7 @@ from netreduce.network.channels import Channels
 from netreduce.network.fractions import count_kept
 from netreduce.network.layers import Conv2D, Dense, Weighted
 from netreduce.quantization.propagation import Propagation
+from netreduce.quantization.samples import Samples
 
 MEMORY = 1 << 26
 DAMPING = 1e-6  # of the mean diagonal entry of H
@@ -105,14 +106,56 @@ def select(
         raise ParameterError(f"one of keep, fraction and layers says how many, found {given}")
     if method not in METHODS:
         raise ParameterError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
-    selection = _Selection(network, samples, method)
     if keep is not None:
-        return selection.best(selection.shared_out(keep))
+        return _kept(network, samples, keep, method)
+    selection = _Selection(network, samples, method)
     if fraction is not None:
         counts = [count_kept(fraction, len(group.members)) for group in selection.groups]
     else:
         counts = selection.named(layers or {})
     return selection.reduced(counts)
+
+
+def _kept(
+    network: Network, samples: np.ndarray | Iterable[np.ndarray], keep: int, method: str
+) -> Network:
+    """The network with so many neurons in all. How many of each layer is measured on the first
+    samples, of which the weights know nothing: where these are many, they fit what they have seen.
+    """
+    every = Samples(network, samples)
+    total = sum(map(len, every))
+    probe, rest = _first(every, max(1, min(PROBED, total // 4)))
+    selection = _Selection(network, rest if total > 1 else samples, method)
+    choices = selection.shared_out(keep, probe)
+    networks = [selection.reduced(counts) for counts in choices]
+    target = network.predict(probe)
+    errors = [np.linalg.norm(one.predict(probe) - target) for one in networks]
+    return networks[int(np.argmin(errors))]
+
+
+def _first(samples: Samples, number: int) -> tuple[np.ndarray, "_Behind"]:
+    """The first samples, and the others."""
+    chunks: list[np.ndarray] = []
+    for chunk in samples:
+        chunks.append(chunk)
+        if sum(map(len, chunks)) >= number:
+            break
+    return np.concatenate(chunks)[:number], _Behind(samples, number)
+
+
+@dataclass
+class _Behind:
+    """All samples but the first ones, in chunks."""
+
+    samples: Iterable[np.ndarray]
+    skipped: int
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        skip = self.skipped
+        for chunk in self.samples:
+            if len(chunk) > skip:
+                yield chunk[skip:]
+            skip = max(0, skip - len(chunk))
 
 
 @dataclass
@@ -218,7 +261,7 @@ class _Selection:
             counts[names[name]] = int(count)
         return counts
 
-    def shared_out(self, keep: int) -> list[list[int]]:
+    def shared_out(self, keep: int, probe: np.ndarray) -> list[list[int]]:
         """Two ways to keep so many neurons: the same part of every layer, and what costs least."""
         sizes = [group.neurons * len(group.members) for group in self.groups]
         least = sum(group.neurons for group in self.groups)
@@ -239,7 +282,7 @@ class _Selection:
         if self.method != "elimination":
             return [uniform]
         self._start()
-        cheapest = self._cheapest(self._measured(), keep)
+        cheapest = self._cheapest(self._measured(probe), keep)
         return [uniform, cheapest] if cheapest != uniform else [uniform]
 
     def _cheapest(self, costs: list[np.ndarray], keep: int) -> list[int]:
@@ -257,14 +300,13 @@ class _Selection:
                 heapq.heappush(queue, (costs[number][gone], number))
         return counts
 
-    def _measured(self) -> list[np.ndarray]:
+    def _measured(self, probe: np.ndarray) -> list[np.ndarray]:
         """For every group: what each removal adds to the error of the outputs, for every neuron.
 
-        Measured on some samples when some shares of the group are gone and all others are whole;
+        Measured when some shares of the group are gone and all others are whole;
         between these in proportion to what elimination counts.
         """
         network = logits(self.network)
-        probe = self._probe()
         target = network.predict(probe)
         marginals = []
         for group in self.groups:
@@ -290,29 +332,6 @@ class _Selection:
                 curve[beyond] *= counted[beyond] / counted[counts[-1]]
             marginals.append(np.maximum.accumulate(np.diff(curve)) / group.neurons)
         return marginals
-
-    def _probe(self) -> np.ndarray:
-        """The first few samples."""
-        chunks: list[np.ndarray] = []
-        for chunk in self.propagation.samples:
-            chunks.append(chunk)
-            if sum(map(len, chunks)) >= PROBED:
-                break
-        return np.concatenate(chunks)[:PROBED]
-
-    def best(self, choices: list[list[int]]) -> Network:
-        """Of the networks with so many classes kept, the one whose outputs on the samples are
-        closest to those of the network.
-        """
-        networks = [self.reduced(counts) for counts in choices]
-        if len(networks) == 1:
-            return networks[0]
-        errors = [0.0] * len(networks)
-        for chunk in self.propagation.samples:
-            target = self.network.predict(chunk)
-            for number, network in enumerate(networks):
-                errors[number] += float(np.sum((network.predict(chunk) - target) ** 2.0))
-        return networks[int(np.argmin(errors))]
 
     def reduced(self, counts: list[int]) -> Network:
         """The network with so many classes of every group."""
