@@ -160,6 +160,31 @@ def test_a_residual_network_loses_channels_everywhere_at_once():
     ]
 
 
+def beside_each_other():
+    """Two narrow layers side by side, joined by an addition with a wide one."""
+    rng = np.random.default_rng(0)
+    layers = [
+        *(Conv2D(rng.standard_normal((1, 1, 4, 2)), activation="relu") for _ in range(2)),
+        Concatenate(),
+        Conv2D(rng.standard_normal((1, 1, 4, 4))),
+        Add(),
+        GlobalAveragePooling2D(),
+        Dense(rng.standard_normal((4, 3)), activation="softmax"),
+    ]
+    return Network(layers, (6, 6, 4), [(-1,), (-1,), (0, 1), (2,), (2, 3), (4,), (5,)])
+
+
+def test_no_layer_loses_all_of_its_channels():
+    network = beside_each_other()
+    channels = Channels(network)
+    assert channels.groups() == [[0, 1, 3]]
+    members = channels.members([0, 1, 3])
+    assert len(members) == 2  # each of the narrow layers keeps its first channel
+    assert [layer.outputs for layer in channels.without(members).layers if layer.arrays()] == [
+        *(1, 1, 2, 3)
+    ]
+
+
 def test_inputs_outputs_softmax_and_groups_stay():
     rng = np.random.default_rng(0)
     inner = [Dense(rng.random((4, 4)), activation="softmax"), Dense(rng.random((4, 3)))]

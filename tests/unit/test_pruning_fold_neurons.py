@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from test_channels import random_graph
+from test_channels import beside_each_other, random_graph
 
 import netreduce as nr
 from netreduce.errors import ParameterError, SampleError, UnsupportedLayerError
@@ -72,6 +72,14 @@ def test_random_graphs(seed):
     assert left == [max(1, round(0.5 * count)) for count in counts]
 
 
+def test_equal_rows_and_layers_side_by_side():
+    zeros = Network([Dense(np.zeros((6, 8)), activation="relu"), Dense(normal(8, 2))], (6,))
+    assert fold_neurons(zeros, normal(9, 6), 0.5).layers[0].outputs == 4
+    network, x = beside_each_other(), normal(9, 6, 6, 4)
+    folded = fold_neurons(network, x, 0.5)
+    assert np.isfinite(folded.predict(x)).all()
+
+
 def test_the_seed_decides():
     network, x = mlp(), normal(50, 6)
     one, two = (fold_neurons(network, x, 0.5, seed=3) for _ in range(2))
@@ -82,6 +90,8 @@ def test_what_is_refused():
     network, x = mlp(), normal(50, 6)
     with pytest.raises(ParameterError, match=r"fraction must be in \(0, 1\], found 0"):
         fold_neurons(network, x, 0)
+    with pytest.raises(ParameterError, match="seed must be a whole number from 0, found -1"):
+        fold_neurons(network, x, 0.5, seed=-1)
     with pytest.raises(SampleError, match="folding repairs statistics on samples, found none"):
         fold_neurons(network, None, 0.5)
     with pytest.raises(SampleError, match="samples must have shape"):

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from test_channels import random_graph
+from test_channels import beside_each_other, random_graph
 
 import netreduce as nr
 from netreduce.errors import ParameterError, SampleError, UnsupportedLayerError
@@ -19,7 +19,7 @@ from netreduce.network.layers import (
     MaxPooling2D,
     Quantization,
 )
-from netreduce.pruning.selection import _eliminated, _selected, _Selection, select
+from netreduce.pruning.selection import METHODS, _eliminated, _selected, _Selection, select
 from netreduce.pruning.structured import structured
 
 
@@ -228,10 +228,11 @@ def test_residual_blocks_are_reduced_whole():
     [
         ({}, "one of keep, fraction and layers says how many"),
         ({"keep": 3, "fraction": 0.5}, "one of keep, fraction and layers"),
-        ({"keep": 0}, "keep must be a number of neurons from 2 to the 22 there are, found 0"),
-        ({"keep": 23}, "keep must be a number of neurons from 2 to the 22 there are, found 23"),
+        ({"keep": 0}, "keep must be a number of neurons from 2 to the 22 that can go, found 0"),
+        ({"keep": 23}, "keep must be a number of neurons from 2 to the 22 that can go, found 23"),
         ({"keep": 5.5}, "keep must be a number of neurons"),
         ({"keep": 5, "method": "best"}, "method must be one of elimination, variance, greedy"),
+        ({"fraction": "half"}, r"fraction must be in \(0, 1\], found 'half'"),
         ({"fraction": 0}, r"fraction must be in \(0, 1\], found 0"),
         (
             {"layers": {"dense_3": 2}},
@@ -259,6 +260,26 @@ def test_what_cannot_be_reduced():
         select(network, normal(5, 7), keep=5)
     with pytest.raises(SampleError, match="this method learns from samples"):
         select(network, None, keep=5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_silent_layers_and_layers_side_by_side(method):
+    silent = Network([Dense(np.zeros((5, 8)), activation="relu"), Dense(normal(8, 3))], (5,))
+    x = normal(30, 5)
+    reduced = select(silent, x, fraction=0.5, method=method)
+    np.testing.assert_array_equal(reduced.predict(x), silent.predict(x))
+    network, x = beside_each_other(), normal(30, 6, 6, 4)
+    reduced = select(network, x, keep=2, method=method)
+    assert np.isfinite(reduced.predict(x)).all()
+    assert min(layer.outputs for layer in reduced.layers if layer.arrays()) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_as_few_samples_as_there_can_be(count):
+    network = mlp()
+    reduced = select(network, normal(count, 8), keep=9)
+    assert sum(layer.outputs for layer in reduced.layers[:-1]) == 9
+    assert np.isfinite(reduced.predict(normal(20, 8))).all()
 
 
 def test_fewer_samples_than_neurons():

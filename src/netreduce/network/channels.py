@@ -6,6 +6,9 @@ several of it. All places where it shows are one *class*, and a class is kept or
 a residual network, channel 3 of every layer that writes to the sum. This is what other libraries
 call a dependency graph.
 
+A layer that makes only some of the classes that are chosen among together (one of several that a
+concatenation joins before an addition) keeps its first channel.
+
 Classes reach from the layers that write them (their kernel's last axis) to those that read them
 (the axis before). The inputs and the outputs of a network, what a softmax or a grouped convolution
 sees, and what meets a single value (a mask over positions) stay.
@@ -106,6 +109,12 @@ class Channels:
         self.classes = {tensor: classes[of_tensor] for tensor, of_tensor in labels.tensors.items()}
         self.removable = np.ones(number, bool)
         self.removable[classes[np.concatenate(labels.fixed)]] = False
+        for group in self.groups():
+            members = self.members(group)
+            for index in group:
+                if not np.isin(members, self.classes[index]).all():
+                    # it makes a part of what goes together: its first channel stays, lest all go
+                    self.removable[self.classes[index][0]] = False
 
     def producers(self) -> Iterator[int]:
         """Indices of the layers with weights that make channels of which some can go, in order."""

@@ -1,5 +1,7 @@
 """How many of a total a fraction keeps."""
 
+from numbers import Real
+
 from netreduce.errors import ParameterError
 
 
@@ -11,5 +13,5 @@ def count_kept(fraction: float, total: int) -> int:
 
 def check_fraction(fraction: float) -> None:
     """Raise ParameterError unless 0 < fraction ≤ 1."""
-    if not 0 < fraction <= 1:
+    if not (isinstance(fraction, Real) and 0 < fraction <= 1):
         raise ParameterError(f"fraction must be in (0, 1], found {fraction!r}")

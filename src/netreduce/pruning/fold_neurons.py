@@ -8,12 +8,14 @@ B. Neyshabur, ICLR 2023) gives each one the mean and the standard deviation, ove
 members had on average before their activation.
 """
 
+import warnings
 from collections import Counter
+from numbers import Integral
 
 import numpy as np
 from scipy.cluster.vq import kmeans2
 
-from netreduce.errors import SampleError, UnsupportedLayerError
+from netreduce.errors import ParameterError, SampleError, UnsupportedLayerError
 from netreduce.network import INPUT, Network
 from netreduce.network.channels import Channels
 from netreduce.network.fractions import count_kept
@@ -49,7 +51,7 @@ def fold_neurons(
     Raises
     ------
     ParameterError
-        A fraction out of range; parameters that are NaN or infinite.
+        A fraction or a seed out of range; parameters that are NaN or infinite.
     UnsupportedLayerError
         No hidden layer with neurons that can go; a quantized layer.
     SampleError
@@ -70,19 +72,20 @@ def fold_neurons(
             raise UnsupportedLayerError(f"{name} is quantized: fold neurons before quantizing")
     if samples is None or not len(samples):
         raise SampleError("folding repairs statistics on samples, found none")
+    if not (isinstance(seed, Integral) and seed >= 0):
+        raise ParameterError(f"seed must be a whole number from 0, found {seed!r}")
     samples = network.check_samples(samples)[:REPAIRED].astype(network.dtype)
     channels = Channels(network)
     if not channels.groups():
         raise UnsupportedLayerError("no hidden layer has neurons or channels that can go")
     heirs = np.arange(len(channels.removable))
     for group in channels.groups():
-        members = channels.members(group)
-        labels = _clusters(
-            _incoming(channels, group, members), count_kept(fraction, len(members)), seed
-        )
-        for label in np.unique(labels):
-            cluster = members[labels == label]
-            heirs[cluster] = cluster[0]
+        for members in _alike(channels, channels.members(group)):
+            rows = _incoming(channels, group, members)
+            labels = _clusters(rows, count_kept(fraction, len(members)), seed)
+            for label in np.unique(labels):
+                cluster = members[labels == label]
+                heirs[cluster] = cluster[0]
     gone = np.flatnonzero(heirs != np.arange(len(heirs)))
     places = {tensor: _places(classes, heirs) for tensor, classes in channels.classes.items()}
     merged = network.replace(
@@ -95,12 +98,23 @@ def fold_neurons(
     return _repaired(network, folded, samples, places) if repair else folded
 
 
+def _alike(channels: Channels, members: np.ndarray) -> list[np.ndarray]:
+    """The classes by where they show: only those of the same tensors can be one."""
+    shows: dict[tuple[int, ...], list[int]] = {}
+    for member in members.tolist():
+        key = tuple(np.count_nonzero(c == member) for c in channels.classes.values())
+        shows.setdefault(key, []).append(member)
+    return [np.array(part) for part in shows.values()]
+
+
 def _incoming(channels: Channels, group: list[int], members: np.ndarray) -> np.ndarray:
     """What comes into each class of a group: weights and biases, shape (classes, weights)."""
     parts = []
     for index in group:
         layer = channels.network.layers[index]
         assert isinstance(layer, Weighted)
+        if not np.isin(members, channels.classes[index]).all():
+            continue
         axis = -2 if isinstance(layer, Conv2DTranspose) else -1
         rows = np.moveaxis(layer.kernel, axis, 0).reshape(layer.outputs, -1)
         rows = np.hstack([rows, layer.bias[:, None]]).astype(np.float64)
@@ -111,18 +125,13 @@ def _incoming(channels: Channels, group: list[int], members: np.ndarray) -> np.n
 
 def _clusters(rows: np.ndarray, number: int, seed: int) -> np.ndarray:
     """The cluster of every row, by k-means; so many clusters, none of them empty."""
-    if number == len(rows):
-        return np.arange(number)
-    scale = np.abs(rows).max() or 1.0
-    centers, labels = kmeans2(
-        rows / scale,
-        number,
-        ITERATIONS,
-        minit="++",
-        missing="warn",
-        seed=np.random.default_rng(seed),
-    )
-    far = np.linalg.norm(rows / scale - centers[labels], axis=1)
+    rows = rows / (np.abs(rows).max() or 1.0)
+    centers, labels = np.unique(rows, axis=0, return_inverse=True)
+    if len(centers) > number:
+        with warnings.catch_warnings(category=UserWarning, action="ignore"):  # of empty clusters
+            random = np.random.default_rng(seed)
+            centers, labels = kmeans2(rows, number, ITERATIONS, minit="++", seed=random)
+    far = np.linalg.norm(rows - centers[labels], axis=1)
     while len(np.unique(labels)) < number:  # what is farthest from its center gets its own
         sizes = np.bincount(labels, minlength=number)
         lonely = int(np.argmax(np.where(sizes[labels] > 1, far, -1)))

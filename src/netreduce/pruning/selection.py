@@ -31,6 +31,7 @@ from netreduce.quantization.samples import Samples
 
 MEMORY = 1 << 26
 DAMPING = 1e-6  # of the mean diagonal entry of H
+TINY = 1e-30  # damping where all inputs are zero
 METHODS = ("elimination", "variance", "greedy", "thinet")
 CLEARED = 0.2  # part of the rows of a matrix that are out, before it is made smaller
 PROBED = 128  # samples on which the loss of a layer's neurons is measured, ...
@@ -184,8 +185,8 @@ class _Reader:
 
     @cached_property
     def signal(self) -> float:
-        """What all inputs explain."""
-        return self.explained(np.ones(len(self.owner), bool))
+        """What all inputs explain; 1 where it is nothing."""
+        return self.explained(np.ones(len(self.owner), bool)) or 1.0
 
     def explained(self, kept: np.ndarray) -> float:
         """The part of ‖XW‖² that the best V leaves no error of, with these inputs."""
@@ -267,7 +268,7 @@ class _Selection:
         least = sum(group.neurons for group in self.groups)
         if not isinstance(keep, Integral) or not least <= keep <= sum(sizes):
             raise ParameterError(
-                f"keep must be a number of neurons from {least:g} to the {sum(sizes):g} there are,"
+                f"keep must be a number of neurons from {least:g} to the {sum(sizes):g} that can go,"
                 f" found {keep!r}"
             )
         part = keep / sum(sizes)
@@ -394,7 +395,7 @@ class _Selection:
         if self.method != "elimination":  # biases stay
             G, H, W, owner = G[:-1, :-1], H[:-1, :-1], W[:-1], owner[:-1]
             variance = variance[:-1]
-        damping = DAMPING * np.diagonal(H).mean()
+        damping = DAMPING * np.diagonal(H).mean() or TINY
         H = H + damping * np.eye(len(H))
         return _Reader(H, G @ W + damping * W, W, variance, owner)
 
@@ -424,7 +425,7 @@ def _eliminated(
     for reader in readers:
         P = np.linalg.inv(reader.H)
         V = P @ reader.C
-        tableaus.append(_Tableau(P, V, reader.owner, members, 1 / (reader.C * V).sum()))
+        tableaus.append(_Tableau(P, V, reader.owner, members, 1 / reader.signal))
     order, costs = [], []
     left = np.ones(len(members), bool)
     for _ in range(number):
