@@ -102,7 +102,7 @@ def _alike(channels: Channels, members: np.ndarray) -> list[np.ndarray]:
     """The classes by where they show: only those of the same tensors can be one."""
     shows: dict[tuple[int, ...], list[int]] = {}
     for member in members.tolist():
-        key = tuple(np.count_nonzero(c == member) for c in channels.classes.values())
+        key = tuple(int(np.sum(c == member)) for c in channels.classes.values())
         shows.setdefault(key, []).append(member)
     return [np.array(part) for part in shows.values()]
 

@@ -268,8 +268,8 @@ class _Selection:
         least = sum(group.neurons for group in self.groups)
         if not isinstance(keep, Integral) or not least <= keep <= sum(sizes):
             raise ParameterError(
-                f"keep must be a number of neurons from {least:g} to the {sum(sizes):g} that can go,"
-                f" found {keep!r}"
+                f"keep must be a number of neurons from {least:g} to the {sum(sizes):g} that can"
+                f" go, found {keep!r}"
             )
         part = keep / sum(sizes)
         uniform = [max(1, int(part * len(group.members))) for group in self.groups]
