@@ -9,7 +9,8 @@ from lumping_networks import KINDS, Builder
 
 from netreduce.errors import ParameterError
 from netreduce.lumping import lump, replay
-from netreduce.lumping.bound import Propagation, gains
+from netreduce.lumping.approximate import _weighted_medians
+from netreduce.lumping.bound import Propagation, _tail, gains
 from netreduce.lumping.boxes import REAL, Arithmetic, Box, activate, propagate
 from netreduce.lumping.deviation import Deviation
 from netreduce.lumping.expansion import expanded, in_double
@@ -438,6 +439,8 @@ def test_the_box_of_a_log_softmax_holds_what_it_computes(samples):
     exact = rounded - np.log(np.exp(rounded).sum(-1, keepdims=True))
     assert (np.abs(single - exact) <= error).all()
     assert (error <= 26 * SINGLE.roundoff * (1 + 100)).all()
+    least = low - box.high.max(-1, keepdims=True) - np.log(10)
+    np.testing.assert_allclose(out.low, least, rtol=1e-4)
 
 
 def test_a_softmax_at_the_end_takes_the_bound_of_its_logits_on():
@@ -452,3 +455,43 @@ def test_a_softmax_at_the_end_takes_the_bound_of_its_logits_on():
     most = plain.bound.max()
     assert most > 0
     np.testing.assert_allclose(ended.bound, np.full(2, min(most / 2, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1, 1e6])
+def test_multiples_up_to_rounding_in_any_unit(unit):
+    """The second neuron is 0.7 times the first, each rounded to 32 bits."""
+    kernel = unit * np.random.default_rng(0).standard_normal((50, 1)) * [1, 0.7]
+    network = Network([dense(kernel, "relu", dtype=np.float32), dense([[1.0], [1.0]])], (50,))
+    (merge,) = lump(network).merges
+    assert merge.ratio == pytest.approx(0.7)
+
+
+# Approximate lumping
+
+
+def test_ratios_are_weighted_medians_or_else_projections():
+    """A median that is not positive is no ratio of neurons with ReLU."""
+    ones = np.ones((3, 1))
+    above, below = np.array([[1.0], [2.0], [9.0]]), np.array([[3.0], [-1.0], [-1.0]])
+    np.testing.assert_allclose(_weighted_medians((above, above), (2 * ones, 2 * ones)), [1.0])
+    np.testing.assert_allclose(_weighted_medians((below, below), (2 * ones, 2 * ones)), [1 / 6])
+
+
+def test_the_tail_is_the_chain_of_vectors_at_the_end():
+    square = np.eye(4)
+    chain = [dense(square, "relu"), dense(square, "relu"), Activation("softmax")]
+    assert _tail(Network(chain[:2], (4,))) == 0
+    assert _tail(Network(chain, (4,))) == 3
+    images = [Conv2D(np.ones((1, 1, 1, 1))), Flatten()]
+    assert _tail(Network([*images, *chain[:2]], (2, 2, 1))) == 2
+    branches = Network([*chain[:2], Add(), dense(square)], (4,), [(-1,), (0,), (0, 1), (2,)])
+    assert _tail(branches) == 3
+
+
+def test_of_neurons_that_are_equal_on_samples_the_first_stays():
+    kernel = [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    network = Network([dense(kernel, "relu"), dense([[1.0], [2.0], [3.0]])], (2,))
+    x = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    x[:, 1] = np.abs(x[:, 0]) * 2  # so that the first two differ from the third
+    lumping = lump(network, tolerance=0.01, samples=x, match="activations")
+    assert [(m.neuron, m.into) for m in lumping.merges] == [(1, 0)]

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from netreduce.network import Network
-from netreduce.network.layers import Layer
 
 from .boxes import Box
 from .draft import Draft, Step
@@ -95,8 +94,8 @@ class Approximate:
         into: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ratios and costs of channels joining others."""
-        layer, box = network.layers[region.producer], reach(network.sources[region.producer][0])
-        ratio = _ratios(layer, description, gone, into, box)
+        box = reach(network.sources[region.producer][0])
+        ratio = _ratios(description, gone, into, box)
         step = Step(region.producer, gone, into, ratio, _multiples(gone))
         return ratio, _costs(network, region, description, step, reach, self.gains)
 
@@ -179,9 +178,7 @@ def similarity(rays: Sequence[Ray], channels: np.ndarray) -> np.ndarray:
     return least
 
 
-def _ratios(
-    layer: Layer, description: Description, gone: np.ndarray, into: np.ndarray, box: Box
-) -> np.ndarray:
+def _ratios(description: Description, gone: np.ndarray, into: np.ndarray, box: Box) -> np.ndarray:
     """The c > 0 that minimises the largest |z_j − c z_i| over the box (in the mean of the positions
     of a convolution): a weighted median.
     """
