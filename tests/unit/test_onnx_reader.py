@@ -524,3 +524,18 @@ def test_images_that_come_in_channels_last_go_out_as_the_file_has_them(
     x = normal(2, 6, 5, 3)
     found = read_network(tmp_path / "network.onnx").predict(x)
     np.testing.assert_allclose(found, network.predict(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_signals_come_in_and_go_out_channels_last(tmp_path, back):
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"])]
+    nodes += [helper.make_node("ConvTranspose", ["c", "v"], ["y"], strides=[2])] if back else []
+    nodes += [] if back else [helper.make_node("Relu", ["c"], ["y"])]
+    shapes = {"x": ["n", 4, 9]}, {"y": ["n", 5, 16] if back else ["n", 6, 7]}
+    made = model(nodes, *shapes, w=normal(6, 4, 3), v=normal(6, 5, 4))
+    onnx.save(made, tmp_path / "network.onnx")
+    network = read_network(tmp_path / "network.onnx")
+    x = normal(2, 4, 9)
+    expected = computed(tmp_path / "network.onnx", x).swapaxes(1, 2)
+    found = network.predict(x.swapaxes(1, 2))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -150,13 +150,16 @@ class Graph:
         self.images: dict[tuple[int, ...], np.ndarray] = {}
 
     def network(self, output: Tensor) -> Network:
-        """The network with that output: images channels last, and everything in the file's order
-        where its input is an image with channels last; layers that it does not need are left out.
+        """The network with that output: images, and signals where the input is one, channels last;
+        all in the file's order where its input is an image with channels last. Layers that it does
+        not need are left out.
         """
         order = output.sample
         as_it_is = len(self.shapes[INPUT]) == 3 or self.layout(output) == (0, 1, 2)
         if order.ndim == 3 and (self.channels_come_first or not as_it_is):
             order = order.transpose(IMAGE)
+        elif order.ndim == len(self.shapes[INPUT]) == 2 and self.channels_come_first:
+            order = order.T
         last = self.arranged(output.layer, order)
         if last == INPUT:
             last = self.emit(Activation("linear"), last)
