@@ -381,17 +381,17 @@ def test_intercepts_are_known_up_to_the_rounding_of_what_normalization_adds_up(o
 
 
 def test_a_record_repeats_what_goes_before_and_after_the_merges():
-    """Neuron 3 is unread from the start, neuron 0 once that three times as large stands for it; of
-    the other hidden layer nothing goes.
+    """Neuron 0 is unread from the start, neuron 2 once it stands for neuron 1; of the other hidden
+    layer nothing goes.
     """
-    kernel = [[1.0, 3.0, 1.0, 1.0], [1.0, 3.0, -1.0, 2.0]]
-    behind = dense([[0.3, 0.3], [-0.1, -0.1], [1.0, 2.0], [0.0, 0.0]], "relu", [1.0, 0.5])
+    kernel = [[1.0, 1.0, 3.0, 1.0], [2.0, 1.0, 3.0, -1.0]]
+    behind = dense([[0.0, 0.0], [0.3, 0.3], [-0.1, -0.1], [1.0, 2.0]], "relu", [1.0, 0.5])
     network = Network([dense(kernel, "relu"), behind, dense([[1.0], [2.0]])], (2,))
     lumping = lump(network)
-    assert sorted((m.neuron, m.kind) for m in lumping.merges if m.layer == "dense_1") == [
-        (0, "multiple"),
-        (1, "unread"),
-        (3, "unread"),
+    assert [(m.neuron, m.into, m.kind) for m in lumping.merges if m.layer == "dense_1"] == [
+        (0, None, "unread"),
+        (1, 2, "multiple"),
+        (2, None, "unread"),
     ]
     again = replay(network, lumping.record())
     for layer, other in zip(again.layers, lumping.network.layers, strict=True):
@@ -495,3 +495,25 @@ def test_of_neurons_that_are_equal_on_samples_the_first_stays():
     x[:, 1] = np.abs(x[:, 0]) * 2  # so that the first two differ from the third
     lumping = lump(network, tolerance=0.01, samples=x, match="activations")
     assert [(m.neuron, m.into) for m in lumping.merges] == [(1, 0)]
+
+
+def test_gains_behind_every_kind_of_layer():
+    """How far the output can move for a unit error in a channel, at all positions."""
+    norm = BatchNormalization([3.0, -2.0], [0.0, 0.0], [0.0, 0.0], [1.0, 1.0], epsilon=0)
+    pool = AveragePooling2D((2, 2))
+    network = Network(
+        [Conv2D(np.ones((1, 1, 1, 2))), norm, pool, Flatten(), dense([[1], [5]])], (2, 2, 1)
+    )
+    found = gains(network)
+    np.testing.assert_allclose(found[3], [1, 5])
+    np.testing.assert_allclose(found[1], found[2])
+    np.testing.assert_allclose(found[0], [3 * found[1][0], 2 * found[1][1]])
+
+
+def test_the_bound_of_what_is_exact_is_that_of_rounding():
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((5, 3)) @ np.array([[1, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    network = Network([dense(kernel, "relu"), dense(rng.standard_normal((4, 2)))], (5,))
+    lumping = lump(network, input_range=(-1, 1))
+    assert len(lumping.merges) == 1
+    assert lumping.bound.max() < 1e-12 and 0 < lumping.rounding.max() < 1e-12
