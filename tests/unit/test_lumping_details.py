@@ -9,7 +9,7 @@ from lumping_networks import KINDS, Builder
 
 from netreduce.errors import ParameterError
 from netreduce.lumping import lump, replay
-from netreduce.lumping.approximate import _weighted_medians
+from netreduce.lumping.approximate import _weighted_medians, cluster
 from netreduce.lumping.bound import Propagation, _tail, gains
 from netreduce.lumping.boxes import REAL, Arithmetic, Box, activate, propagate
 from netreduce.lumping.deviation import Deviation
@@ -25,6 +25,7 @@ from netreduce.network.layers import (
     Dense,
     DepthwiseConv2D,
     Flatten,
+    PReLU,
     Quantization,
 )
 
@@ -517,3 +518,17 @@ def test_the_bound_of_what_is_exact_is_that_of_rounding():
     lumping = lump(network, input_range=(-1, 1))
     assert len(lumping.merges) == 1
     assert lumping.bound.max() < 1e-12 and 0 < lumping.rounding.max() < 1e-12
+
+
+def test_no_channels_are_no_clusters():
+    nothing = np.empty((0, 0))
+    assert cluster(nothing, np.empty(0, bool), 0.5, lambda cost, made: True, None) == []
+
+
+def test_the_box_of_a_prelu():
+    """−1 to 2 with the slope −0.5 below zero is 0 to 2, with the slope 2 it is −2 to 2."""
+    box = Box(np.full(2, -1.0), np.full(2, 2.0))
+    out, error = activate(PReLU([-0.5, 2.0]), box, np.array([1e-3, 1e-3]), REAL)
+    np.testing.assert_allclose(out.low, [0, -2], atol=1e-14)
+    np.testing.assert_allclose(out.high, [2, 2])
+    np.testing.assert_allclose(error, [1e-3, 2e-3])
