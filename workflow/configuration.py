@@ -211,10 +211,16 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def check_radii(radii: Iterable[str | float]) -> None:
-    """Raise ParameterError for a radius that stands twice, under one name or two."""
+    """Raise ParameterError for a radius that is infinite, or stands twice, by one name or two."""
     seen: dict[Fraction, str] = {}
     for radius in map(str, radii):
-        if (other := seen.setdefault(Fraction(radius), radius)) != radius:
+        try:
+            number = Fraction(radius)
+        except ValueError:  # infinite, NaN
+            raise ParameterError(
+                f"config, certificates: radius: expected finite numbers, found {radius}"
+            ) from None
+        if (other := seen.setdefault(number, radius)) != radius:
             raise ParameterError(
                 f"config, certificates: radius: {other} stands twice, as {radius}; expected once"
             )

@@ -192,6 +192,12 @@ def test_minutes_of_certificates_follow_from_the_networks():
     assert certify_minutes(unknown, {**settings, "seconds": 30}) == 10 + 1
 
 
+@pytest.mark.parametrize("radius", [float("nan"), float("inf")])
+def test_a_radius_that_is_no_number_is_named(radius):
+    with pytest.raises(ParameterError, match=f"expected finite numbers, found {radius}"):
+        check_radii(["1/255", radius])
+
+
 def test_a_radius_that_stands_twice_is_named():
     check_radii(["1/255", 0.5, "1/2550"])
     with pytest.raises(ParameterError, match=r"radius: 2/255 stands twice, as 4/510"):

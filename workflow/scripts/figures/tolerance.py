@@ -11,6 +11,7 @@ COLUMNS = {
     "lump first, then quantize": ("lump", "lump-quantize"),
     "quantize first, then lump": ("quantize-lump",),
 }
+ROUNDING = 1e-6  # of the largest bound: less is rounding alone, and not drawn beside balls
 
 
 def main() -> None:
@@ -28,6 +29,10 @@ def main() -> None:
         for title, orders in COLUMNS.items()
         if table.order.isin(orders).any()
     }
+    bounds = table[[name for name in ("bound", "ball_bound") if name in table]].stack()
+    bounds = bounds[np.isfinite(bounds)]
+    least = ROUNDING * bounds.max() if "ball_bound" in table and len(bounds) else 0.0
+    bounds = bounds[bounds > least]
     networks = list(dict.fromkeys(table.network))
     looks = style.network_styles(networks)
 
@@ -43,12 +48,12 @@ def main() -> None:
                     continue
                 line = rows[rows.network == name].sort_values("tolerance")
                 if measure == "bound":
-                    line = line[line.bound > 0]
+                    line = line[line.bound > least]
                 axes.plot(
                     line.tolerance, line[measure], label=names.network_name(name), **looks[name]
                 )
                 if measure == "bound" and "ball_bound" in line:
-                    balls = line[line.ball_bound > 0]
+                    balls = line[line.ball_bound > least]
                     look = style.hollow(looks[name])
                     axes.plot(balls.tolerance, balls.ball_bound, **look, linewidth=0.8)
         grid[0, column].set_title(title, loc="left", fontweight="bold")
@@ -56,8 +61,6 @@ def main() -> None:
     for axes, text in zip(grid[:, 0], titles.values(), strict=True):
         axes.set_ylabel(text)
     scale.axis(grid[1, 0], table.test_score)
-    bounds = table[[name for name in ("bound", "ball_bound") if name in table]].stack()
-    bounds = bounds[(bounds > 0) & np.isfinite(bounds)]
     if len(bounds):
         middle = (bounds.min() * bounds.max()) ** 0.5
         grid[2, 0].set_yscale("log")
@@ -76,7 +79,7 @@ def main() -> None:
             style.plt.Line2D([], [], color=style.MUTED, marker="o", **look)
             for look in kinds.values()
         ]
-        grid[2, -1].legend(marks, kinds, fontsize=7.5, handlelength=2, loc="best")
+        grid[2, 0].legend(marks, kinds, handlelength=2, loc="center left")
     style.save(figure, arguments.output)
 
 
