@@ -210,6 +210,15 @@ def of_methods(path):
     )
 
 
+def swept(wildcards):
+    """Input function: every network of a model's sweep at a bit width."""
+    return [
+        f"results/sweep/{wildcards.model}/{method}_{wildcards.bits}bit_{name}.h5"
+        for method in methods(wildcards.model)
+        for name in (FITTED if method in FITTERS else SETTINGS)
+    ]
+
+
 def training_threads(wildcards):
     return model(wildcards.model)["training"]["threads"]
 
@@ -268,7 +277,12 @@ def reduction_passes(wildcards):
 
 MODELS = list(config["models"])
 BITS = [text(bits) for bits in config["sweep"]["bits"]]
-SCALARS = [text(scalar) for scalar in config["sweep"]["alphabet_scalars"]]
+SETTINGS = configuration.sweep_settings(config["sweep"])
+# What methods that choose their scales themselves begin with.
+FITTED = {"fitted": {"radius": "mse", "per_channel": True, "conv": "joint"}}
+FITTERS = [
+    name for name, technique in TECHNIQUES.items() if technique.fixed.get("conv")
+]
 TRAINED_IN_TORCH = matching(
     lambda entry: "weights" not in entry and entry["framework"] == "torch"
 )

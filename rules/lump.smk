@@ -86,7 +86,6 @@ rule tolerance:
         tolerances=lookup("lumping/tolerances", within=config),
         input_range=lookup("lumping/input_range", within=config),
         samples=samples,
-        conv=lookup("sweep/conv", within=config),
         seed=seed,
     message:
         "lump {wildcards.model} at every tolerance, before and after quantization"
@@ -95,5 +94,5 @@ rule tolerance:
         " --quantized {input.quantized:q} --settings {input.settings:q}"
         " --data {input.data:q} --tolerances {params.tolerances:q}"
         " --input-range {params.input_range:q} --samples {params.samples:q}"
-        " --conv {params.conv:q} --seed {params.seed:q} {params.balls} --output {output:q}"
+        " --seed {params.seed:q} {params.balls} --output {output:q}"
         " > {log:q} 2>&1"

@@ -6,8 +6,8 @@ rule sweep:
         code=code("workflow/scripts/sweep.py"),
     output:
         networks=expand(
-            "results/sweep/{{model}}/{{method}}_{{bits}}bit_{scalar}.h5",
-            scalar=SCALARS,
+            "results/sweep/{{model}}/{{method}}_{{bits}}bit_{setting}.h5",
+            setting=SETTINGS,
         ),
         best="results/best/{model}/{method}_{bits}bit.h5",
         table="results/sweep/{model}/{method}_{bits}bit.csv",
@@ -16,38 +16,56 @@ rule sweep:
         "logs/sweep/{model}/{method}_{bits}bit.log",
     benchmark:
         "results/timings/jobs/sweep/{model}/{method}_{bits}bit.tsv"
+    wildcard_constraints:
+        method="|".join(name for name in QUANTIZERS if name not in FITTERS),
     conda:
         "../envs/quantize.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000),
-        runtime=minutes(4 * len(SCALARS)),
+        runtime=minutes(4 * len(SETTINGS)),
     params:
-        scalars=SCALARS,
+        settings=json.dumps(SETTINGS),
         samples=samples,
-        conv=lookup("sweep/conv", within=config),
         seed=seed,
     message:
-        "quantize {wildcards.model} to {wildcards.bits} bits by {wildcards.method}: every alphabet scalar"
+        "quantize {wildcards.model} to {wildcards.bits} bits by {wildcards.method}: every alphabet"
     shell:
         "python {input.script:q} --network {input.network:q} --data {input.data:q}"
         " --bits {wildcards.bits:q} --method {wildcards.method:q}"
-        " --alphabet-scalars {params.scalars:q} --samples {params.samples:q}"
-        " --conv {params.conv:q} --seed {params.seed:q} --networks {output.networks:q}"
+        " --settings {params.settings:q} --samples {params.samples:q}"
+        " --seed {params.seed:q} --networks {output.networks:q}"
         " --best {output.best:q} --table {output.table:q} --timings {output.timings:q}"
         " > {log:q} 2>&1"
+
+
+use rule sweep as fit with:
+    output:
+        networks=expand(
+            "results/sweep/{{model}}/{{method}}_{{bits}}bit_{setting}.h5",
+            setting=FITTED,
+        ),
+        best="results/best/{model}/{method}_{bits}bit.h5",
+        table="results/sweep/{model}/{method}_{bits}bit.csv",
+        timings="results/timings/sweep/{model}/{method}_{bits}bit.csv",
+    wildcard_constraints:
+        method="|".join(FITTERS),
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(8),
+    params:
+        settings=json.dumps(FITTED),
+        samples=samples,
+        seed=seed,
+    message:
+        "quantize {wildcards.model} to {wildcards.bits} bits by {wildcards.method}"
 
 
 rule select:
     input:
         networks=of_methods("results/best/{model}/{method}_{bits}bit.h5"),
-        # Not read: a new alphabet scalar is a new file.
-        sweep=of_methods(
-            expand(
-                "results/sweep/{{model}}/{{method}}_{{bits}}bit_{scalar}.h5",
-                scalar=SCALARS,
-            )
-        ),
+        # Not read: a new alphabet is a new file.
+        sweep=swept,
         tables=of_methods("results/sweep/{model}/{method}_{bits}bit.csv"),
         timings=of_methods("results/timings/sweep/{model}/{method}_{bits}bit.csv"),
         script=own("workflow/scripts/select_setting.py"),

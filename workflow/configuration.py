@@ -256,6 +256,26 @@ def check_repeated(what: str, names: Collection[str]) -> None:
         seen.add(name)
 
 
+def sweep_settings(sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of every method and bit width of a sweep, by their names in paths: the published
+    alphabet at every scalar, then the other alphabets.
+
+    >>> alphabets = [{"radius": "output", "per_channel": True, "conv": "joint"}]
+    >>> sweep = {"conv": "channel", "alphabet_scalars": [2.0], "alphabets": alphabets}
+    >>> list(sweep_settings(sweep))
+    ['2', 'output-neuron-joint']
+    """
+    published = {"radius": "median", "per_channel": False, "conv": sweep["conv"]}
+    settings = {
+        f"{scalar:g}": {"alphabet_scalar": float(scalar), **published}
+        for scalar in sweep["alphabet_scalars"]
+    }
+    for alphabet in sweep["alphabets"]:
+        sharing = "neuron" if alphabet["per_channel"] else "layer"
+        settings[f"{alphabet['radius']}-{sharing}-{alphabet['conv']}"] = alphabet
+    return settings
+
+
 def minutes(entry: Mapping[str, Any], passes: float, threads: int = 1) -> int:
     """Time for a job that takes all images of a model's dataset through it so many times."""
     images, values = SIZES.get(entry["dataset"], UNKNOWN_SIZE)

@@ -22,6 +22,7 @@ from configuration import (
     imagenet_minutes,
     minutes,
     one_of,
+    sweep_settings,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,6 +165,22 @@ def test_a_chain_that_stands_twice_is_refused():
     check_repeated("config, comparison: chains", ["a", "b"])
     with pytest.raises(ParameterError, match=r"^config, comparison: chains: a stands twice"):
         check_repeated("config, comparison: chains", ["a", "b", "a"])
+
+
+def test_settings_of_a_sweep():
+    """Published alphabets at every scalar first, and names that can stand in paths."""
+    alphabets = [
+        {"radius": "output", "per_channel": True, "conv": "joint"},
+        {"radius": "max", "per_channel": False, "conv": "channel"},
+    ]
+    sweep = {"conv": "channel", "alphabet_scalars": [1, 2.5], "alphabets": alphabets}
+    published = {"radius": "median", "per_channel": False, "conv": "channel"}
+    assert list(sweep_settings(sweep).items()) == [
+        ("1", {"alphabet_scalar": 1.0, **published}),
+        ("2.5", {"alphabet_scalar": 2.5, **published}),
+        ("output-neuron-joint", alphabets[0]),
+        ("max-layer-channel", alphabets[1]),
+    ]
 
 
 def test_minutes_follow_from_the_work():

@@ -175,6 +175,9 @@ def results(tmp_path_factory):
                     "method": method,
                     "bits": float(bits),
                     "alphabet_scalar": float(scalar),
+                    "radius": "median",
+                    "per_channel": False,
+                    "conv": "channel",
                     "validation_accuracy": (
                         0.9 - 0.01 * abs(scalar - 2) - 0.05 * (method == "msq") + 0.01 * step
                     ),
@@ -185,6 +188,11 @@ def results(tmp_path_factory):
                 }
                 for method in METHODS
                 for scalar in (1, 2, 3)
+            ]
+            other = {"alphabet_scalar": None, "radius": "output", "per_channel": True}
+            rows += [
+                {**row, **other, "conv": "joint", "validation_accuracy": 0.95 - 0.2 * step}
+                for row in (rows[1], rows[4])
             ]
             write_table(results / f"sweep/{model}/{bits}bit.csv", rows)
             write_json(
@@ -537,8 +545,13 @@ def test_experiments_tell_what_was_trained_here(results, run, tmp_path):
 def test_models_are_kept_apart_and_chosen_on_validation(results, run, tmp_path):
     told = chapter(run, results, "quantized", tmp_path / "quantized.json")["models"]
     net, other = told["net"], told["net-b"]
-    assert net["settings"] == other["settings"] == 18
-    assert {row["alphabet_scalar"] for row in net["best"]} == {2.0}
+    assert net["settings"] == other["settings"] == 24
+    assert (net["scalars"], net["others"]) == (3, 1)
+    settings = [(row["alphabet_scalar"], row["setting"]) for row in net["best"]]
+    assert settings == [(None, "output")] * 2 + [(2.0, "2")] * 4
+    assert [row["published_score"] for row in net["best"]] == [
+        row["test_score"] for row in net["best"]
+    ]
     assert [row["bits_name"] for row in net["by_bits"]] == ["ternary", "2 bits", "4 bits"]
     assert [row["bits"] for row in net["selected"]] == [1.58, 2, 4]
     assert [row["name"] for row in net["measures"]] == ["analog", "2 bits"]

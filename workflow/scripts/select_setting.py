@@ -5,7 +5,7 @@ methods together.
 import argparse
 import csv
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def main() -> None:
         type=Path,
         nargs="+",
         required=True,
-        help="measures of each method, by alphabet scalar (.csv)",
+        help="measures of each method, by alphabet (.csv)",
     )
     parser.add_argument(
         "--timings", type=Path, nargs="+", required=True, help="its seconds, likewise (.csv)"
@@ -59,14 +59,24 @@ def main() -> None:
 
 
 def best_setting(rows: Sequence[dict[str, str]]) -> dict[str, Any]:
-    """The row that is best on validation, with its numbers as numbers; of equals the one with the
-    smallest scalar.
+    """The row that is best on validation, with its values as values and without empty ones; of
+    equals the first.
     """
-    settings = [
-        {key: text if key == "method" else float(text) for key, text in row.items()} for row in rows
-    ]
-    settings.sort(key=lambda row: row["alphabet_scalar"])
-    return max(settings, key=merit)
+    return max((values(row) for row in rows), key=merit)
+
+
+def values(row: Mapping[str, str]) -> dict[str, Any]:
+    """A row of a table: words, numbers, true and false."""
+    known = {"True": True, "False": False}
+    return {
+        key: text
+        if key in ("method", "radius", "conv")
+        else known[text]
+        if text in known
+        else float(text)
+        for key, text in row.items()
+        if text
+    }
 
 
 def merit(row: dict[str, Any]) -> float:

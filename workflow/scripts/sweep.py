@@ -1,10 +1,12 @@
-"""Quantize one network with one method at one bit width and every alphabet scalar, measure each
-result, and keep the one that is best on the validation images.
+"""Quantize one network with one method at one bit width and every alphabet, measure each result,
+and keep the one that is best on the validation images.
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from netreduce.cli.exits import run_script
 from netreduce.data import read
@@ -13,6 +15,8 @@ from netreduce.formats import load, save
 from netreduce.measures.evaluation import trial
 from netreduce.quantization import dead_weights, quantize_many
 
+KEYS = ("method", "bits", "alphabet_scalar", "radius", "per_channel", "conv")  # of a table's row
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -20,18 +24,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="dataset (.npz)")
     parser.add_argument("--bits", type=float, required=True)
     parser.add_argument("--method", required=True)
-    parser.add_argument("--alphabet-scalars", type=float, nargs="+", required=True)
+    parser.add_argument(
+        "--settings",
+        type=json.loads,
+        required=True,
+        help="arguments of `quantize` that say which alphabet, for each setting by its name (JSON)",
+    )
     parser.add_argument(
         "--samples", type=int, required=True, help="training images that data-dependent methods see"
     )
-    parser.add_argument("--conv", choices=["channel", "joint"], required=True)
     parser.add_argument("--seed", type=int, required=True, help="seed of stochastic rounding")
     parser.add_argument(
         "--networks",
         type=Path,
         nargs="+",
         required=True,
-        help="where the networks go (.h5), one for each scalar",
+        help="where the networks go (.h5), one for each setting",
     )
     parser.add_argument("--best", type=Path, required=True, help="where the best one goes (.h5)")
     parser.add_argument("--table", type=Path, required=True, help="where the measures go (.csv)")
@@ -43,23 +51,16 @@ def main() -> None:
     trials = {split: trial(data, split, analog) for split in ("validation", "test")}
     measure = trials["test"].measure.name
     of_analog = {split: trial.score(analog) for split, trial in trials.items()}
-    settings = [
-        {
-            "method": arguments.method,
-            "bits": arguments.bits,
-            "alphabet_scalar": scalar,
-            "conv": arguments.conv,
-            "seed": arguments.seed,
-        }
-        for scalar in arguments.alphabet_scalars
-    ]
+    fixed = {"method": arguments.method, "bits": arguments.bits, "seed": arguments.seed}
+    settings = [{**fixed, **setting} for setting in arguments.settings.values()]
     samples = data.images("train", arguments.samples)
-    table, timings = [], []
+    table: list[dict[str, Any]] = []
+    timings = []
     for path, (setting, network, seconds) in zip(
         arguments.networks, quantize_many(analog, samples, settings), strict=True
     ):
         save(network, path)
-        key = {name: setting[name] for name in ("method", "bits", "alphabet_scalar")}
+        key = {name: setting.get(name) for name in KEYS}
         scores = {split: trial.score(network) for split, trial in trials.items()}
         table.append(
             {
@@ -78,7 +79,7 @@ def main() -> None:
     merit = trials["validation"].measure.merit
     best = max(
         zip(table, arguments.networks, strict=True),
-        key=lambda pair: (merit(pair[0][f"validation_{measure}"]), -pair[0]["alphabet_scalar"]),
+        key=lambda pair: merit(pair[0][f"validation_{measure}"]),
     )
     with replacing(arguments.best) as temporary:
         shutil.copyfile(best[1], temporary)

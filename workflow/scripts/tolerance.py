@@ -21,6 +21,9 @@ from netreduce.measures.evaluation import evaluate, trial
 from netreduce.network import Network
 from netreduce.quantization import quantize
 
+# What a chosen setting says of how to quantize.
+KEYS = ("method", "bits", "alphabet_scalar", "radius", "per_channel", "conv")
+
 
 def smaller(lumping: Lumping, network: Network) -> Network:
     """The lumped network; where nothing merged, the very network."""
@@ -51,7 +54,6 @@ def main() -> None:
     parser.add_argument(
         "--samples", type=int, required=True, help="training images for quantization after lumping"
     )
-    parser.add_argument("--conv", choices=["channel", "joint"], required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--radius", help="of the balls, such as 0.01 or 2/255; no balls without it")
     parser.add_argument("--images", type=int, help="balls, around the first test samples")
@@ -148,11 +150,11 @@ def main() -> None:
                     smaller(after, network),
                 )
             )
-            setting = {key: settings[bits][key] for key in ("method", "bits", "alphabet_scalar")}
+            setting = {key: settings[bits][key] for key in KEYS if key in settings[bits]}
             before = (
                 network
                 if lumped is analog
-                else quantize(lumped, samples, **setting, conv=arguments.conv, seed=arguments.seed)
+                else quantize(lumped, samples, **setting, seed=arguments.seed)
             )
             rows.append(row(bits, "lump-quantize", tolerance, lumping, share, before))
     rows.sort(key=lambda r: (r["network"] != "analog", r["network"], r["order"], r["tolerance"]))

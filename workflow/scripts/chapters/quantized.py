@@ -3,8 +3,9 @@ and lumped networks on one scale.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import tables
@@ -13,6 +14,8 @@ from netreduce.chains import names
 from netreduce.chains.techniques import TECHNIQUES
 from netreduce.cli.exits import run_script
 from netreduce.measures.kinds import measure_of
+
+ALPHABET = ("radius", "per_channel", "conv")  # columns of a sweep that say which alphabet
 
 
 def main() -> None:
@@ -41,8 +44,8 @@ def read_sweep(results: Path, model: str, widths: Sequence[str]) -> pd.DataFrame
 
 
 def sweep(table: pd.DataFrame) -> tables.Record:
-    """The measure, the analog scores and, for each method and bit width, the alphabet scalar that
-    is best on validation.
+    """The measure, the analog scores and, for each method and bit width, the alphabet that is best
+    on validation: of all, and of the published ones.
     """
     table, measure = tables.scored(table, "validation_")
     groups = table.groupby(["bits", "method"], sort=False)
@@ -51,10 +54,23 @@ def sweep(table: pd.DataFrame) -> tables.Record:
     ].sort_values("bits", kind="stable")
     first = table.iloc[0]
     widths = sorted(table.bits.unique())
+    published_ones = table[table.alphabet_scalar.notna()].groupby(["bits", "method"], sort=False)
+    of_published = {
+        key: rows.test_score[tables.best(measure, rows.validation_score)]
+        for key, rows in published_ones
+    }
     rows = [
-        {**row, "title": TECHNIQUES[row["method"]].title, "bits_name": names.bits_name(row["bits"])}
+        {
+            **row,
+            "title": TECHNIQUES[row["method"]].title,
+            "bits_name": names.bits_name(row["bits"]),
+            "setting": alphabet_name(row),
+            "published_score": of_published.get((row["bits"], row["method"])),
+        }
         for row in tables.records(best)
     ]
+    searched = [name for name in TECHNIQUES if "conv" not in TECHNIQUES[name].fixed]
+    other = table[table.alphabet_scalar.isna() & table.method.isin(searched)]
     leaders = []
     for bits in widths:
         here = [row for row in rows if row["bits"] == bits]
@@ -76,9 +92,21 @@ def sweep(table: pd.DataFrame) -> tables.Record:
         "measure": tables.describe(measure),
         "analog": analog,
         "settings": len(table),
+        "scalars": table.alphabet_scalar.nunique(),
+        "others": len(other.filter(ALPHABET).drop_duplicates()),
         "best": rows,
         "by_bits": leaders,
     }
+
+
+def alphabet_name(row: Mapping[str, Any]) -> str:
+    """The alphabet scalar of a setting, or what else its radius comes from; fitted, where the
+    method chooses its scales itself.
+    """
+    if "conv" in TECHNIQUES[row["method"]].fixed:
+        return "fitted"
+    scalar = row["alphabet_scalar"]
+    return f"{scalar:g}" if scalar is not None and scalar == scalar else row["radius"]
 
 
 def selected(results: Path, model: str, widths: Sequence[str]) -> list[tables.Record]:

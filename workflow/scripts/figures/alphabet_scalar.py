@@ -13,7 +13,7 @@ def main() -> None:
     pair = [method for method in ("gpfq", "msq") if method in set(table.method)] or list(
         table.method.unique()
     )
-    table = table[table.method.isin(pair)]
+    table = table[table.method.isin(pair) & table.alphabet_scalar.notna()]
     widths = sorted(table.bits.unique())
 
     figure, panels = style.panels(len(widths), 2, 2.0, sharex=True, sharey="row")
