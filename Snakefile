@@ -71,5 +71,6 @@ rule all:
     default_target: True
     input:
         "results/report/thesis.pdf",
+        "results/report/landing.html",
         rules.networks.input,
     localrule: True

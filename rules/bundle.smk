@@ -28,9 +28,11 @@ rule bundle:
     params:
         home=lambda wildcards, input: str(Path(input.script).parents[2]),
         project=[own(name) for name in PROJECT if (HOME / name).exists()],
+        images=[] if config["bundle"]["images"] else ["--without-images"],
     message:
         "bundle the results with all that made them"
     shell:
         "python {input.script:q} --results {input.thesis:q} {input.networks:q}"
         " --provenance {input.provenance:q} --records .snakemake/metadata"
-        " --home {params.home:q} --project {params.project:q} --output {output:q} > {log:q} 2>&1"
+        " --home {params.home:q} --project {params.project:q} {params.images:q}"
+        " --output {output:q} > {log:q} 2>&1"

@@ -308,6 +308,36 @@ rule chapter_reproduction:
         " --comparison {input.comparison:q} --output {output:q} > {log:q} 2>&1"
 
 
+rule landing:
+    input:
+        comparison=["results/report/comparison.json"] if COMPARED else [],
+        pipeline=own("report/pipeline.svg"),
+        script=own("workflow/scripts/landing.py"),
+        code=code("workflow/scripts/landing.py"),
+    output:
+        report(
+            "results/report/landing.html",
+            caption="../report/captions/landing.rst",
+            category="thesis",
+            labels={"figure": "headline table and rules"},
+        ),
+    log:
+        "logs/landing.log",
+    benchmark:
+        "results/timings/jobs/landing.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=10,
+    message:
+        "landing page of Snakemake's report"
+    shell:
+        "python {input.script:q} --comparison {input.comparison:q}"
+        " --pipeline {input.pipeline:q} --output {output:q} > {log:q} 2>&1"
+
+
 # Chapters with data of their own.
 TOLD = ["lumping", "experiments", "quantized", "lumped", "reproduction"]
 if COMPARED:
@@ -351,6 +381,37 @@ rule thesis:
         runtime=10,
     message:
         "typeset the thesis"
+    shell:
+        "python {input.script:q} --source {input.source:q} --data {input.data:q}"
+        " --figures <(printf '%s\\n' {input.figures:q}) --pipeline {input.pipeline:q}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
+rule latex:
+    input:
+        data=rules.thesis.input.data,
+        figures=DRAWN,
+        pipeline=own("report/pipeline.svg"),
+        source=own("report/thesis.typ"),
+        style=own("report/style.typ"),
+        chapters=[own(f"report/chapters/{name}") for name in CHAPTERS],
+        references=own("report/references.bib"),
+        script=own("workflow/scripts/latex.py"),
+        code=code("workflow/scripts/latex.py"),
+    output:
+        "results/report/latex.zip",
+    log:
+        "logs/latex.log",
+    benchmark:
+        "results/timings/jobs/latex.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=10,
+    message:
+        "tables and figures of the thesis for LaTeX"
     shell:
         "python {input.script:q} --source {input.source:q} --data {input.data:q}"
         " --figures <(printf '%s\\n' {input.figures:q}) --pipeline {input.pipeline:q}"

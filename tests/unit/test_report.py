@@ -6,6 +6,7 @@ import re
 import runpy
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,7 +66,7 @@ def style_importable():
 @pytest.fixture
 def run(monkeypatch):
     def run(script, *arguments):
-        folder = "" if script == "typeset" or "/" in script else "figures"
+        folder = "" if script in ("typeset", "latex", "landing") or "/" in script else "figures"
         path = SCRIPTS / folder / f"{script}.py"
         monkeypatch.syspath_prepend(str(path.parent))
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
@@ -814,3 +815,46 @@ def test_typesetting_names_what_is_missing_and_leaves_no_file(tmp_path, run):
             *("--output", tmp_path / "thesis.pdf"),
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_the_landing_page_has_the_chains_that_matter(results, run, tmp_path):
+    chapter(run, results, "comparison", tmp_path / "comparison.json")
+    arguments = ("--pipeline", ROOT / "report/pipeline.svg", "--output", tmp_path / "a.html")
+    run("landing", "--comparison", tmp_path / "comparison.json", *arguments)
+    page = (tmp_path / "a.html").read_text()
+    assert "<b>net</b>: 7 of 7 rows, means of 2 seeds" in page
+    assert "<b>Magnitude 0.2 → GPFQ 4 bits</b>" in page and "<svg" in page and "<?xml" not in page
+    run("landing", "--comparison", *arguments)
+    assert "<table" not in (tmp_path / "a.html").read_text()
+
+
+def test_tables_and_figures_for_latex_say_what_the_thesis_says(results, run, tmp_path):
+    figures = [tmp_path / "figures/net/bits.svg"]
+    run("bits", *figure_inputs(results, "bits"), "--output", figures[0])
+    data = [results / "provenance.json"]
+    for name in ("lumping", "experiments", "quantized", "lumped", "reproduction", "comparison"):
+        data.append(tmp_path / f"{name}.json")
+        chapter(run, results, name, data[-1])
+    for name in ("a", "b"):
+        run(
+            "latex",
+            *("--source", ROOT / "report/thesis.typ", "--data", *data),
+            *("--figures", listed(figures, tmp_path), "--pipeline", ROOT / "report/pipeline.svg"),
+            *("--output", tmp_path / f"{name}.zip"),
+        )
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert files["figures/bits-net.pdf"].startswith(b"%PDF")
+    shown = re.findall(r"\\input\{(.*?)\}", files["main.tex"].decode())
+    assert {*shown} == {name for name in files if name.endswith(".tex")} - {"main.tex"}
+    sizes = files["tables/tab-sizes-net.tex"].decode()
+    assert r"\begin{tabular}{lrrrrrr}" in sizes and r"\label{tab-sizes-net}" in sizes
+    assert r"analog & 92.00 (91.0--93.0) & 98.00 & 4.00 & 0.4 & 0.4 & 1.0$\times$ \\" in sizes
+    for name in shown:
+        text = files[name].decode()
+        assert text.count("{") == text.count("}") and text.count("$") % 2 == 0, name
+        assert text.isascii(), name
+        assert set(re.findall(r"\\begin\{(\w+)\}", text)) == set(
+            re.findall(r"\\end\{(\w+)\}", text)
+        )

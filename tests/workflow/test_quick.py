@@ -356,7 +356,7 @@ def test_a_changed_table_remakes_its_chapter_and_the_thesis(changed, table, chap
     stale = changed.stale()
     assert stale.pop(f"chapter_{chapter}") == stale.pop("thesis") == stale.pop("all") == 1
     assert not [rule for rule in stale if rule.startswith("chapter_")]
-    assert stale.keys() <= {"figure"}
+    assert stale.keys() <= {"figure", "landing"}
 
 
 OWN = """
@@ -425,6 +425,24 @@ def test_a_bundle_knows_how_each_result_was_made(own):
     assert {"@id": "src/netreduce/lumping/__init__.py"} in lump["object"]
     assert "--input-range 0 1" in lump["description"]
     assert entities["#numpy"]["softwareVersion"] == np.__version__
+
+
+def test_a_bundle_without_images_keeps_their_digests(own, tmp_path):
+    copy = Project.__new__(Project)
+    copy.folder = tmp_path / "project"
+    shutil.copytree(own.folder, copy.folder, symlinks=True)
+    with open(copy / "own.yaml", "a") as config:
+        config.write("bundle: {images: false}\n")
+    copy.snakemake("results/bundle.zip", "--configfile", "own.yaml")
+    with zipfile.ZipFile(copy / "results/bundle.zip") as bundle:
+        held = set(bundle.namelist())
+        entities = json.loads(bundle.read("ro-crate-metadata.json"))["@graph"]
+    assert "results/data/digits.npz" not in held and "results/keras/mine.h5" in held
+    left = [entity for entity in entities if entity.get("description") == "left out of this bundle"]
+    digest = hashlib.sha256((copy / "results/data/digits.npz").read_bytes()).hexdigest()
+    assert [(entity["name"], entity["sha256"]) for entity in left] == [("digits.npz", digest)]
+    with zipfile.ZipFile(own / "results/bundle.zip") as bundle:
+        assert "results/data/digits.npz" in bundle.namelist()
 
 
 def test_a_bundle_makes_its_results_again(own, tmp_path):

@@ -3,7 +3,8 @@ job that led to the result.
 
 Each job (a CreateAction of the Process Run Crate profile) knows its command line with all values
 from the config, its inputs (data, parent networks, code) and its outputs; each file has its
-SHA-256. `snakemake --configfile run.yaml` in the unpacked bundle makes everything again.
+SHA-256. `snakemake --configfile run.yaml` in the unpacked bundle makes everything again. Where the
+images are left out, their digests stay.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rocrate.model.contextentity import ContextEntity
 from rocrate.model.softwareapplication import SoftwareApplication
 from rocrate.rocrate import ROCrate
 
@@ -45,6 +47,9 @@ def main() -> None:
         "--project", type=Path, nargs="+", required=True, help="files and folders of the project"
     )
     parser.add_argument("--home", type=Path, required=True, help="folder of the project")
+    parser.add_argument(
+        "--without-images", action="store_true", help="leave out the samples of the datasets"
+    )
     parser.add_argument("--output", type=Path, required=True, help="where the bundle goes (.zip)")
     arguments = parser.parse_args()
 
@@ -85,6 +90,8 @@ def main() -> None:
         if file.is_file()
     ]
 
+    left_out = {*data, *samples(jobs, set(project))} if arguments.without_images else set()
+
     crate = ROCrate()
     crate.name = config["report"]["title"]
     crate.description = (
@@ -95,9 +102,12 @@ def main() -> None:
     files = {}
     for path in sorted({*project, *data, *inputs, *made}):
         properties = {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        files[str(path)] = crate.add_file(
-            path, moved.get(str(path), str(path)), properties=properties
-        )
+        place = moved.get(str(path), str(path))
+        if path in left_out:
+            properties |= {"@type": "File", "description": "left out of this bundle"}
+            files[str(path)] = crate.add(ContextEntity(crate, place, properties))
+        else:
+            files[str(path)] = crate.add_file(path, place, properties=properties)
     versions = [
         crate.add(
             SoftwareApplication(crate, f"#{name}", {"name": name, "softwareVersion": version})
@@ -159,6 +169,17 @@ def lineage(results: Iterable[Path], records: Mapping[str, dict[str, Any]]) -> l
             found[key] = {**jobs[key], "output": sorted(jobs[key]["output"])}
             waiting += made["input"]
     return sorted(found.values(), key=lambda job: (job["endtime"], job["output"]))
+
+
+def samples(jobs: Iterable[dict[str, Any]], project: set[Path]) -> set[Path]:
+    """The datasets that were made, and what they were made from beside the project's files."""
+    return {
+        path
+        for job in jobs
+        if job["rule"] == "data"
+        for path in map(Path, [*job["output"], *job["input"]])
+        if path not in project
+    }
 
 
 def behind(name: str, home: Path) -> list[str]:
