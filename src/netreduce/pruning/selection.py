@@ -59,8 +59,8 @@ def select(
         As for `netreduce.quantize`. With fewer samples than a layer has inputs the least squares
         are held to small weights.
     keep : int
-        Neurons and channels left in all hidden layers together. Layers lose those whose loss costs
-        least, as a part of the signal of what reads them.
+        Neurons and channels left of all that can go, in all layers together. Layers lose what costs
+        the outputs least, as measured on the first samples, which the weights are not fitted to.
     fraction : float
         Part of every layer's neurons that is kept, in (0, 1].
     layers : mapping of str to int
@@ -304,8 +304,8 @@ class _Selection:
     def _measured(self, probe: np.ndarray) -> list[np.ndarray]:
         """For every group: what each removal adds to the error of the outputs, for every neuron.
 
-        Measured when some shares of the group are gone and all others are whole;
-        between these in proportion to what elimination counts.
+        Measured when some shares of the group are gone and all others are whole; between these in
+        proportion to what elimination counts.
         """
         network = logits(self.network)
         target = network.predict(probe)
