@@ -196,6 +196,9 @@ def test_what_is_refused(monkeypatch):
     record = lossless(mlp((6, 12, 10, 3), 1)).record()
     with pytest.raises(ParameterError, match="the record is of another network: no layer dense_2"):
         replay(network, record)
+    record["inactive"] = {"dense_1": [9]}
+    with pytest.raises(ParameterError, match="neuron 9 of dense_1, which has 8"):
+        replay(network, record)
     monkeypatch.setattr(module, "TOLERANCE", 0.0)
     with pytest.raises(VerificationError, match="lossless: outputs differ by"):
         for seed in range(20):

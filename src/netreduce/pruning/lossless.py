@@ -11,7 +11,7 @@ T. Serra, A. Kumar and S. Ramalingam, Lossless compression of deep neural networ
 (arXiv 2001.00218).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -247,7 +247,7 @@ def _silenced(network: Network, inactive: Mapping[str, list[int]]) -> Network:
     """The network with the inputs of these neurons' ReLUs set to zero."""
     changes = {}
     for name, neurons in inactive.items():
-        index, last = _indices(network, name)
+        index, last = _indices(network, name, neurons)
         while neurons:
             layer = network.layers[index]
             arrays = {
@@ -264,12 +264,18 @@ def _silenced(network: Network, inactive: Mapping[str, list[int]]) -> Network:
     return network.replace(changes)
 
 
-def _indices(network: Network, name: str) -> tuple[int, int]:
-    """A layer by name, and the one that has its ReLU."""
+def _indices(network: Network, name: str, neurons: Sequence[int] = ()) -> tuple[int, int]:
+    """A layer by name, with neurons of these numbers, and the one that has its ReLU."""
     index = network.names.index(name) if name in network.names else -1
     function = _function(network, index) if index >= 0 else None
     if function is None:
         raise ParameterError(f"the record is of another network: no layer {name} with a ReLU")
+    outputs = network.shapes[index][-1]
+    if max(neurons, default=-1) >= outputs:
+        raise ParameterError(
+            f"the record is of another network: neuron {max(neurons)} of {name}, which has"
+            f" {outputs}"
+        )
     return index, function
 
 
@@ -310,7 +316,8 @@ def _handed_over(network: Network, name: str, found: Mapping) -> Network:
     gone, into = np.array(found["neurons"]), np.array(found["into"], int)
     alpha, shift = np.array(found["weights"]).reshape(len(gone), len(into)), found["shift"]
     changes = {}
-    for reader in _readers(network, _indices(network, name)[0]):
+    index = _indices(network, name, [*found["neurons"], *found["into"]])[0]
+    for reader in _readers(network, index):
         layer = network.layers[reader]
         assert isinstance(layer, Dense)
         kernel = layer.kernel.astype(np.float64)
