@@ -133,7 +133,7 @@ def draw(rules: Graph, path: Path) -> None:
         step = min(widest / len(names), 1.6)
         for number, name in enumerate(names):
             place[name] = (step * (number - (len(names) - 1) / 2), -float(level))
-    figure, axes = plt.subplots(figsize=(7.6, 0.68 * len(levels) + 0.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.6, 0.68 * len(levels) + 0.5), layout="constrained")
     for rule, others in lines.items():
         for one in sorted(others):
             passed = sorted(
@@ -158,7 +158,7 @@ def draw(rules: Graph, path: Path) -> None:
         )
     used = [name for name in STAGES if any(stage(rule) == name for rule in rules)]
     patches = [Patch(fc=STAGES[name], ec="#9fb0c0", label=f"rules/{name}.smk") for name in used]
-    figure.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5)
+    figure.legend(handles=patches, loc="outside lower center", ncols=5, frameon=False, fontsize=7.5)
     axes.set_xlim(-widest / 2 - 0.2, widest / 2 + 0.2)
     axes.set_ylim(0.45 - len(levels), 0.45)
     axes.axis("off")
