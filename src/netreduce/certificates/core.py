@@ -18,7 +18,7 @@ from .program import Program
 from .rounding import rounding_errors
 from .search import first_points
 
-MOST_CASES = 30_000  # of neurons, for the class of one box
+MOST_CASES = 60_000  # of neurons, for the class of one box
 GROUP = 32  # boxes that are bounded together
 GROUP_NUMBERS = 1 << 18  # values of nodes, of all of them
 

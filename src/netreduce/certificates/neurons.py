@@ -28,6 +28,8 @@ from .program import Program
 BATCH = 64  # cases at a time and thread
 STEPS = 2  # of ascent for each case; they go on from where the case they come from ended
 RATE, DECAY = 0.3, 0.8
+FIRST_LOOK = 1000  # cases after which, and after twice as many, and so on, it is seen how it goes
+HOPELESS = 4  # times as many cases as there may be
 
 
 @dataclass
@@ -96,9 +98,15 @@ def is_positive(
         return False, 0
     heap: list[tuple[float, int, Cases]] = [(0.0, 0, reduced.whole())]
     count = looked = 0
+    look, former = FIRST_LOOK, -np.inf
     while heap:
         if looked >= most or time.monotonic() > deadline:
             return False, looked
+        if looked >= look:
+            worst = heap[0][0]
+            if looked * 2.0 ** _doublings(former, worst) > HOPELESS * most:
+                return False, looked
+            look, former = 2 * looked, worst
         # the worst first: where one cannot be decided, it is not worth to go on with the others
         size = min(len(heap), BATCH * (2 if bounds.threads else 1))
         taken = Cases.joined([heapq.heappop(heap)[2] for _ in range(size)])
@@ -115,6 +123,13 @@ def is_positive(
                     count += 1
                     heapq.heappush(heap, (float(lower[i]), count, child))
     return True, looked
+
+
+def _doublings(former: float, worst: float) -> float:
+    """How often the number of cases must double until the worst bound is positive: it gains about
+    the same every time.
+    """
+    return min(-worst / max(worst - former, 1e-300), 1000.0)
 
 
 class Reduced:
