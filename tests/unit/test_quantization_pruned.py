@@ -1,5 +1,7 @@
 """Quantization of pruned networks: with keep_zeros, weights that are zero stay zero."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from quantization_definitions import each_neuron, levels, nearest
@@ -53,8 +55,13 @@ def test_zeros_stay_and_the_others_lie_on_the_alphabet(method, options):
         assert set(np.unique(after.codes[~zero])) <= allowed
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("conv", ["channel", "joint"])
+@pytest.mark.parametrize(
+    ("method", "conv"),
+    [
+        *product(METHODS, ["joint"]),
+        *((name, "channel") for name, method in METHODS.items() if not method.scales),
+    ],
+)
 def test_convolutions(method, conv):
     layers = [
         Conv2D(pruned(3, 3, 2, 6), activation="relu"),
