@@ -539,3 +539,15 @@ def test_signals_come_in_and_go_out_channels_last(tmp_path, back):
     expected = computed(tmp_path / "network.onnx", x).swapaxes(1, 2)
     found = network.predict(x.swapaxes(1, 2))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    kernel = normal(3, 4)
+    kernel[1, 2] = value
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    onnx.save(model([node], {"x": ["n", 3]}, {"y": ["n", 4]}, w=kernel), tmp_path / "network.onnx")
+    with pytest.raises(
+        ModelFileError, match=r"layer 'dense_1': kernel: found 1 values that are NaN"
+    ):
+        read_network(tmp_path / "network.onnx")

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from netreduce.errors import ModelFileError, NetreduceError, ShapeError, UnsupportedLayerError
-from netreduce.formats.guard import MALFORMED, reading
+from netreduce.formats.guard import MALFORMED, check_finite, reading
 from netreduce.network import INPUT, Network
 
 from .constants import Constant, Folding, initializers
@@ -142,7 +142,11 @@ class _Reader:
         output = self.values.get(self.output)
         if output is None or isinstance(output, Constant):
             raise UnsupportedLayerError(f"output {self.output!r} does not depend on the input")
-        return self.graph.network(self.graph.made(output))
+        network = self.graph.network(self.graph.made(output))
+        for name, layer in zip(network.names, network.layers, strict=True):
+            for role, array in layer.arrays().items():
+                check_finite(array, f"layer {name!r}: {role}")
+        return network
 
     def read(self, node: onnx.NodeProto) -> None:
         inputs = [self.values.get(name) if name else None for name in node.input]
