@@ -70,7 +70,7 @@ def compare(table: pd.DataFrame) -> tables.Record:
             if index != place
         )
     by_chain = {row["chain"]: row for row in rows}
-    near = [row for row in rows if row["lost"] <= tables.near(measure)]
+    near = [row for row in rows if row["chain"] != "analog" and row["lost"] <= tables.near(measure)]
     single = [row for row in near if len(row["families"]) == 1]
     longer = [row for row in near if len(row["families"]) > 1]
     return {
