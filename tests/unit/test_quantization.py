@@ -397,8 +397,8 @@ def test_bad_samples(samples, message):
         (
             {"method": "rtn"},
             (
-                "method must be one of gpfq, gpfq-soft, gpfq-hard, spfq, msq, gptq, qronos, found"
-                " 'rtn'"
+                "method must be one of gpfq, gpfq-soft, gpfq-hard, spfq, msq, gptq, gptaq, qronos,"
+                " comq, beacon, found 'rtn'"
             ),
         ),
         ({"bits": 1}, "bits must be"),
