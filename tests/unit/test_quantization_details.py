@@ -314,7 +314,7 @@ def test_zero_biases_of_a_pruned_convolution_stay_zero():
 
 def test_integers_around_zero_and_powers_of_two():
     network, x = Network([Dense(normal(40, 6))], (40,)), normal(100, 40)
-    for method in METHODS:
+    for method in GIVEN:
         layer = quantize(network, x, method, 3, radius="max", zero=True, power_of_two=True)
         layer = layer.layers[0]
         assert set(np.unique(layer.codes)) <= set(range(-6, 7, 2))
