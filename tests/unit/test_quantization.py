@@ -382,13 +382,18 @@ NAN = np.where(np.arange(12) == 3, np.nan, X)
         ),
         (None, "this method learns from samples"),
         (7, "samples must be an array or an iterable of mini-batches, found int"),
-        (Forgetful(X), "the samples gave 29 on one iteration and 28 on another"),
         (X * np.float32(3e37), "dense_2: its inputs overflow"),
     ],
 )
 def test_bad_samples(samples, message):
     with pytest.raises(SampleError, match=message), np.errstate(all="ignore"):
         quantize(mlp(), samples)
+
+
+def test_samples_that_become_fewer():
+    message = "the samples gave 29 on one iteration and 28 on another"
+    with pytest.raises(SampleError, match=message):
+        quantize(mlp(), Forgetful(X))
 
 
 @pytest.mark.parametrize(
