@@ -197,7 +197,7 @@ def test_lumping_over_its_tolerance_on_balls(data, images, run, tmp_path):
             "tolerance",
             *("--analog", tmp_path / "analog.h5", "--bits", 2, "--quantized", tmp_path / "2bit.h5"),
             *("--settings", tmp_path / "2bit.json", "--data", data, "--tolerances", 0, 0.9),
-            *("--input-range", 0, 1, "--samples", 12, "--conv", "channel", "--seed", 0, *balls),
+            *("--input-range", 0, 1, "--samples", 12, "--seed", 0, *balls),
             *("--output", tmp_path / "tolerance.csv"),
         )
         return pd.read_csv(tmp_path / "tolerance.csv", dtype={"network": str})

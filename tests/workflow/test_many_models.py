@@ -22,6 +22,7 @@ def many(tmp_path):
     config = yaml.safe_load(path.read_text())
     config["models"] = {LONG: {**config["models"]["digits"], "grid": {"learning_rate": RATES}}}
     config["comparison"] |= {"models": MODELS, "chains": [["fold_batch_norm"], [{"msq": 4}]]}
+    del config["deployment"]
     path.write_text(yaml.safe_dump(config))
     return project
 
