@@ -25,7 +25,7 @@ from mutmut.stats import status_by_exit_code
 
 TESTS = [
     *("test_quantization*.py", "test_lumping*.py", "test_pruning*.py"),
-    *("test_golden.py", "test_integers.py"),
+    *("test_golden.py", "test_integers.py", "test_allocation.py"),
 ]
 NOTICED = ("killed", "timeout")
 
