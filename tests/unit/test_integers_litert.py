@@ -101,7 +101,7 @@ def test_values_between_layers_are_integers(kind):
     assert {d["name"] for d in floats if d["name"]} <= scores
 
 
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "tanh", "relu", "log_softmax"])
 def test_activations_behind_the_last_grid(activation):
     layers = [Dense(normal(6, 8), activation="relu"), Dense(normal(8, 3), normal(3), activation)]
     network = on_grids(Network(layers, (6,)))

@@ -46,7 +46,13 @@ from .graph import Graph, packed
 from .writer import arranged
 
 DEPTHWISE = 3  # axis of the outputs in the weights of a depthwise convolution
-FLOAT_ACTIVATIONS = {"relu": "RELU", "relu6": "RELU6", "sigmoid": "LOGISTIC", "tanh": "TANH"}
+FLOAT_ACTIVATIONS = {
+    "relu": "RELU",
+    "relu6": "RELU6",
+    "sigmoid": "LOGISTIC",
+    "tanh": "TANH",
+    "log_softmax": "LOG_SOFTMAX",
+}
 
 
 def to_integer_litert(network: Network) -> bytes:
