@@ -59,3 +59,14 @@ def write_table(path: str | Path, rows: Sequence[Mapping]) -> None:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+
+
+def filled(rows: Sequence[Mapping]) -> list[dict]:
+    """Rows with the keys of all of them, in the order in which they come; empty text where a row
+    lacks one.
+
+    >>> filled([{"a": 1}, {"b": 2, "a": 3}])
+    [{'a': 1, 'b': ''}, {'a': 3, 'b': 2}]
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name, "") for name in names} for row in rows]

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from netreduce.cli.exits import run_script
-from netreduce.files import read_lines, write_table
+from netreduce.files import filled, read_lines, write_table
 
 
 def main() -> None:
@@ -41,11 +41,10 @@ def main() -> None:
                     "notes": "; ".join(notes),
                 }
             )
-    columns = dict.fromkeys(name for row in rows for name in row if name != "notes")
-    write_table(
-        arguments.output,
-        [{name: row.get(name, "") for name in (*columns, "notes")} for row in rows],
-    )
+    table = filled(rows)
+    for row in table:
+        row["notes"] = row.pop("notes")  # the last column
+    write_table(arguments.output, table)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from netreduce.cli.exits import run_script
-from netreduce.files import read_lines, write_table
+from netreduce.files import filled, read_lines, write_table
 
 
 def main() -> None:
@@ -26,8 +26,7 @@ def main() -> None:
         model, seed, chain = row.split(",", 2)
         measures = json.loads(Path(path).read_text())
         rows.append({"model": model, "seed": seed, "chain": chain, **measures})
-    columns = dict.fromkeys(name for row in rows for name in row)
-    write_table(arguments.output, [{name: row.get(name, "") for name in columns} for row in rows])
+    write_table(arguments.output, filled(rows))
 
 
 if __name__ == "__main__":

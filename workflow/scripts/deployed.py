@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from netreduce.cli.exits import run_script
-from netreduce.files import write_table
+from netreduce.files import filled, write_table
 from netreduce.measures.kinds import measure_of
 
 
@@ -35,8 +35,7 @@ def main() -> None:
         )
     order = list(dict.fromkeys(row["model"] for row in rows))
     rows.sort(key=lambda row: (order.index(row["model"]), -row["weights"], row["file"]))
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    write_table(arguments.output, [{key: row.get(key, "") for key in columns} for row in rows])
+    write_table(arguments.output, filled(rows))
 
 
 def of_deployed(path: Path) -> list[dict[str, Any]]:
