@@ -118,3 +118,14 @@ def test_as_a_step_of_a_chain():
     assert cost(apply(step, NETWORK, Data())).entropy_bytes <= 3000
     with pytest.raises(ParameterError, match="needs floating-point weights"):
         parse_chain([{"mixed": 3}, {"gpfq": 4}])
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_layers_that_every_width_rounds_without_error(value):
+    layers = [Dense(np.full((6, 5), value), activation="relu"), Dense(np.full((5, 2), value))]
+    network = Network(layers, (6,))
+    samples = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
+    found = allocate_bits(network, samples, 5000)
+    np.testing.assert_allclose(
+        found.network.predict(samples), network.predict(samples), rtol=1e-6, atol=1e-6
+    )

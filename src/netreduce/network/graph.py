@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from netreduce.errors import ParameterError, SampleError, ShapeError
 
-from .layers import Layer, Shape
+from .layers import Activation, Layer, Shape
 
 INPUT = -1  # the source that stands for the network's input
 
@@ -171,6 +171,20 @@ class Network:
                         f"{name}: {np.count_nonzero(~np.isfinite(array))} values of its"
                         f" {field_name} are NaN or infinite"
                     )
+
+    @property
+    def ends_in_softmax(self) -> bool:
+        last = self.layers[-1]
+        return "softmax" in (getattr(last, "activation", None), getattr(last, "name", None))
+
+    def without_softmax(self) -> "Network":
+        """The network that gives the scores, where this one ends in a softmax; else this one."""
+        last = self.layers[-1]
+        if not self.ends_in_softmax:
+            return self
+        is_activation = isinstance(last, Activation)
+        linear = Activation("linear") if is_activation else last.replace(activation="linear")
+        return self.replace({len(self.layers) - 1: linear})
 
     def summary(self) -> str:
         """A table of layers, output shapes and parameter counts."""

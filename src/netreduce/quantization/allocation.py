@@ -19,7 +19,7 @@ from netreduce.errors import ParameterError
 from netreduce.measures.evaluation import merit
 from netreduce.measures.packing import pack
 from netreduce.network import INPUT, Network
-from netreduce.network.layers import Activation, Weighted
+from netreduce.network.layers import Weighted
 
 from .pipeline import QUANTIZABLE, quantize, quantize_many
 
@@ -175,7 +175,7 @@ def _cheapest_errors(errors: np.ndarray, sizes: np.ndarray, room: float) -> np.n
     layers, widths = errors.shape
     one_each = np.kron(np.eye(layers), np.ones(widths))
     solution = milp(
-        errors.ravel() / errors.max(),
+        errors.ravel() / (errors.max() or 1.0),
         integrality=np.ones(errors.size),
         bounds=Bounds(0, 1),
         constraints=[
@@ -209,9 +209,4 @@ def _bits(network: Network) -> dict[str, float]:
 
 def _outputs(network: Network, samples: np.ndarray) -> np.ndarray:
     """Outputs before a softmax, which would hide errors."""
-    last = network.layers[-1]
-    if isinstance(last, Weighted) and last.activation == "softmax":
-        network = network.replace({len(network.layers) - 1: last.replace(activation="linear")})
-    elif isinstance(last, Activation) and last.name == "softmax":
-        network = network.replace({len(network.layers) - 1: Activation("linear")})
-    return network.predict(samples).astype(np.float64)
+    return network.without_softmax().predict(samples).astype(np.float64)
