@@ -10,7 +10,6 @@ from lumping_networks import KINDS, Builder, mlp
 from netreduce.errors import ParameterError, UnsupportedLayerError, VerificationError
 from netreduce.formats import load
 from netreduce.lumping import class_counts, lump, published_class_counts, replay
-from netreduce.lumping.bound import logits
 from netreduce.network import Network
 from netreduce.network.layers import (
     Activation,
@@ -518,7 +517,7 @@ def test_published_cifar10_networks(name):
     network = load(path)
     lumping = lump(network)
     x = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
-    assert np.abs(logits(lumping.network).predict(x) - logits(network).predict(x)).max() <= 1e-4
+    assert np.abs(lumping.network.logits().predict(x) - network.logits().predict(x)).max() <= 1e-4
     assert (
         not lumping.merges and not lumping.bound.any()
     )  # float biases and hundreds of inputs leave no two channels proportional

@@ -72,14 +72,14 @@ def problem_of(
         low, high = balls(original, low, high, around, radius)
     else:
         low, high = low[None], high[None]
-    ends = [network.ends_in_softmax for network in (original, reduced)]
+    ends = [_ends_in_softmax(network) for network in (original, reduced)]
     if ends[0] != ends[1]:
         with_, without = NAMES if ends[0] else reversed(NAMES)
         raise ShapeError(
             f"the {with_} network ends in a softmax and the {without} one does not: probabilities"
             " and scores cannot be compared"
         )
-    plain = compile_networks(n.without_softmax() for n in (original, reduced))
+    plain = compile_networks(n.logits() if ends[0] else n for n in (original, reduced))
     program = plain if plain.pairs else aligned(plain) or plain
     return Problem(original, reduced, plain, program, ends[0], low, high, around is not None)
 
@@ -138,3 +138,8 @@ def balls(
     below = np.nextafter(samples - radius, -np.inf)
     above = np.nextafter(samples + radius, np.inf)
     return np.maximum(below, low), np.minimum(above, high)
+
+
+def _ends_in_softmax(network: Network) -> bool:
+    last = network.layers[-1]
+    return "softmax" in (getattr(last, "activation", None), getattr(last, "name", None))

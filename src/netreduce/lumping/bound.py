@@ -297,18 +297,6 @@ def gains(network: Network) -> dict[int, np.ndarray]:
     return found
 
 
-def logits(network: Network) -> Network:
-    """The network without a softmax or log_softmax at its end."""
-    last = network.layers[-1]
-    if activation_of(last).elementwise:
-        return network
-    if not isinstance(last, Activation):
-        return network.replace({len(network.layers) - 1: last.replace(activation="linear")})
-    if len(network.layers) > 1 and network.sources[-1] == (len(network.layers) - 2,):
-        return Network(network.layers[:-1], network.input_shape, network.sources[:-1])
-    return network
-
-
 def _before(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
     """What a layer's activation gets, for one sample."""
     if isinstance(layer, Weighted):

@@ -14,7 +14,7 @@ from netreduce.network import Network
 
 from .activations import Activations
 from .approximate import Approximate
-from .bound import gains, logits
+from .bound import gains
 from .boxes import Box, input_box
 from .deviation import Balls, Deviation
 from .draft import Draft
@@ -146,7 +146,7 @@ def lump(
         elif limit < 0 or least == 0:
             choose = exact_step
         else:
-            choose = Approximate(gains(logits(base)), least, limit, most)
+            choose = Approximate(gains(base.logits()), least, limit, most)
         merge(draft, box, choose)
         sweep(draft)
         return Attempt(draft, base, box, getattr(choose, "costs", ()), balls)

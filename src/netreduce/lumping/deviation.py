@@ -23,7 +23,7 @@ from netreduce.measures.cost import layer_costs
 from netreduce.network import Network
 from netreduce.network.layers import Weighted
 
-from .bound import Propagation, logits
+from .bound import Propagation
 from .boxes import Arithmetic, Box, behind_activation, linear, own_error
 from .draft import Draft
 from .expansion import expanded, in_double
@@ -116,8 +116,8 @@ class Deviation:
     def _sides(self) -> tuple[Propagation, Propagation]:
         """Both networks over the box, without a softmax at the end."""
         return (
-            Propagation(logits(self.base), self.box),
-            Propagation(logits(self.draft.network), self.box),
+            Propagation(self.base.logits(), self.box),
+            Propagation(self.draft.network.logits(), self.box),
         )
 
     def _in_one_shape(self) -> np.ndarray:
@@ -128,7 +128,7 @@ class Deviation:
         if other is None:
             return self._nothing + np.inf
         original = in_double(self.draft.original)
-        first, second = (Propagation(logits(n), self.box) for n in (original, other.network))
+        first, second = (Propagation(n.logits(), self.box) for n in (original, other.network))
         own, apart = {}, {}
         for index, (weights, biases) in other.rounding.items():
             one, layer = weighted(original, index), weighted(other.network, index)
@@ -173,5 +173,5 @@ class Deviation:
 
     def _of_outputs(self, error: np.ndarray, own: float = 0.0) -> np.ndarray:
         original = self.draft.original
-        ends = bool(self.draft.steps) and logits(original) is not original
+        ends = bool(self.draft.steps) and original.logits() is not original
         return behind_activation(original.layers[-1], error, own) if ends else error

@@ -11,7 +11,6 @@ from netreduce.measures.cost import LayerCost, layer_costs
 from netreduce.measures.evaluation import threshold
 from netreduce.network import Network
 
-from .bound import logits
 from .boxes import Box
 from .deviation import Deviation
 from .draft import Draft, Mixture, Step
@@ -102,7 +101,7 @@ class Lumping:
         self._check_range(samples)
         if not self.steps:
             return 1.0
-        outputs = logits(self.network).predict(samples).astype(np.float64)
+        outputs = self.network.logits().predict(samples).astype(np.float64)
         bound = self.deviation.of_logits + self.deviation.rounding_of_logits
         if outputs.shape[1] == 1:
             distance = np.abs(outputs - threshold(self.network))

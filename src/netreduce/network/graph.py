@@ -172,19 +172,17 @@ class Network:
                         f" {field_name} are NaN or infinite"
                     )
 
-    @property
-    def ends_in_softmax(self) -> bool:
-        last = self.layers[-1]
-        return "softmax" in (getattr(last, "activation", None), getattr(last, "name", None))
-
-    def without_softmax(self) -> "Network":
-        """The network that gives the scores, where this one ends in a softmax; else this one."""
-        last = self.layers[-1]
-        if not self.ends_in_softmax:
+    def logits(self) -> "Network":
+        """The network without a softmax or log_softmax at its end."""
+        last, index = self.layers[-1], len(self.layers) - 1
+        function = getattr(last, "function", None)
+        if function is None or function.elementwise:
             return self
-        is_activation = isinstance(last, Activation)
-        linear = Activation("linear") if is_activation else last.replace(activation="linear")
-        return self.replace({len(self.layers) - 1: linear})
+        if not isinstance(last, Activation):
+            return self.replace({index: last.replace(activation="linear")})
+        if index and self.sources[-1] == (index - 1,):
+            return Network(self.layers[:-1], self.input_shape, self.sources[:-1])
+        return self.replace({index: Activation("linear")})
 
     def summary(self) -> str:
         """A table of layers, output shapes and parameter counts."""

@@ -25,7 +25,6 @@ from netreduce.certificates.problem import input_box
 from netreduce.certificates.program import compile_networks
 from netreduce.errors import ParameterError, VerificationError
 from netreduce.lumping import lump
-from netreduce.lumping.bound import logits
 from netreduce.lumping.record import replay as replay_lumping
 from netreduce.measures.cost import layer_costs
 from netreduce.network import INPUT, Network
@@ -173,7 +172,7 @@ def _stable(
     network: Network, low: np.ndarray, high: np.ndarray
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
     """By layer, in order: which neurons (channels) are never, and which are always, active."""
-    program = compile_networks([logits(network)], ["network"])
+    program = compile_networks([network.logits()], ["network"])
     bounds = Relaxation(program, low[None], high[None])
     random = np.random.default_rng(0)
     tried = low + np.concatenate(

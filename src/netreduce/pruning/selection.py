@@ -21,7 +21,6 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dgemm
 
 from netreduce.errors import ParameterError, UnsupportedLayerError
-from netreduce.lumping.bound import logits
 from netreduce.network import Network
 from netreduce.network.channels import Channels
 from netreduce.network.fractions import count_kept
@@ -307,7 +306,7 @@ class _Selection:
         Measured when some shares of the group are gone and all others are whole; between these in
         proportion to what elimination counts.
         """
-        network = logits(self.network)
+        network = self.network.logits()
         target = network.predict(probe)
         marginals = []
         for group in self.groups:

@@ -209,4 +209,4 @@ def _bits(network: Network) -> dict[str, float]:
 
 def _outputs(network: Network, samples: np.ndarray) -> np.ndarray:
     """Outputs before a softmax, which would hide errors."""
-    return network.without_softmax().predict(samples).astype(np.float64)
+    return network.logits().predict(samples).astype(np.float64)
