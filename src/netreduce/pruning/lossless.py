@@ -174,11 +174,7 @@ def _stable(
     """By layer, in order: which neurons (channels) are never, and which are always, active."""
     program = compile_networks([network.logits()], ["network"])
     bounds = Relaxation(program, low[None], high[None])
-    random = np.random.default_rng(0)
-    tried = low + np.concatenate(
-        [random.random((TRIED, *low.shape)), random.integers(0, 2, (TRIED, *low.shape))]
-    ) * (high - low)
-    values = program.forward(tried)
+    values = program.forward(_points(low, high, TRIED, seed=0))
     split = can_split(program)
 
     def refine(bounds: Relaxation, node: int) -> None:
@@ -380,10 +376,7 @@ def _linear_pair(network: Network) -> tuple[int, int] | None:
 
 
 def _verify(network: Network, compressed: Network, low: np.ndarray, high: np.ndarray) -> None:
-    random = np.random.default_rng(1)
-    shape = (VERIFY_INPUTS, *low.shape)
-    weights = np.concatenate([random.random(shape), random.integers(0, 2, shape)])
-    x = (low + weights * (high - low)).astype(network.dtype)
+    x = _points(low, high, VERIFY_INPUTS, seed=1).astype(network.dtype)
     before, after = (side.predict(x).astype(np.float64) for side in (network, compressed))
     off, allowed = np.abs(after - before).max(), TOLERANCE * max(1.0, np.abs(before).max())
     if not off <= allowed:  # nor NaN
@@ -391,6 +384,13 @@ def _verify(network: Network, compressed: Network, low: np.ndarray, high: np.nda
             f"lossless: outputs differ by {off:.3g} on the range, more than {allowed:.3g}: large"
             " weights cancel, or values overflow"
         )
+
+
+def _points(low: np.ndarray, high: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """So many random points of a box, and so many of its corners."""
+    random, shape = np.random.default_rng(seed), (count, *low.shape)
+    weights = np.concatenate([random.random(shape), random.integers(0, 2, shape)])
+    return low + weights * (high - low)
 
 
 def _readers(network: Network, index: int) -> list[int]:
