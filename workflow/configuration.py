@@ -258,17 +258,18 @@ def check_repeated(what: str, names: Collection[str]) -> None:
 
 def sweep_settings(sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The settings of every method and bit width of a sweep, by their names in paths: the published
-    alphabet at every scalar, then the other alphabets.
+    alphabet at every scalar, the smallest first, then the other alphabets. Of equally good ones the
+    first is chosen.
 
     >>> alphabets = [{"radius": "output", "per_channel": True, "conv": "joint"}]
-    >>> sweep = {"conv": "channel", "alphabet_scalars": [2.0], "alphabets": alphabets}
+    >>> sweep = {"conv": "channel", "alphabet_scalars": [3, 2.0], "alphabets": alphabets}
     >>> list(sweep_settings(sweep))
-    ['2', 'output-neuron-joint']
+    ['2', '3', 'output-neuron-joint']
     """
     published = {"radius": "median", "per_channel": False, "conv": sweep["conv"]}
     settings = {
         f"{scalar:g}": {"alphabet_scalar": float(scalar), **published}
-        for scalar in sweep["alphabet_scalars"]
+        for scalar in sorted(sweep["alphabet_scalars"])
     }
     for alphabet in sweep["alphabets"]:
         sharing = "neuron" if alphabet["per_channel"] else "layer"
