@@ -14,8 +14,7 @@ from netreduce.files import replacing, write_table
 from netreduce.formats import load, save
 from netreduce.measures.evaluation import trial
 from netreduce.quantization import dead_weights, quantize_many
-
-KEYS = ("method", "bits", "alphabet_scalar", "radius", "per_channel", "conv")  # of a table's row
+from netreduce.quantization.settings import SWEPT
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def main() -> None:
         arguments.networks, quantize_many(analog, samples, settings), strict=True
     ):
         save(network, path)
-        key = {name: setting.get(name) for name in KEYS}
+        key = {name: setting.get(name) for name in SWEPT}
         scores = {split: trial.score(network) for split, trial in trials.items()}
         table.append(
             {

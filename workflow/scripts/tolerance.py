@@ -20,9 +20,7 @@ from netreduce.lumping import Lumping, lump
 from netreduce.measures.evaluation import evaluate, trial
 from netreduce.network import Network
 from netreduce.quantization import quantize
-
-# What a chosen setting says of how to quantize.
-KEYS = ("method", "bits", "alphabet_scalar", "radius", "per_channel", "conv")
+from netreduce.quantization.settings import SWEPT
 
 
 def smaller(lumping: Lumping, network: Network) -> Network:
@@ -150,7 +148,7 @@ def main() -> None:
                     smaller(after, network),
                 )
             )
-            setting = {key: settings[bits][key] for key in KEYS if key in settings[bits]}
+            setting = {key: settings[bits][key] for key in SWEPT if key in settings[bits]}
             before = (
                 network
                 if lumped is analog

@@ -50,6 +50,10 @@ METHODS = {
 }
 
 
+# What tables of sweeps say of a setting.
+SWEPT = ("method", "bits", "alphabet_scalar", "radius", "per_channel", "conv")
+
+
 @dataclass(frozen=True)
 class Setting:
     """The arguments of `quantize` that say what to do; it documents them."""
