@@ -696,6 +696,13 @@ def test_each_published_point_is_judged_by_the_numbers(accuracies, verdicts, rep
     )
 
 
+def test_no_semicolon_of_the_text_ends_an_expression():
+    """Typst takes the one right behind `#if … [ … ]` for its own, and the reader never sees it."""
+    for chapter in sorted((ROOT / "report/chapters").glob("*.typ")):
+        for line in chapter.read_text("utf-8").splitlines():
+            assert not re.search(r"#(if|for)\b[^\n]*\]; ", line), f"{chapter.name}: {line}"
+
+
 def test_what_a_figure_is_drawn_from_is_what_its_caption_says():
     """The thesis and the rules name the same tables."""
     rules = (ROOT / "rules/common.smk").read_text()

@@ -14,7 +14,8 @@ def main() -> None:
     layers = table.drop_duplicates("layer").sort_values("position").layer
     methods = list(table.method.unique())
 
-    figure, panels = style.panels(len(widths), 2, 2.05, sharex=True, sharey="row")
+    columns = 4 if len(layers) <= 5 else 2
+    figure, panels = style.panels(len(widths), columns, 2.15, sharex=True, sharey="row")
     for axes, bits in zip(panels, widths, strict=True):
         for method in methods:
             rows = table[(table.bits == bits) & (table.method == method)].sort_values("position")
@@ -29,7 +30,7 @@ def main() -> None:
         axes.set_xticks(
             range(len(layers) + 1), ["none", *(f"+ {names.layer_name(layer)}" for layer in layers)]
         )
-        style.slant(axes, len(layers) > 3)
+        style.slant(axes, columns * (len(layers) + 1) > 8)
     scores = scale.factor * table.test_score
     scale.rows(panels, [[*scores[table.bits == bits], analog] for bits in widths])
     figure.supxlabel("layers quantized", fontsize=9.5)

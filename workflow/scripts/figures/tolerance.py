@@ -37,7 +37,7 @@ def main() -> None:
     looks = style.network_styles(networks)
 
     figure, grid = style.plt.subplots(
-        3, len(columns), figsize=(style.WIDTH, 4), squeeze=False, sharex=True, sharey="row"
+        3, len(columns), figsize=(style.WIDTH, 3.2), squeeze=False, sharex=True, sharey="row"
     )
     for column, (title, rows) in enumerate(columns.items()):
         for axes, measure in zip(grid[:, column], titles, strict=True):

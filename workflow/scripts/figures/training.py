@@ -10,7 +10,7 @@ def main() -> None:
     measures = {"loss": 1, "accuracy": 100}
     if "training_accuracy" not in history:
         del measures["accuracy"]
-    figure, panels = style.panels(len(measures), 2, 2.3)
+    figure, panels = style.panels(len(measures), 2, 1.95)
     for axes, (measure, factor) in zip(panels, measures.items(), strict=True):
         ends = []
         for index, split in enumerate(("training", "validation")):
