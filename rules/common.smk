@@ -25,7 +25,7 @@ import configuration  # noqa: E402
 import sources  # noqa: E402
 from netreduce.chains import steps  # noqa: E402
 from netreduce.chains.techniques import TECHNIQUES  # noqa: E402
-from netreduce.errors import NetreduceError  # noqa: E402
+from netreduce.errors import NetreduceError, ParameterError  # noqa: E402
 
 try:
     if BY_ITSELF:
@@ -321,10 +321,20 @@ def chains(section):
             for chain in map(steps.parse_chain, config[section]["chains"])
         ]
         configuration.check_repeated(f"config, {section}: chains", paths)
+        if section == "lumping" and (rounded := [*filter(rounds_activations, paths)]):
+            raise ParameterError(
+                f"chain {rounded[0]}: networks whose activations are rounded cannot be lumped"
+            )
     except NetreduceError as error:
         where = f"config, {section}: chains: "
         raise WorkflowError(where + str(error).removeprefix(where)) from None
     return paths
+
+
+def rounds_activations(chain):
+    """Whether a network, by its chain's path, has activations on grids."""
+    parsed = () if chain == "analog" else steps.parse_path(chain)
+    return any(step.technique.rounds_activations for step in parsed)
 
 
 def models_in(section):
@@ -356,7 +366,7 @@ def compared():
 
 def certified():
     """Every certified network as (model, seed, network): those of each model, analog and quantized,
-    and the chains of the comparison on its first seed.
+    and the chains of the comparison on its first seed, but for those that round activations.
     """
     if "certificates" not in config:
         return []
@@ -367,7 +377,13 @@ def certified():
         for network in ["analog", *BITS]
     ]
     first = {name: seed for name, seed, _ in reversed(COMPARED)}
-    rows += [row for row in COMPARED if row[0] in names and row[1] == first[row[0]]]
+    rows += [
+        row
+        for row in COMPARED
+        if row[0] in names
+        and row[1] == first[row[0]]
+        and not rounds_activations(row[2])
+    ]
     return list(dict.fromkeys(rows))
 
 

@@ -8,6 +8,7 @@ from netreduce.network.layers import (
     Activation,
     Add,
     AveragePooling2D,
+    BatchNormalization,
     Concatenate,
     Conv2D,
     Cropping2D,
@@ -36,6 +37,11 @@ def conv(inputs, outputs, activation="linear", **options):
     return Conv2D(normal(3, 3, inputs, outputs), 0.1 * normal(outputs), activation, **options)
 
 
+def norm(channels):
+    slopes = normal(channels, 1)[:, 0]
+    return BatchNormalization(slopes, normal(channels), normal(channels), 1 + slopes**2)
+
+
 def graph(*layers, sources):
     return Network(layers, SHAPE, sources)
 
@@ -59,6 +65,11 @@ KINDS = {
     "conv relu, padded, strided": images(conv(4, 6, "relu", padding="same", strides=2)),
     "conv dilated": images(conv(4, 6, dilation=2, padding=(1, 2, 0, 1))),
     "conv in groups": images(conv(2, 6, "relu", groups=2)),
+    "batch norm": images(conv(4, 6, "relu"), norm(6)),
+    "batch norm, relu": images(MaxPooling2D(2), norm(4), Activation("relu")),
+    "batch norm of vectors": vectors(
+        Flatten(), Dense(normal(224, 16)), Activation("relu"), norm(16), Activation("tanh")
+    ),
     "depthwise": images(DepthwiseConv2D(normal(3, 3, 4, 2), 0.1 * normal(8), padding="same")),
     "depthwise relu": images(DepthwiseConv2D(normal(3, 3, 4, 1), 0.1 * normal(4), "relu")),
     "relu apart": images(conv(4, 6), Activation("relu")),

@@ -271,10 +271,6 @@ GRID = ActivationGrid(0.1)
             [GRID, Dense(np.ones((4, 2)), None, "tanh", quantization=Quantization(1.0, 2)), GRID],
             "dense_1: its activation 'tanh' must be a layer of its own",
         ),
-        (
-            [GRID, BatchNormalization(*np.ones((4, 4))), GRID],
-            "batch_normalization_1: BatchNormalization is not known in integers",
-        ),
     ],
 )
 def test_what_has_no_integers_is_refused_by_name(layers, message):
@@ -286,13 +282,29 @@ def test_what_has_no_integers_is_refused_by_name(layers, message):
             to_onnx(network)
 
 
+def test_batch_normalization_is_for_images_and_vectors():
+    network = Network([GRID, BatchNormalization(*np.ones((4, 4))), GRID], (3, 4))
+    with pytest.raises(UnsupportedLayerError, match=r"batch_normalization_1: .* of shape \(3, 4\)"):
+        IntegerNetwork(network)
+
+
+def test_batch_normalization_that_stays_is_as_good_as_the_grids_around_it():
+    norm = BatchNormalization([2.0, -0.5, 0.0], [0.1, -0.2, 0.3], [1.0, 2.0, 3.0], [4.0, 0.1, 1.0])
+    network = Network([ActivationGrid(0.02), norm, ActivationGrid(0.03)], (5, 4, 3))
+    x = np.random.default_rng(0).normal(size=(50, 5, 4, 3)).astype(np.float32)
+    integers = IntegerNetwork(network)
+    assert list(integers.accumulators()) == ["batch_normalization_1"]
+    apart = np.abs(integers.predict(x) - network.predict(x)) / 0.03
+    assert np.mean(apart < 0.01) > 0.99 and apart.max() < 1.01
+
+
 def test_products_are_refused_by_name():
     network = Network([GRID, Multiply(), GRID], (4,), [(-1,), (0, 0), (1,)])
     with pytest.raises(UnsupportedLayerError, match="multiply_1: Multiply is not known"):
         IntegerNetwork(network)
 
 
-@pytest.mark.parametrize("name", ["a.h5", "a.keras", "a.pth", "a.txt"])
+@pytest.mark.parametrize("name", ["a.pth", "a.txt"])
 def test_files_that_cannot_say_grids_refuse_them(name, tmp_path):
     network = Network([GRID, Dense(np.ones((4, 2)))], (4,))
     with pytest.raises(UnsupportedLayerError, match=r"grid.*export the network to .onnx"):

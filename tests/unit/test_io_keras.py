@@ -2,18 +2,21 @@
 same.
 """
 
+import json
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from io_networks import NETWORKS, assert_same, network, quantized, samples
 from keras import layers as L
 
-from netreduce.errors import UnsupportedLayerError
+from netreduce.errors import ModelFileError, UnsupportedLayerError
 from netreduce.formats import load, save
+from netreduce.quantization.activations import quantize_activations
 
 SUFFIXES = (".h5", ".keras")
 
@@ -49,6 +52,62 @@ def test_quantized_networks_are_ordinary_to_keras(tmp_path, suffix):
     save(original, tmp_path / f"network{suffix}")
     model = keras.models.load_model(tmp_path / f"network{suffix}")
     assert_computes(model, original)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_keras_reads_grids_of_activations_only_where_a_class_for_them_is_registered(
+    tmp_path, suffix
+):
+    path, analog = tmp_path / f"network{suffix}", network("resnet20")
+    rounded = quantize_activations(analog, samples(analog), method="mse")
+    save(rounded, path)
+    assert_same(load(path), rounded)
+    with pytest.raises(ValueError, match="Unknown layer: 'netreduce>ActivationGrid'"):
+        keras.models.load_model(path)
+
+    class ActivationGrid(L.Layer):
+        def __init__(self, scale, zero_point, bits, **options):
+            super().__init__(**options)
+            self.scale, self.zero_point, self.bits = scale, zero_point, bits
+
+        def call(self, x):
+            end = 2 ** (self.bits - 1)
+            steps = keras.ops.round(x / self.scale)
+            return self.scale * keras.ops.clip(
+                steps, -end - self.zero_point, end - 1 - self.zero_point
+            )
+
+    with keras.saving.custom_object_scope({"netreduce>ActivationGrid": ActivationGrid}):
+        assert_computes(keras.models.load_model(path), rounded, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale": 0}, "scale of an ActivationGrid must be finite and positive"),
+        ({"scale": [1.0]}, "scale must be a finite number, found"),
+        ({"zero_point": 0.5}, "zero_point must be a whole number, found 0.5"),
+        ({"zero_point": 200}, "zero_point of an ActivationGrid"),
+        ({"bits": 9}, "bits of an ActivationGrid must be from 2 to 8, found 9"),
+        ({"bits": True}, "bits must be a positive integer, found True"),
+    ],
+)
+def test_damaged_grids_of_activations_are_refused(tmp_path, settings, message):
+    path = tmp_path / "network.h5"
+    analog = network("mlp")
+    save(quantize_activations(analog, samples(analog)), path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        grids = (
+            layer["config"]
+            for layer in config["config"]["layers"]
+            if layer["class_name"] == "netreduce>ActivationGrid"
+        )
+        next(grids).update(settings)
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(ModelFileError, match="activation_grid_1") as caught:
+        load(path)
+    assert message in str(caught.value)
 
 
 def test_batches_of_any_size_are_predicted(tmp_path):

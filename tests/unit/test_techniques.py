@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from netreduce.chains import techniques
 from netreduce.chains.steps import apply, parse_chain, parse_path, parse_step
 from netreduce.chains.techniques import FRACTION, TECHNIQUES, Technique
-from netreduce.errors import ParameterError
+from netreduce.errors import ParameterError, UnsupportedLayerError
+from netreduce.measures.evaluation import evaluate
 from netreduce.network import Network
+from netreduce.network.integers import IntegerNetwork, predict
 from netreduce.network.layers import Dense
 from netreduce.pruning import METHODS
 
@@ -62,6 +64,10 @@ class Data:
             "nnrelief-fraction=0.95/gpfq-bits=4/lump-tolerance=0",
         ),
         (["fold_batch_norm", {"gpfq": 1.58}], "fold_batch_norm/gpfq-bits=1.58"),
+        (
+            [{"activations": 8.0}, {"gpfq": {"bits": 8, "zero": True}}],
+            "activations-bits=8/gpfq-bits=8-zero=true",
+        ),
         ([{"lump": None}], "lump-tolerance=0"),
         ([{"lump": 0.00001}], "lump-tolerance=1e-05"),
         (
@@ -98,13 +104,18 @@ VALUES = {
     "repair": st.booleans(),
     "distil": st.booleans(),
     "method": st.sampled_from(
-        [*("elimination", "variance", "greedy", "thinet"), *("gptaq", "gpfq", "gptq", "qronos")]
+        [
+            *("elimination", "variance", "greedy", "thinet"),
+            *("gptaq", "gpfq", "gptq", "qronos"),
+            *("mse", "minmax", "percentile"),
+        ]
     ),
     "kilobytes": st.floats(1e-3, 1e6),
     "what": st.sampled_from(["bias", "batch_norm", "least_squares"]),
     "radius": st.sampled_from(["median", "max", "mse", "output"]),
     "per_channel": st.booleans(),
     "zero": st.booleans(),
+    "symmetric": st.booleans(),
 }
 
 
@@ -143,6 +154,8 @@ CHAINS = [
     [{"lowrank": 0.3}, {"spfq": 4}],
     ["fold_batch_norm", {"magnitude": 0.5}],
     [{"qronos": 4}, {"nnrelief": 0.9}],
+    [{"nnrelief": 0.8}, {"gpfq": 4}, {"activations": 8}],
+    [{"activations": {"bits": 6, "method": "minmax"}}, {"mixed": 0.9}],
 ]
 
 
@@ -154,6 +167,34 @@ def test_chains_run_and_give_a_network_of_the_same_inputs_and_outputs(entry):
         reduced = apply(step, reduced, data, samples=200)
     assert (reduced.input_shape, reduced.shapes[-1]) == (original.input_shape, original.shapes[-1])
     assert np.isfinite(reduced.predict(data.images("validation"))).all()
+
+
+def test_a_chain_with_rounded_activations_is_judged_in_integers():
+    original = network()
+    data, reduced = Data(original), original
+    for step in parse_path("gpfq-bits=4-alphabet_scalar=3/activations-bits=4"):
+        reduced = apply(step, reduced, data, samples=200)
+    x = data.images("validation")
+    scores = IntegerNetwork(reduced).predict(x)
+    np.testing.assert_array_equal(predict(reduced, x), scores)
+    numbers = original.predict(x)
+    found = evaluate(reduced, x, numbers)
+    assert found.mean_squared_error == np.mean((scores.astype(float) - numbers) ** 2)
+
+
+def test_what_has_no_integers_is_refused_by_its_name_when_it_is_judged():
+    original = network()
+    data, reduced = Data(original), original
+    for step in parse_path("msq-bits=8-alphabet_scalar=3/activations-bits=8"):
+        reduced = apply(step, reduced, data, samples=50)
+    with pytest.raises(UnsupportedLayerError, match="dense_1: its weights are codes of up to ±255"):
+        evaluate(reduced, data.images("validation"), data.validation_labels)
+
+
+@pytest.mark.parametrize("step", ["lump-tolerance=0", "activations-bits=8", "repair-what=bias"])
+def test_only_weights_can_be_rounded_behind_activations(step):
+    with pytest.raises(ParameterError, match=f"step 2: {step} cannot follow activations-bits=4"):
+        parse_path(f"activations-bits=4/{step}")
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])

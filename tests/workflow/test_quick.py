@@ -17,7 +17,8 @@ import pytest
 import yaml
 from conftest import ODD, Project, digests
 
-from netreduce import certify, load
+from netreduce import IntegerNetwork, certify, load
+from netreduce.data import read
 from netreduce.measures.deployment import predict_file
 
 pytestmark = pytest.mark.workflow
@@ -236,6 +237,11 @@ def test_a_bad_target_is_refused(finished, target, message):
             "config, report: models: unknown model 'nosuch'; the config has: digits",
         ),
         ("lumping:", "lumping:\n  chains: [[lamp: 0]]", "config, lumping: chains: "),
+        (
+            "lumping:",
+            "lumping:\n  chains: [[activations: 8]]",
+            "config, lumping: chains: chain activations-bits=8: networks whose activations are",
+        ),
         (r"nnrelief: 0.95\]", "nnreleif: 0.95]", "nnreleif"),
         (r"nnrelief: 0.95\]", "nnrelief: 1.95]", "1.95"),
         (r"gpfq: \{bits: 4\}\]", "gpfq: {bots: 4}]", "bots"),
@@ -325,6 +331,23 @@ def test_class_counts_of_chains_and_networks_without_figures(changed):
     ]
     assert (table.neurons_after <= table.classes).all() and (table.classes <= table.neurons).all()
     assert not (changed / "results/figures/other").exists()
+
+
+def test_a_chain_in_integers_is_compared_and_not_certified(changed):
+    edit(
+        changed / "config/quick.yaml",
+        r"    - \[magnitude: 0.5\]",
+        "    - [gpfq: {bits: 4}, activations: 8]",
+    )
+    assert changed.stale()["certify"] == 0
+    path = "results/chains/digits/gpfq-bits=4/activations-bits=8"
+    changed.snakemake(f"{path}/metrics.json")
+    found = json.loads((changed / path / "metrics.json").read_text())
+    integers = IntegerNetwork(load(changed / path / "network.h5"))
+    data = read(changed / "results/data/digits.npz")
+    classes = integers.predict(data.images("test")).argmax(axis=1)
+    assert found["correct"] == np.count_nonzero(classes == data.targets("test"))
+    assert found["correct"] > 0.9 * found["samples"]
 
 
 def test_a_grid_of_models_is_recorded_as_what_it_stands_for(changed):

@@ -16,6 +16,7 @@ from netreduce.formats import load
 from netreduce.measures.cost import cost
 from netreduce.measures.evaluation import evaluate, predict_classes
 from netreduce.network import Network
+from netreduce.network.integers import predict
 
 TABLE = ("accuracy", "low", "high", "correct", "samples", "agreement")
 WITH_LABELS = ("accuracy", "low", "high", "top5", "auc", "mean_squared_error", "r2")
@@ -43,7 +44,7 @@ def predictions(network: Network, data: Dataset) -> np.ndarray:
     x = data.images("test")
     if data.target == "classes":
         return predict_classes(network, x)
-    return network.predict(x).reshape(len(x), -1).astype(np.float64)
+    return predict(network, x).reshape(len(x), -1).astype(np.float64)
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ def layer_name(layer: str) -> str:
 
 
 def step_name(step: Step) -> str:
-    """A step of a chain: GPFQ 4 bits, exact lumping, NNrelief 0.95."""
-    if step.technique.family == "quantization":
+    """A step of a chain: GPFQ 4 bits, activations 8 bits, exact lumping, NNrelief 0.95."""
+    if "bits" in step.parameters:
         bits = str(step.parameters["bits"])
         return step.label.replace(f" {bits}", f" {bits_name(bits)}", 1)
     if step.parameters == {"tolerance": 0}:

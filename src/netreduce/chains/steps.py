@@ -180,9 +180,15 @@ def apply(
 def _chain(title: str, readers: Iterable[Callable[[], Step]]) -> tuple[Step, ...]:
     steps: list[Step] = []
     quantizer: Step | None = None
+    rounded: Step | None = None
     for number, read in enumerate(readers, start=1):
         try:
             step = read()
+            if rounded and not step.technique.quantizes:
+                raise ParameterError(
+                    f"{step} cannot follow {rounded}: only the rounding of weights can, so that it"
+                    " makes up for that of the activations"
+                )
             if quantizer and step.needs_analog:
                 raise ParameterError(
                     f"{step} cannot follow {quantizer}: it needs floating-point weights, and"
@@ -191,6 +197,7 @@ def _chain(title: str, readers: Iterable[Callable[[], Step]]) -> tuple[Step, ...
         except ParameterError as error:
             raise ParameterError(f"{title}, step {number}: {error}") from None
         quantizer = step if step.technique.quantizes else quantizer
+        rounded = step if step.technique.rounds_activations else rounded
         steps.append(step)
     return tuple(steps)
 

@@ -62,6 +62,9 @@ BITS = Parameter(
     "1.58 (ternary) or a whole number from 2 to 8",
     lambda value: is_number(value) and value in (1.58, *range(2, 9)),
 )
+WHOLE_BITS = Parameter(
+    "a whole number from 2 to 8", lambda value: is_number(value) and value in range(2, 9)
+)
 SCALAR = Parameter(
     "a positive number, or best (chosen on the validation images)",
     lambda value: value == "best" or (is_number(value) and value > 0),
@@ -81,8 +84,8 @@ class Technique:
     title : str
         Name in tables and figures.
     family : str
-        quantization, mixed precision, lumping, pruning, factorization, folding, repair, training.
-        Techniques of a family are drawn alike.
+        quantization, activations, mixed precision, lumping, pruning, factorization, folding,
+        repair, training. Techniques of a family are drawn alike.
     function : str
         "module:function". It is called as function(network, **parameters), and gets besides those
         of these arguments that it names: `samples` (training images), `training` and `validation`
@@ -109,6 +112,11 @@ class Technique:
     def quantizes(self) -> bool:
         """Whether its networks have weights on grids."""
         return self.family in ("quantization", "mixed precision")
+
+    @property
+    def rounds_activations(self) -> bool:
+        """Whether its networks have activations on grids."""
+        return self.family == "activations"
 
     @property
     def module(self) -> str:
@@ -172,6 +180,16 @@ TECHNIQUES = {
     "gptaq": _quantizer("GPTAQ", "gptaq"),
     "comq": _fitter("COMQ", "comq", per_channel=_flag(False)),
     "beacon": _fitter("Beacon", "beacon"),
+    "activations": Technique(
+        "Activations",
+        "activations",
+        "netreduce.quantization.activations:quantize_activations",
+        {
+            "bits": WHOLE_BITS,
+            "method": _choice("mse", "minmax", "percentile"),
+            "symmetric": _flag(False),
+        },
+    ),
     "mixed": Technique(
         "Mixed precision",
         "mixed precision",

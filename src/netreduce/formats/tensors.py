@@ -305,8 +305,8 @@ def feature_orders(network: Network) -> dict[int, np.ndarray | None]:
             case ActivationGrid():
                 raise UnsupportedLayerError(
                     f"{network.names[index]}: rounding of activations to a grid is not known to"
-                    " PyTorch and text: export the network to .onnx, or write the one that was"
-                    " given to `quantize_activations`"
+                    " PyTorch and text: export the network to .onnx, save it as .h5, or write the"
+                    " one that was given to `quantize_activations`"
                 )
             case Flatten() | Dropout() | Activation() | PReLU():
                 orders[index] = inputs[0]

@@ -17,6 +17,7 @@ from .layers import (
     ActivationGrid,
     Add,
     AveragePooling2D,
+    BatchNormalization,
     Concatenate,
     Conv2D,
     Cropping2D,
@@ -29,7 +30,9 @@ from .layers import (
     Layer,
     MaxPooling2D,
     Permute,
+    Quantization,
     Reshape,
+    Shape,
     UpSampling2D,
     Weighted,
     ZeroPadding2D,
@@ -80,6 +83,19 @@ def tail(network: Network) -> set[int]:
     return found
 
 
+def in_integers(network: Network) -> bool:
+    """Whether a network is one for `IntegerNetwork`: with activations on grids, and all weights."""
+    weighted = [layer for layer in network.layers if isinstance(layer, Weighted)]
+    return any(isinstance(layer, ActivationGrid) for layer in network.layers) and all(
+        layer.quantization is not None for layer in weighted
+    )
+
+
+def predict(network: Network, x: np.ndarray) -> np.ndarray:
+    """Outputs of a network, computed in integers where it has these: as its exported file does."""
+    return (IntegerNetwork(network) if in_integers(network) else network).predict(x)
+
+
 @dataclass(frozen=True, eq=False)
 class IntegerWeights:
     """The weights of a layer as integers that run.
@@ -117,8 +133,9 @@ class Accumulator:
     observed: int | None = None
 
 
-def integer_weights(layer: Weighted, grid: ActivationGrid) -> IntegerWeights:
-    """The weights of a layer that reads values on a grid.
+def integer_weights(layer: Weighted, grid: ActivationGrid, divided: bool = True) -> IntegerWeights:
+    """The weights of a layer that reads values on a grid: codes, divided by their largest common
+    divisor, or as they are, for the sake of a finer bias.
 
     Raises
     ------
@@ -128,7 +145,7 @@ def integer_weights(layer: Weighted, grid: ActivationGrid) -> IntegerWeights:
     quantization, codes = layer.quantization, layer.codes
     if quantization is None or codes is None:
         raise UnsupportedLayerError("its weights are analog: quantize them")
-    spacing = max(int(np.gcd.reduce(codes, axis=None)), 1)
+    spacing = max(int(np.gcd.reduce(codes, axis=None)), 1) if divided else 1
     kernel = codes // spacing
     if np.abs(kernel).max() > LARGEST_WEIGHT:
         raise UnsupportedLayerError(
@@ -151,6 +168,28 @@ def integer_weights(layer: Weighted, grid: ActivationGrid) -> IntegerWeights:
     if not (np.abs(bias) < 1 << ACCUMULATOR_BITS - 1).all():
         raise UnsupportedLayerError("its bias is beyond 32 bits in units of its products")
     return IntegerWeights(kernel.astype(np.int8), scale, bias.astype(np.int32), bias_scale)
+
+
+def normalization(layer: BatchNormalization, name: str, shape: Shape) -> Weighted:
+    """Batch normalization as a layer with weights: of one weight for each channel, ±127 times a
+    scale of its own.
+
+    Raises
+    ------
+    UnsupportedLayerError
+        Neither images nor vectors.
+    """
+    slope, shift = (vector.astype(np.float32) for vector in layer.affine())
+    scale = np.where(slope == 0, np.float32(1), np.abs(slope)) / np.float32(LARGEST_WEIGHT)
+    kernel = np.sign(slope) * np.float32(LARGEST_WEIGHT) * scale
+    if len(shape) == 1:
+        return Dense(np.diag(kernel), shift, quantization=Quantization(scale[None], 8))
+    if len(shape) != 3:
+        raise UnsupportedLayerError(
+            f"{name}: BatchNormalization of shape {shape} is not known in integers"
+        )
+    kernel, scale = (vector[None, None, :, None] for vector in (kernel, scale))
+    return DepthwiseConv2D(kernel, shift, quantization=Quantization(scale, 8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +223,7 @@ class IntegerNetwork:
     * Dense, Conv2D, DepthwiseConv2D: a = Σ (q − z) w + b, with b = rint(bias / (s · s_w)); relu is
       max(a, 0); the next codes are q' = saturate(rint(float32(a) · m) + z'), m = s · s_w / s' in
       float32, one for each output where its weights have a scale of their own;
+    * BatchNormalization: the same with one weight w = ±127 for each channel, s_w = |slope| / 127;
     * average pooling: the same with w = 1 and s_w = 1 / n for n values;
     * max pooling, Flatten, padding and what else moves values, on codes;
     * Add, Concatenate: q' = saturate(rint(Σ s (q − z) / s') + z');
@@ -201,6 +241,8 @@ class IntegerNetwork:
 
     Attributes
     ----------
+    network : Network
+        With layers with weights in place of batch normalizations.
     weights : dict of int to IntegerWeights
         By the index of the layer.
 
@@ -224,13 +266,19 @@ class IntegerNetwork:
     """
 
     def __init__(self, network: Network) -> None:
-        self.network = network
+        self.names = network.names
         self.tail = tail(network)
+        self.normalizations = {
+            index: normalization(layer, name, network.shapes[index])
+            for index, (layer, name) in enumerate(zip(network.layers, network.names, strict=True))
+            if isinstance(layer, BatchNormalization)
+        }
+        self.network = network.replace(self.normalizations) if self.normalizations else network
         self.weights: dict[int, IntegerWeights] = {}
         self.grids: dict[int, ActivationGrid] = {}  # of tensors of codes
-        for index, (name, layer) in enumerate(zip(network.names, network.layers, strict=True)):
+        for index, name in enumerate(self.names):
             try:
-                self._plan(index, layer)
+                self._plan(index, self.network.layers[index])
             except UnsupportedLayerError as error:
                 raise UnsupportedLayerError(f"{name}: {error}") from None
         for name, accumulator in self.accumulators().items():
@@ -266,7 +314,8 @@ class IntegerNetwork:
                         f"its activation {layer.activation!r} must be a layer of its own, behind a"
                         " grid: `quantize_activations` makes it so"
                     )
-                self.weights[index] = integer_weights(layer, self.grids[sources[0]])
+                grid, divided = self.grids[sources[0]], index not in self.normalizations
+                self.weights[index] = integer_weights(layer, grid, divided)
             case AveragePooling2D() | GlobalAveragePooling2D() | Add() | Concatenate():
                 pass
             case Activation() if layer.function.elementwise:
@@ -310,7 +359,7 @@ class IntegerNetwork:
             for start in range(0, len(x), 256):
                 self._run(x[start : start + 256], observed)
         return {
-            self.network.names[index]: Accumulator(self._worst(index), observed.get(index))
+            self.names[index]: Accumulator(self._worst(index), observed.get(index))
             for index in self.weights
         }
 

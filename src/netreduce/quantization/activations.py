@@ -8,13 +8,21 @@ from netreduce.errors import ParameterError, SampleError
 from netreduce.folding import fold_batch_norm
 from netreduce.network import INPUT, Network
 from netreduce.network.integers import clips, moves, tail
-from netreduce.network.layers import Activation, ActivationGrid, Add, Layer, Weighted
+from netreduce.network.layers import (
+    Activation,
+    ActivationGrid,
+    Add,
+    BatchNormalization,
+    Layer,
+    Weighted,
+)
 
 from .samples import Samples
 
 METHODS = ("minmax", "percentile", "mse")
 BINS = 4096  # of the histogram of a tensor
 BEYOND = 5e-5  # share of the values that "percentile" leaves out at either end
+ADDING = Weighted | Add | BatchNormalization  # whose sums a relu reads as they are
 FRACTIONS = np.arange(1, 101) / 100  # of the range, that "mse" tries
 
 
@@ -27,12 +35,12 @@ def quantize_activations(
 ) -> Network:
     """Put the input of a network, and what flows between its layers, on grids of integers.
 
-    Batch normalization is folded first, where that is exact. Then an `ActivationGrid` stands
-    behind the input and behind every layer that computes something new: not behind pooling of the
-    largest, Flatten and their like, which keep the grid that they read, nor between a layer with
-    weights (or Add) and its relu. Other activations between layers become layers of their own,
-    between two grids. The output is not rounded, nor what leads to it from the last layer with
-    weights through activations alone.
+    Batch normalization is folded first, where that is exact, and stays a layer elsewhere. Then an
+    `ActivationGrid` stands behind the input and behind every layer that computes something new: not
+    behind pooling of the largest, Flatten and their like, which keep the grid that they read, nor
+    between a layer with weights (or Add, or batch normalization) and its relu. Other activations
+    between layers become layers of their own, between two grids. The output is not rounded, nor
+    what leads to it from the last layer with weights through activations alone.
 
     `quantize` on such a network rounds its weights knowing of the rounded activations, towards the
     network without grids: so GPFQ and Qronos make up for both errors. `IntegerNetwork` evaluates
@@ -122,7 +130,7 @@ def _tensors(network: Network) -> list[int]:
     found = [INPUT]
     for index, layer in enumerate(network.layers):
         readers = [network.layers[reader] for reader in network.readers(index)]
-        clipped = isinstance(layer, Weighted | Add) and len(readers) == 1 and clips(readers[0])
+        clipped = isinstance(layer, ADDING) and len(readers) == 1 and clips(readers[0])
         if index not in last and readers and not moves(layer) and not clipped:
             found.append(index)
     return found

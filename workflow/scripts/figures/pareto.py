@@ -18,6 +18,7 @@ FAMILIES = {
     "pruning": (GREEN, "^"),
     "factorization": (PINK, "v"),
     "folding": (SKY, "P"),
+    "activations": (SKY, "h"),
     "mixed precision": (BLUE, "X"),
     "repair": (INK, "*"),
     "training": (MUTED, "d"),

@@ -30,6 +30,7 @@ from .config import KerasModel
 from .layers import (
     ALONG_AN_AXIS,
     FIRST,
+    GRID,
     KINDS,
     LAST,
     MERGING,
@@ -40,7 +41,10 @@ from .layers import (
     last_axes,
 )
 
-VALUE_BY_VALUE = ("Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Dropout")
+VALUE_BY_VALUE = (
+    *("Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Dropout"),
+    GRID,
+)
 
 
 def build_network(model: KerasModel, weights: WeightReader) -> Network:

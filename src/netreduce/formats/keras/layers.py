@@ -15,6 +15,7 @@ import numpy as np
 from netreduce.errors import ModelFileError, UnsupportedLayerError
 from netreduce.network.layers import (
     Activation,
+    ActivationGrid,
     Add,
     AveragePooling2D,
     BatchNormalization,
@@ -676,6 +677,14 @@ def _plain(make: Callable[[], Layer]) -> Reader:
     return lambda entry, shape, weights: [make()]
 
 
+def _activation_grid(entry: KerasLayer, shape: Shape, weights: WeightReader) -> list[Layer]:
+    zero_point = entry.get("zero_point")
+    if not isinstance(zero_point, int) or isinstance(zero_point, bool):
+        raise entry.error(f"zero_point must be a whole number, found {zero_point!r}")
+    scale = entry.number("scale", default=None)
+    return [ActivationGrid(scale, zero_point, entry.size("bits"))]
+
+
 def _dropout(entry: KerasLayer, shape: Shape, weights: WeightReader) -> list[Layer]:
     return [Dropout(entry.number("rate", "p", default=0.5))]
 
@@ -709,6 +718,7 @@ class Kind(NamedTuple):
 
 KERNEL, KERNELS = ("kernel",), ("depthwise_kernel", "pointwise_kernel")
 MERGING = ("Add", "Subtract", "Multiply", "Average", "Concatenate")
+GRID = "netreduce>ActivationGrid"  # as Keras names classes that are not its own
 ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU", "Softmax", "ThresholdedReLU")
 
 KINDS: dict[str, Kind] = {
@@ -763,6 +773,7 @@ KINDS: dict[str, Kind] = {
     "Multiply": Kind(_plain(Multiply), "any"),
     "Average": Kind(_average, "any"),
     "Concatenate": Kind(_concatenate, "axis"),
+    GRID: Kind(_activation_grid, "any"),
     "Dropout": Kind(_dropout, "any"),
     "SpatialDropout1D": Kind(_dropout, "any"),
     "SpatialDropout2D": Kind(_dropout, "any"),

@@ -160,8 +160,9 @@ def groups_by_class(layers: Sequence[KerasLayer], root: str = "layers") -> dict[
     counts: dict[str, int] = {}
     groups: dict[str, str] = {}
     for layer in layers:
+        kind = layer.kind.rpartition(">")[2]
         snake = re.sub(
-            r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", layer.kind)
+            r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", kind)
         ).lower()
         number = counts[snake] = counts.get(snake, -1) + 1
         groups[layer.name] = f"{root}/{snake}_{number}" if number else f"{root}/{snake}"

@@ -44,6 +44,7 @@ from netreduce.network.layers import (
 )
 
 from .config import keras_order
+from .layers import GRID
 
 INPUT_NAME = "input_1"
 # What Keras calls a function that has another name here, and functions that Keras 2 had not, or
@@ -156,7 +157,11 @@ def needs_keras_3(network: Network) -> bool:
 
 
 def keras_class(layer: Layer) -> str:
-    """Name of the Keras class that computes what the layer computes."""
+    """Name of the Keras class that computes what the layer computes; Keras has none for grids of
+    activations, and reads no file with GRID unless a class is registered by that name.
+    """
+    if isinstance(layer, ActivationGrid):
+        return GRID
     if isinstance(layer, Activation):
         if layer.max_value is not None or layer.threshold:
             return "ReLU"
@@ -262,11 +267,6 @@ def _settings(layer: Layer, shape: Shape) -> dict:
     for kind, settings in SETTINGS.items():
         if isinstance(layer, kind):
             return settings(layer, shape)
-    if isinstance(layer, ActivationGrid):
-        raise UnsupportedLayerError(
-            "Keras has no layer that rounds activations to a grid: export the network to .onnx, or"
-            " write the one that was given to `quantize_activations`"
-        )
     raise UnsupportedLayerError(
         f"layers of type {type(layer).__name__} cannot be written as Keras layers"
     )
@@ -381,6 +381,11 @@ SETTINGS: dict[type[Layer], Callable[..., dict]] = {
     MaxPooling2D: _pooling_settings,
     AveragePooling2D: _pooling_settings,
     Dropout: lambda layer, shape: {"rate": layer.rate},
+    ActivationGrid: lambda layer, shape: {
+        "scale": layer.scale,
+        "zero_point": layer.zero_point,
+        "bits": layer.bits,
+    },
     Activation: _activation_settings,
     PReLU: _prelu_settings,
     Rescaling: lambda layer, shape: {

@@ -71,13 +71,14 @@ class IntegerGraph(Graph):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network, self.evaluated = network, IntegerNetwork(network)
+        self.evaluated = IntegerNetwork(network)
+        network = self.network = self.evaluated.network
         self.title = "input"  # of the layer that is being written
         self.shapes = {INPUT: network.input_shape, **dict(enumerate(network.shapes))}
         self.floats = {INPUT: self.tensor("input", "FLOAT32", (None, *network.input_shape))}
         self.codes: dict[int, int] = {}  # tensors on grids, by the layer that they come from
         for index, layer in enumerate(network.layers):
-            self.title = network.names[index]
+            self.title = self.evaluated.names[index]
             self.layer(index, layer)
         last = len(network.layers) - 1
         output = self.in_floats(last)
@@ -158,7 +159,7 @@ class IntegerGraph(Graph):
                 out = self.looked_up(sources[0], layer, grid)
             case _:
                 raise UnsupportedLayerError(
-                    f"{self.network.names[index]}: LiteRT has no {type(layer).__name__} of"
+                    f"{self.evaluated.names[index]}: LiteRT has no {type(layer).__name__} of"
                     f" {len(sources)} tensors in integers"
                 )
         return self.clamped(out, index, grid, clip)
@@ -302,7 +303,7 @@ class IntegerGraph(Graph):
         counts = np.unique(pooling.counts(shape))
         if len(counts) > 1:
             raise UnsupportedLayerError(
-                f"{self.network.names[index]}: LiteRT has no average pooling in integers whose"
+                f"{self.evaluated.names[index]}: LiteRT has no average pooling in integers whose"
                 " windows hold different numbers of values"
             )
         kernel = np.ones((*pooling.pool_size, shape[2], 1), np.int8)
@@ -461,7 +462,7 @@ class IntegerGraph(Graph):
         if layer.name in FLOAT_ACTIVATIONS and (plain or layer.name != "relu"):
             return self.node(FLOAT_ACTIVATIONS[layer.name], 1, [x], self.new(index))
         raise UnsupportedLayerError(
-            f"{self.network.names[index]}: activation {layer.name!r} behind the last grid is not"
+            f"{self.evaluated.names[index]}: activation {layer.name!r} behind the last grid is not"
             " written to LiteRT"
         )
 

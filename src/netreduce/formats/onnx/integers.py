@@ -47,8 +47,8 @@ class IntegerGraph(Graph):
     """The graph of a network that `IntegerNetwork` evaluates; raises as that does."""
 
     def __init__(self, network: Network) -> None:
-        super().__init__(network)
         self.evaluated = IntegerNetwork(network)
+        super().__init__(self.evaluated.network)
         self.index = INPUT  # of the layer that is being written
         self.codes: dict[str, list[str]] = {}  # what the numbers of a tensor are made from
         self.read: set[str] = set()  # tensors that have a reader
@@ -95,7 +95,7 @@ class IntegerGraph(Graph):
         layer, (source, *_) = self.network.layers[index], self.sources[index]
         self.index = index
         if isinstance(layer, ActivationGrid):
-            self.title = self.network.names[index]
+            self.title = self.evaluated.names[index]
             self.on_grid(index, source, layer)
             return
         super().layer(index)
