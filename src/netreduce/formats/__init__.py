@@ -20,18 +20,12 @@ SUFFIXES = (".h5", ".keras", ".pth", ".txt")  # that networks are written with
 def load(path: str | Path, architecture: "Architecture" = None) -> Network:
     """Read a network; what kind of file it is, its content says, whatever its suffix.
 
-    ===================== ============================================================ ============
-    kind                  written by                                                   architecture
-    ===================== ============================================================ ============
-    HDF5, .keras          Keras 1 to 3, netreduce                                      in the file
-    .pt2                  torch.export.save                                            in the file
-    ONNX, .nnet           torch.onnx, tf2onnx, skl2onnx, …; NNet                       in the file
-    PyTorch state_dict    torch.save(module.state_dict(), …) under any suffix, alone   to be given
-                          or under one key of a checkpoint ("state_dict", "net", …)
-    safetensors           safetensors.torch.save_file                                  to be given
-    text                  netreduce: "Layer: <name>", then the values                  to be given
-    HDF5 of weights only  Keras' save_weights, keras.applications                      to be given
-    ===================== ============================================================ ============
+    Whole networks are in HDF5 and .keras files of Keras 1 to 3 and of netreduce, in .pt2 files of
+    torch.export.save, in ONNX files (torch.onnx, tf2onnx, skl2onnx, …) and in .nnet files.
+
+    Tensors alone, which need `architecture`, are in state_dicts of PyTorch under any suffix (alone,
+    or under one key of a checkpoint: "state_dict", "net", …), in safetensors, in text ("Layer:
+    <name>", then the values) and in HDF5 of weights only (Keras' save_weights, keras.applications).
 
     Parameters
     ----------
