@@ -222,8 +222,8 @@ class Builder:
         )
 
     def _branches(self):
-        """Two layers read the first one, one of them behind a batch normalization; their sum is not
-        lumped.
+        """Two layers read the first one, one of them behind a batch normalization; multiples in
+        both, by the same ratio, are multiples in their sum.
         """
         first, norm, left, right = (
             self.conv(2, 5),
@@ -233,6 +233,7 @@ class Builder:
         )
         first = self.with_multiple(first, *self.pair("conv2d_1", 5))
         left, right = (self.with_multiple(layer, 0, 1, 2) for layer in (left, right))
+        self.planted |= {("conv2d_2", 1, 0), ("conv2d_3", 1, 0)}
         last = self.conv(4, 3, "linear", "same")
         return Network(
             [first, norm, left, right, Add(), last],

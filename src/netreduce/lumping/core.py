@@ -18,7 +18,7 @@ from .bound import gains
 from .boxes import Box, input_box
 from .deviation import Balls, Deviation
 from .draft import Draft
-from .exact import Choose, exact_step, merge, sweep
+from .exact import Choose, exact_step, merge, sweep, sweep_regions
 from .record import Lumping, merges_of
 
 MATCHES = ("weights", "activations")
@@ -48,9 +48,10 @@ def lump(
     activation is not positively homogeneous. Dead and constant neurons go into the next biases;
     neurons that nobody reads go. The neuron that stays is the largest of those that can stand for
     the others without adding to the rounding. Batch normalization, pooling, Flatten, Dropout and
-    depthwise convolution between a layer and its readers are seen through; the output, and layers
-    beside any other layer (Add, Concatenate), stay whole. So do neurons whose merged weights the
-    network's type cannot hold.
+    depthwise convolution between a layer and its readers are seen through. Channels that meet
+    others in an Add or a Concatenate merge, exactly, where all layers that make them agree on the
+    ratio. The output stays whole, and so do neurons whose merged weights the network's type cannot
+    hold, and channels that a grouped or transposed convolution, a product or a normalization reads.
 
     With a tolerance, a bound or a number of neurons, nearly proportional neurons merge as well, the
     cheapest first: cheap is what moves the outputs least, at worst over the input range. A layer
@@ -68,7 +69,8 @@ def lump(
         bound holds; by default [0, 1]. Arrays can leave out what never happens: pixels that are
         always zero.
     keep : int, optional
-        Stop when so many neurons are left in all layers that may be lumped together. Exact merges
+        Stop when so many neurons are left in all layers that may be lumped, those beside an Add or
+        a Concatenate not counted. Exact merges
         are always made. Merging can end with more, where no two neurons that are left may merge:
         `settings["neurons"]` says how many; `netreduce.select` reaches any number.
     max_bound : float, optional
@@ -137,7 +139,7 @@ def lump(
 
     def attempt(limit: float = np.inf, most: float = np.inf) -> Attempt:
         draft = Draft(network)
-        sweep(draft)
+        sweep_regions(draft)
         base = draft.network
         least = 1.0 if limited and tolerance == 0 else tolerance
         choose: Choose
@@ -203,10 +205,10 @@ class Attempt:
     def lumping(self, settings: dict) -> Lumping:
         draft = self.draft
         return Lumping(
-            network=draft.finished() if draft.steps else draft.original,
-            merges=merges_of(draft.original, draft.steps),
+            network=draft.finished() if draft.smaller else draft.original,
+            merges=merges_of(draft),
             original=draft.original,
-            steps=tuple(draft.steps),
+            draft=draft,
             settings=settings,
             deviation=self.deviation,
         )

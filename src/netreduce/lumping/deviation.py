@@ -76,7 +76,7 @@ class Deviation:
     @property
     def rounding(self) -> np.ndarray:
         """What the evaluation of both networks in floating type can add to that."""
-        if not self.draft.steps:
+        if not self.draft.smaller:
             return self._nothing
         own = 32 * Arithmetic.of(self.draft.original).roundoff
         return self._of_outputs(self.rounding_of_logits, own)
@@ -84,14 +84,14 @@ class Deviation:
     @cached_property
     def of_logits(self) -> np.ndarray:
         """The bound of the outputs before a softmax at the end."""
-        if not self.draft.steps:
+        if not self.draft.smaller:
             return self._nothing
         return np.fmin(self.quick, self._in_one_shape())
 
     @cached_property
     def quick(self) -> np.ndarray:
         """The same from the errors of the merges alone."""
-        if not self.draft.steps:
+        if not self.draft.smaller:
             return self._nothing
         before, after = self._sides
         merged = dict(self.draft.local)
@@ -102,7 +102,7 @@ class Deviation:
     @cached_property
     def rounding_of_logits(self) -> np.ndarray:
         """The rounding of the outputs before a softmax at the end."""
-        if not self.draft.steps:
+        if not self.draft.smaller:
             return self._nothing
         first, arithmetic = min(self.draft.changed), Arithmetic.of(self.draft.original)
         before, after = self._sides
@@ -173,5 +173,5 @@ class Deviation:
 
     def _of_outputs(self, error: np.ndarray, own: float = 0.0) -> np.ndarray:
         original = self.draft.original
-        ends = bool(self.draft.steps) and original.logits() is not original
+        ends = self.draft.smaller and original.logits() is not original
         return behind_activation(original.layers[-1], error, own) if ends else error

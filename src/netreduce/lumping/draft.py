@@ -21,6 +21,7 @@ import numpy as np
 
 from netreduce.errors import ParameterError
 from netreduce.network import Network
+from netreduce.network.channels import Channels
 from netreduce.network.layers import (
     BatchNormalization,
     DepthwiseConv2D,
@@ -111,6 +112,26 @@ class Heirs:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a layer that reads channels outside of regions no longer does.
+
+    Attributes
+    ----------
+    reader : int
+    step : Step
+        Its producer is the tensor that is read; its neurons are channels of that.
+    share : Heirs
+    magnitudes : ndarray, shape (channels, outputs)
+        Sums of magnitudes of the weights that read each.
+    """
+
+    reader: int
+    step: Step
+    share: Heirs
+    magnitudes: np.ndarray
+
+
+@dataclass(frozen=True)
 class Mixture:
     """How each channel that goes follows from all that stay.
 
@@ -162,6 +183,10 @@ class Draft:
         By layer: what merging has added to the error of its output.
     changed : set of int
         Layers that are not as they were given.
+    readings : list of Reading
+        What layers do not read any more though it is there; those channels then go.
+    dropped : dict of int to ndarray
+        By layer outside of regions: the original indices of the channels that went.
     """
 
     def __init__(self, network: Network):
@@ -182,6 +207,13 @@ class Draft:
         self.shares: list[Mapping[int, Share]] = []
         self.local: dict[int, np.ndarray] = {}
         self.changed: set[int] = set()
+        self.readings: list[Reading] = []
+        self.dropped: dict[int, np.ndarray] = {}
+
+    @property
+    def smaller(self) -> bool:
+        """Whether anything is gone."""
+        return bool(self.steps or self.dropped)
 
     def take_out(self, region: Region, step: Step, shares: Mapping[int, Share]) -> np.ndarray:
         """Take channels out of a region and hand what they contribute to the layers that read it.
@@ -203,7 +235,9 @@ class Draft:
         producer = region.producer
         keep = np.setdiff1d(np.arange(weighted(self.network, producer).outputs), step.neurons)
         sums = {
-            consumer: self._sums(region, consumer, keep, step, shares[consumer])
+            consumer: self._sums(
+                consumer, *self._read(region, consumer), keep, step, shares[consumer]
+            )
             for consumer in region.consumers
         }
         refused = np.logical_or.reduce(
@@ -216,7 +250,9 @@ class Draft:
             return refused
         layers = self._selected(region, keep)
         for consumer in region.consumers:
-            layers[consumer] = self._merged(region, consumer, keep, sums[consumer])
+            layers[consumer] = self._merged(
+                consumer, *self._read(region, consumer), keep, sums[consumer]
+            )
         names = self.kept[producer]
         self.steps.append(
             replace(
@@ -230,6 +266,74 @@ class Draft:
         self.network = self.network.replace(layers)
         self.changed |= layers.keys()
         return refused
+
+    def hand_over(self, index: int, step: Step, share: Heirs) -> np.ndarray:
+        """Set the weights with which a layer reads some channels to zero, and hand them to others.
+
+        Parameters
+        ----------
+        index : int
+        step : Step
+            Its neurons are channels (entries of the last axis) of what the layer reads.
+        share : Heirs
+
+        Returns
+        -------
+        ndarray of bool
+            As of `take_out`.
+        """
+        layer = weighted(self.network, index)
+        channels = self.network.shapes[self.network.sources[index][0]][-1]
+        every = np.arange(channels)
+        keep = np.setdiff1d(every, step.neurons)
+        sums = self._sums(index, channels, 1, keep, step, share)
+        refused = self._too_much(index, keep, step, share, sums)
+        if refused.any():
+            return refused
+        read = np.abs(reading_weights(layer.kernel, channels, 1))[:, step.neurons]
+        self.readings.append(Reading(index, step, share, read.sum(axis=(0, 2))))
+        self.changed.add(index)
+        merged = self._merged(index, channels, 1, every, sums.among(keep, channels))
+        self.network = self.network.replace({index: merged})
+        return refused
+
+    def drop(self, channels: Channels, gone: np.ndarray) -> None:
+        """Take out classes of channels that nobody reads.
+
+        Parameters
+        ----------
+        channels : Channels
+            Of the network as it is.
+        gone : ndarray of int
+            Classes.
+        """
+        for index in channels.producers():
+            (places,) = np.nonzero(np.isin(channels.classes[index], gone))
+            if len(places):
+                before = self.dropped.get(index, np.empty(0, int))
+                outputs = weighted(self.original, index).outputs
+                left = np.setdiff1d(np.arange(outputs), before)
+                self.dropped[index] = np.union1d(before, left[places])
+        network = channels.without(gone)
+        sized = self.network.replace(
+            {
+                index: weighted(self.network, index).replace(
+                    kernel=weights, bias=biases, quantization=None
+                )
+                for index, (weights, biases) in self.sizes.items()
+            }
+        )
+        narrow = Channels(sized).without(gone)
+        for index in self.sizes:
+            layer = weighted(narrow, index)
+            self.sizes[index] = layer.kernel, layer.bias
+        changes = {
+            index: self._with_former_grid(index, layer)
+            for index, layer in enumerate(network.layers)
+            if layer is not self.network.layers[index]
+        }
+        self.changed |= changes.keys()
+        self.network = self.network.replace(changes)
 
     def add_error(self, index: int, error: np.ndarray) -> None:
         """Add to the local error of a layer's output."""
@@ -287,13 +391,22 @@ class Draft:
             quantization=_select_scale(layer, layer.kernel.ndim - 1, layer.outputs, 1, keep),
         )
 
-    def _sums(
-        self, region: Region, index: int, keep: np.ndarray, step: Step, share: Share
-    ) -> "_Sums":
-        """What a layer that reads the region has for weights and biases after a step."""
-        layer = weighted(self.network, index)
+    def _read(self, region: Region, index: int) -> tuple[int, int]:
+        """Channels, and the multiplier of each, of a region as a layer reads it."""
         channels = weighted(self.network, region.producer).outputs
-        multiplier = region.multipliers[self.network.sources[index][0]]
+        return channels, region.multipliers[self.network.sources[index][0]]
+
+    def _sums(
+        self,
+        index: int,
+        channels: int,
+        multiplier: int,
+        keep: np.ndarray,
+        step: Step,
+        share: Share,
+    ) -> "_Sums":
+        """What a layer has for weights and biases after a step of what it reads."""
+        layer = weighted(self.network, index)
         blocks = reading_weights(layer.kernel, channels, multiplier)
         sizes, bias_size = self.sizes.get(index, (np.abs(layer.kernel), np.abs(layer.bias)))
         sizes = reading_weights(sizes, channels, multiplier)
@@ -338,10 +451,10 @@ class Draft:
             return np.isin(step.into, bad) | folded
         return np.isin(step.into, bad)
 
-    def _merged(self, region: Region, index: int, keep: np.ndarray, sums: "_Sums") -> Layer:
+    def _merged(
+        self, index: int, channels: int, multiplier: int, keep: np.ndarray, sums: "_Sums"
+    ) -> Layer:
         layer = weighted(self.network, index)
-        channels = weighted(self.network, region.producer).outputs
-        multiplier = region.multipliers[self.network.sources[index][0]]
         axis = layer.kernel.ndim - 2
         shape = (*layer.kernel.shape[:axis], -1, layer.outputs)
         kernel = sums.kernel.reshape(shape)
@@ -353,6 +466,16 @@ class Draft:
         if quantization is not None and (len(sums.heirs) or sums.shifted):
             return _requantized(layer, kernel, sums.bias, quantization, self.sizes[index])
         return layer.replace(kernel=kernel, bias=sums.bias, quantization=quantization)
+
+    def _with_former_grid(self, index: int, layer: Layer) -> Layer:
+        """A layer with as many bits as it had, where zeros that took another level are gone."""
+        if not isinstance(layer, Weighted) or layer.quantization is None:
+            return layer
+        given = weighted(self.original, index)
+        levels, former = cast(np.ndarray, layer.codes), cast(np.ndarray, given.codes)
+        if given.quantization is None or not np.isin(levels, former).all():
+            return layer
+        return layer.replace(quantization=replace(layer.quantization, bits=given.quantization.bits))
 
     def _precision(self, index: int) -> float:
         quantized = weighted(self.network, index).quantization is not None
@@ -372,6 +495,22 @@ class _Sums:
     heirs: np.ndarray
     shifted: bool
     lost: np.ndarray | None
+
+    def among(self, keep: np.ndarray, channels: int) -> "_Sums":
+        """The same, with zeros for the channels that are not kept."""
+
+        def wide(weights: np.ndarray) -> np.ndarray:
+            found = np.zeros((len(weights), channels, *weights.shape[2:]))
+            found[:, keep] = weights
+            return found
+
+        return replace(
+            self,
+            kernel=wide(self.kernel),
+            kernel_size=wide(self.kernel_size),
+            heirs=keep[self.heirs],
+            lost=None if self.lost is None else wide(self.lost),
+        )
 
 
 def channels_read(network: Network, region: Region) -> np.ndarray:

@@ -2,7 +2,7 @@
 random projections.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,13 +25,14 @@ from netreduce.network.layers import (
 
 from .boxes import Arithmetic, Box, fan_in, linear, own_error, propagate
 from .draft import Draft, Step, channels_read
+from .joined import Handed, Joined, drop_unread
+from .matching import match
 from .regions import EPSILON, POOLING, Region, activation_name, weighted
-from .signatures import Description, Part, Ray, describe
+from .signatures import Description, describe
 from .transport import Reach, take_out
 
 Choose = Callable[[Draft, Region, Description, Reach], Step]
 
-PROJECTIONS = 4  # the first sorts the channels, the others spare comparisons
 NEVER_NEGATIVE = (
     "relu",
     "relu6",
@@ -45,7 +46,14 @@ NEVER_NEGATIVE = (
 
 
 def sweep(draft: Draft) -> None:
-    """Take out, from the back to the front, the channels that nobody reads."""
+    """Take out the channels that nobody reads."""
+    sweep_regions(draft)
+    while drop_unread(draft):
+        sweep_regions(draft)
+
+
+def sweep_regions(draft: Draft) -> None:
+    """Take out, from the back to the front, the channels of regions that nobody reads."""
     for producer in sorted(draft.regions, reverse=True):
         region = draft.regions[producer]
         read = channels_read(draft.network, region)
@@ -66,8 +74,11 @@ def sweep(draft: Draft) -> None:
             )
 
 
-def merge(draft: Draft, box: Box, choose: Choose) -> None:
-    """Go through the layers from the front and take out of each region what `choose` says.
+def merge(
+    draft: Draft, box: Box, choose: Choose, given: Mapping[int, Handed] | None = None
+) -> None:
+    """Go through the layers from the front and take out of each region what `choose` says; let
+    layers that read others read no multiples (`joined`).
 
     Parameters
     ----------
@@ -77,7 +88,10 @@ def merge(draft: Draft, box: Box, choose: Choose) -> None:
     choose : callable
         (draft, region, description, reach) → Step, where reach goes from a layer to the box of its
         output.
+    given : mapping of int to (Step, Heirs), optional
+        By layer outside of regions, what it no longer reads, as a record says.
     """
+    joined = Joined(draft)
     boxes, signs = {INPUT: box}, {INPUT: np.zeros(draft.network.input_shape[-1], bool)}
     arithmetic = Arithmetic.of(draft.original)
 
@@ -90,7 +104,13 @@ def merge(draft: Draft, box: Box, choose: Choose) -> None:
             )[0]
         return boxes[tensor]
 
+    def forget(index: int) -> None:
+        for later in [i for i in boxes if i >= index]:
+            del boxes[later]
+
     for index, sources in enumerate(draft.network.sources):
+        if joined.hand_over(index, reach, given):
+            forget(index)
         if index in draft.sizes:
             draft.add_error(index, _error_of_sums(draft, index, reach(sources[0])))
         if index in draft.regions:
@@ -99,8 +119,8 @@ def merge(draft: Draft, box: Box, choose: Choose) -> None:
             step = choose(draft, region, description, reach)
             if len(step):
                 take_out(draft, region, step, description, reach)
-                for later in [i for i in boxes if i >= index]:
-                    del boxes[later]
+                forget(index)
+        joined.follow(index, signs[sources[0]])
         signs[index] = _never_negative(
             draft.network.layers[index], [signs[s] for s in sources], draft.network.shapes[index]
         )
@@ -126,39 +146,6 @@ def exact_step(draft: Draft, region: Region, description: Description, reach: Re
     multiple = kinds[gone] == "multiple"
     ratio[multiple] = description.ratio(gone[multiple], into[gone[multiple]])
     return Step(region.producer, gone, into[gone], ratio, kinds[gone])
-
-
-def match(rays: Sequence[Ray], order: np.ndarray) -> np.ndarray:
-    """For every channel the first one in `order` that has its signature, or −1 for that one itself
-    and for channels not in `order`.
-
-    A channel is compared in full only with those whose random projections are as near as equal
-    signatures would have them, so the time is O(channels · entries) unless a class is large.
-    """
-    channels = rays[0].parts[0].vectors.shape[-1]
-    leaders = np.full(channels, -1)
-    if len(order) < 2:
-        return leaders
-    parts = [part for ray in rays for part in ray.parts]
-    projections, reach = _project(parts)
-    sorting = order[np.argsort(projections[0][order], kind="stable")]
-    keys = projections[0][sorting]
-    widest = reach[0][order].max()
-    low = np.searchsorted(keys, keys - (reach[0][sorting] + widest), "left")
-    high = np.searchsorted(keys, keys + (reach[0][sorting] + widest), "right")
-    place = np.empty(channels, int)
-    place[sorting] = np.arange(len(sorting))
-    rank = np.full(channels, channels)
-    rank[order] = np.arange(len(order))
-    for leader in order[(high - low)[place[order]] > 1]:
-        if leaders[leader] >= 0:
-            continue
-        others = sorting[low[place[leader]] : high[place[leader]]]
-        others = others[(rank[others] > rank[leader]) & (leaders[others] < 0)]
-        apart = np.abs(projections[:, others] - projections[:, [leader]])
-        others = others[(apart <= reach[:, others] + reach[:, [leader]]).all(axis=0)]
-        leaders[_equal(parts, leader, others)] = leader
-    return leaders
 
 
 def class_counts(network: Network) -> dict[str, int]:
@@ -291,37 +278,6 @@ def _order(description: Description, quantized: bool) -> np.ndarray:
 
 def _power_of_8(sizes: np.ndarray) -> np.ndarray:
     return np.where(sizes > 0, np.frexp(sizes)[1] // 3, np.iinfo(np.int32).min)
-
-
-def _equal(parts: Sequence[Part], leader: int, others: np.ndarray) -> np.ndarray:
-    """Those of some channels that have the signature of another."""
-    for part in parts:
-        if len(others):
-            (mine, size), (theirs, sizes) = part.of(np.array([leader])), part.of(others)
-            near = np.abs(theirs - mine) <= part.tolerance * (sizes + size)
-            others = others[near.all(axis=(0, 1))]
-    return others
-
-
-def _project(parts: Sequence[Part]) -> tuple[np.ndarray, np.ndarray]:
-    """Random projections of the signatures, shape (PROJECTIONS, channels), and how far rounding can
-    move them.
-    """
-    rng = np.random.default_rng(0)
-    channels = parts[0].vectors.shape[-1]
-    projections, reach = np.zeros((2, PROJECTIONS, channels))
-    for part in parts:
-        vectors = part.vectors.reshape(-1, channels)
-        directions = rng.standard_normal((PROJECTIONS, len(vectors)))
-        sizes = vectors if part.sizes is None else part.sizes.reshape(vectors.shape)
-        projections = projections + directions @ vectors / part.scale
-        # over the largest, so that squares do not underflow
-        largest = np.abs(sizes).max(axis=0, initial=0)
-        unit = sizes / np.where(largest > 0, largest, 1)
-        lengths = largest * np.sqrt(np.einsum("ij,ij->j", unit, unit)) / part.scale
-        tolerance = part.tolerance + len(vectors) * EPSILON  # and the rounding of the products
-        reach = reach + tolerance * np.linalg.norm(directions, axis=1)[:, None] * lengths
-    return projections, reach
 
 
 def _error_of_sums(draft: Draft, index: int, box: Box) -> np.ndarray:

@@ -40,10 +40,14 @@ class Expansion:
 
 def expanded(draft: Draft) -> Expansion | None:
     """The lumped network in the shape of the original; None where a region has what this cannot
-    undo: see `_is_plain`.
+    undo: see `_is_plain`; and where channels went that meet in an Add or a Concatenate.
     """
     original, lumped = draft.original, draft.finished()
-    if not all(_is_plain(original, draft.regions[step.producer], step) for step in draft.steps):
+    if (
+        draft.readings
+        or draft.dropped
+        or not all(_is_plain(original, draft.regions[step.producer], step) for step in draft.steps)
+    ):
         return None
     layers = dict(enumerate(in_double(original).layers))
     rounding = {}

@@ -1,6 +1,5 @@
 """What lumping did: the result with its certificate, and a record to save and replay."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -10,12 +9,15 @@ from netreduce.errors import ParameterError, SampleError
 from netreduce.measures.cost import LayerCost, layer_costs
 from netreduce.measures.evaluation import threshold
 from netreduce.network import Network
+from netreduce.network.channels import Channels
+from netreduce.network.layers import Weighted
 
 from .boxes import Box
 from .deviation import Deviation
-from .draft import Draft, Mixture, Step
+from .draft import Draft, Heirs, Mixture, Step
 from .exact import merge
-from .regions import Region, weighted
+from .joined import Handed
+from .regions import Region, mixes, weighted
 from .signatures import Description
 from .transport import Reach, take_out
 
@@ -64,9 +66,14 @@ class Lumping:
     network: Network
     merges: list[Merge]
     original: Network = field(repr=False)
-    steps: tuple[Step, ...] = field(repr=False)
+    draft: Draft = field(repr=False)
     settings: dict = field(repr=False)
     deviation: Deviation = field(repr=False)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What was taken out of layers that meet no others, in order."""
+        return tuple(self.draft.steps)
 
     @cached_property
     def bound(self) -> np.ndarray:
@@ -99,7 +106,7 @@ class Lumping:
         """
         samples = self.original.check_samples(samples)
         self._check_range(samples)
-        if not self.steps:
+        if not self.draft.smaller:
             return 1.0
         outputs = self.network.logits().predict(samples).astype(np.float64)
         bound = self.deviation.of_logits + self.deviation.rounding_of_logits
@@ -168,14 +175,16 @@ class Lumping:
                 "kinds": step.kinds.tolist(),
                 **({"mixtures": _mixtures(self.original, step)} if step.mixtures else {}),
             }
-            for step in self.steps
+            for step in self.draft.steps
         ]
+        joined = {"readings": _readings(self.draft), "dropped": _dropped(self.draft)}
         return {
             **self.settings,
             "bound": self.bound.tolist(),
             "rounding": self.rounding.tolist(),
             "layers": layers,
             "steps": steps,
+            **(joined if self.draft.dropped else {}),
         }
 
 
@@ -207,19 +216,26 @@ def replay(network: Network, record: dict) -> Network:
     array([[5.5]])
     """
     draft = Draft(network)
+    given = {
+        _layer(network, entry["layer"]): _handed(network, entry)
+        for entry in record.get("readings", ())
+    }
     steps = [_recorded(draft, entry) for entry in record["steps"]]
     forward = {step.producer: step for step in steps if step.kinds[0] != "unread"}
     first = next((k for k, step in enumerate(steps) if step.kinds[0] != "unread"), len(steps))
     for step in steps[:first]:
         take_out(draft, draft.regions[step.producer], _present(draft, step))
-    if forward:
+    if forward or given:
         nothing = np.empty(0, int)
 
         def choose(draft: Draft, region: Region, description: Description, reach: Reach) -> Step:
             empty = Step(region.producer, nothing, nothing, nothing, nothing)
             return _present(draft, forward.get(region.producer, empty))
 
-        merge(draft, Box(np.zeros(network.input_shape), np.zeros(network.input_shape)), choose)
+        zeros = np.zeros(network.input_shape)
+        merge(draft, Box(zeros, zeros), choose, given)
+    if record.get("dropped"):
+        _drop(draft, record["dropped"])
     for step in steps[first + len(forward) :]:
         take_out(draft, draft.regions[step.producer], _present(draft, step))
     for step in steps:
@@ -258,9 +274,10 @@ def _recorded(draft: Draft, entry: dict) -> Step:
     )
 
 
-def merges_of(network: Network, steps: Iterable[Step]) -> list[Merge]:
-    """The steps neuron by neuron."""
-    return [
+def merges_of(draft: Draft) -> list[Merge]:
+    """What went, neuron by neuron."""
+    network = draft.original
+    in_regions = [
         Merge(
             network.names[step.producer],
             int(neuron),
@@ -268,11 +285,111 @@ def merges_of(network: Network, steps: Iterable[Step]) -> list[Merge]:
             float(ratio),
             str(kind),
         )
-        for step in steps
+        for step in draft.steps
         for neuron, into, ratio, kind in zip(
             step.neurons, step.into, step.ratio, step.kinds, strict=True
         )
     ]
+    return in_regions + _joined_merges(draft)
+
+
+def _joined_merges(draft: Draft) -> list[Merge]:
+    """Of channels outside of regions. One that has several heirs, each for some layers, is said to
+    have none.
+    """
+    network = draft.original
+    classes = Channels(network).classes
+    heirs: dict[int, set[int]] = {}
+    for reading in draft.readings:
+        of_tensor, step = classes[reading.step.producer], reading.step
+        for neuron, into in zip(step.neurons, step.into, strict=True):
+            heir = int(of_tensor[into]) if into >= 0 else -1
+            heirs.setdefault(int(of_tensor[neuron]), set()).add(heir)
+    found = []
+    for index, neurons in sorted(draft.dropped.items()):
+        for neuron in neurons.tolist():
+            several = heirs.get(int(classes[index][neuron]), set())
+            (into,) = np.nonzero(np.isin(classes[index], list(several)))
+            if several == {-1}:
+                merge = Merge(network.names[index], neuron, None, 0.0, "constant")
+            elif len(several) != 1 or not len(into):
+                merge = Merge(network.names[index], neuron, None, 0.0, "unread")
+            else:
+                ratio = _ratio(weighted(network, index), neuron, int(into[0]))
+                merge = Merge(network.names[index], neuron, int(into[0]), ratio, "multiple")
+            found.append(merge)
+    return found
+
+
+def _ratio(layer: Weighted, neuron: int, into: int) -> float:
+    """Of the largest weights of two neurons, or of their biases."""
+    weights = np.abs(layer.kernel.astype(np.float64)).reshape(-1, layer.outputs)
+    mine, other = weights[:, neuron].max(initial=0), weights[:, into].max(initial=0)
+    if not mine or not other:
+        mine, other = (abs(float(layer.bias[k])) for k in (neuron, into))
+    return float(mine / other) if other else 0.0
+
+
+def _readings(draft: Draft) -> list[dict]:
+    return [
+        {
+            "layer": draft.original.names[reading.reader],
+            "neurons": reading.step.neurons.tolist(),
+            "into": reading.step.into.tolist(),
+            "ratio": reading.share.ratio.ravel().tolist(),
+            "shift": reading.share.shift.ravel().tolist(),
+            "kinds": reading.step.kinds.tolist(),
+        }
+        for reading in draft.readings
+    ]
+
+
+def _dropped(draft: Draft) -> dict[str, list[int]]:
+    return {
+        draft.original.names[index]: neurons.tolist()
+        for index, neurons in sorted(draft.dropped.items())
+    }
+
+
+def _layer(network: Network, name: str) -> int:
+    if name not in network.names:
+        raise ParameterError(f"the record is of another network: no layer {name}")
+    return network.names.index(name)
+
+
+def _handed(network: Network, entry: dict) -> Handed:
+    """What a layer no longer reads, of a record."""
+    index = _layer(network, entry["layer"])
+    source = network.sources[index][0]
+    channels = network.shapes[source][-1] if source >= 0 else 0
+    if max(*entry["neurons"], *entry["into"]) >= channels or not mixes(network.layers[index]):
+        raise ParameterError(
+            f"the record is of another network: {entry['layer']} does not read so many channels"
+        )
+    ratio, shift = (np.array(entry[key], float)[None, :, None] for key in ("ratio", "shift"))
+    step = Step(
+        source,
+        np.array(entry["neurons"], int),
+        np.array(entry["into"], int),
+        ratio.ravel(),
+        np.array(entry["kinds"]),
+    )
+    return step, Heirs(ratio, shift)
+
+
+def _drop(draft: Draft, recorded: dict[str, list[int]]) -> None:
+    """Take out channels that a record says nobody reads."""
+    channels = Channels(draft.network)
+    gone = []
+    for name, neurons in recorded.items():
+        classes = channels.classes[_layer(draft.network, name)]
+        places = np.array(neurons, int)
+        if max(neurons) >= len(classes) or not channels.removable[classes[places]].all():
+            raise ParameterError(
+                f"the record takes neurons out of {name}, where this network has none to take out"
+            )
+        gone.append(classes[places])
+    draft.drop(channels, np.unique(np.concatenate(gone)))
 
 
 def _present(draft: Draft, step: Step) -> Step:

@@ -9,7 +9,7 @@ region as a whole, since no channel-wise layer mixes it with others. For example
 
 has two regions: producer 0 with the nodes 1 and 2 and the consumer 3, and producer 3 with the
 consumer 4. Layer 4 is the output: its neurons stay. Any other layer (Add, Concatenate, a
-convolution in groups) is a wall: what it reads stays whole.
+convolution in groups) is a wall: what it reads is in no region (see `joined`).
 """
 
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ def find_regions(network: Network) -> dict[int, Region]:
             raise UnsupportedLayerError(
                 f"{name}: lumping does not know what a {type(layer).__name__} computes"
             )
-    regions = (_region(network, i) for i, layer in enumerate(network.layers) if _mixes(layer))
+    regions = (_region(network, i) for i, layer in enumerate(network.layers) if mixes(layer))
     return {region.producer: region for region in regions if region}
 
 
@@ -150,7 +150,7 @@ def _region(network: Network, producer: int) -> Region | None:
             return None
         for reader in readers:
             layer = network.layers[reader]
-            if _mixes(layer):
+            if mixes(layer):
                 consumers.append(reader)
             elif _is_channelwise(layer, network.shapes[tensor]):
                 nodes.append(reader)
@@ -162,7 +162,7 @@ def _region(network: Network, producer: int) -> Region | None:
     return Region(producer, tuple(sorted(nodes)), tuple(sorted(consumers)), multipliers)
 
 
-def _mixes(layer: Layer) -> bool:
+def mixes(layer: Layer) -> bool:
     """Whether every output of the layer reads all channels: not in groups."""
     return isinstance(layer, WEIGHT_LAYERS) and getattr(layer, "groups", 1) == 1
 

@@ -154,13 +154,13 @@ def describe(draft: Draft, region: Region, nonnegative: np.ndarray) -> Descripti
         Features (channels) of the producer's input that are never negative: they tell dead neurons.
     """
     network, epsilon = draft.network, draft.epsilon[region.producer]
-    opening = _open(draft, region)
-    states, rays = _start(draft, region, opening, nonnegative)
+    opening = opened(draft, region.producer)
+    states, rays = started(draft, region.producer, opening, nonnegative)
     for node in region.nodes:
         source = network.sources[node][0]
         if source in states:
             shape = network.shapes[source]
-            states[node], ray = _follow(network.layers[node], states[source], shape, epsilon)
+            states[node], ray = follow(network.layers[node], states[source], shape, epsilon)
             rays += [ray] if ray else []
     values, constants, foldables = {}, [], []
     for consumer in region.consumers:
@@ -172,7 +172,7 @@ def describe(draft: Draft, region: Region, nonnegative: np.ndarray) -> Descripti
         silent = ~(state.value != 0).any(axis=(0, 2))
         foldables.append(constants[-1] & silent if padded else constants[-1])
         if padded and (state.tau != 0).any():
-            rays.append(_affine_ray(state, epsilon)[0])
+            rays.append(affine_ray(state, epsilon)[0])
     read = [states[network.sources[consumer][0]] for consumer in region.consumers]
     return Description(
         opening.close,
@@ -186,14 +186,14 @@ def describe(draft: Draft, region: Region, nonnegative: np.ndarray) -> Descripti
         np.logical_and.reduce(foldables),
         opening.cancellation,
         np.maximum.reduce(
-            [opening.shift(region), *(_relative_shift(state) for state in states.values())]
+            [opening.shift(region.producer), *(_relative_shift(state) for state in states.values())]
         ),
         np.maximum.reduce([np.abs(state.alpha).max(axis=(0, 2)) for state in read]),
     )
 
 
 @dataclass(frozen=True)
-class _Opening:
+class Opening:
     """Weights and biases of every channel where the rays are taken, each over `factor`."""
 
     close: int
@@ -219,16 +219,16 @@ class _Opening:
             return np.ones(len(self.factor))
         return self.weight_size.max(axis=0, initial=0) / self.pivot
 
-    def shift(self, region: Region) -> np.ndarray:
+    def shift(self, producer: int) -> np.ndarray:
         """The terms that a batch normalization sums to an intercept, over the largest weight."""
-        if self.close == region.producer:
+        if self.close == producer:
             return np.zeros(len(self.factor))
         return self.intercept_size / self.pivot
 
 
-def _open(draft: Draft, region: Region) -> _Opening:
-    """The channels at the producer, batch normalization directly behind a linear one included."""
-    network, close = draft.network, region.producer
+def opened(draft: Draft, producer: int) -> Opening:
+    """The channels at a layer, batch normalization directly behind a linear one included."""
+    network, close = draft.network, producer
     layer = weighted(network, close)
     weights, factor = _units(layer)
     weights = weights.reshape(-1, layer.outputs)
@@ -249,7 +249,7 @@ def _open(draft: Draft, region: Region) -> _Opening:
         weights = weights * np.sign(slope)
         weight_size = None if weight_size is None else weight_size * np.abs(np.sign(slope))
         factor = factor * np.where(slope == 0, 1, np.abs(slope))
-    return _Opening(
+    return Opening(
         close, weights, weight_size, intercepts / factor, intercept_size / factor, factor
     )
 
@@ -265,15 +265,15 @@ def _units(layer: Weighted) -> tuple[np.ndarray, np.ndarray]:
     return codes, np.broadcast_to(quantization.scale.reshape(-1), layer.outputs)
 
 
-def _start(
-    draft: Draft, region: Region, opening: _Opening, nonnegative: np.ndarray
+def started(
+    draft: Draft, producer: int, opening: Opening, nonnegative: np.ndarray
 ) -> tuple[dict[int, State], list[Ray]]:
     """The state where the rays are taken, and the first ray: (weights, intercept)."""
-    layer, epsilon = weighted(draft.network, region.producer), draft.epsilon[region.producer]
+    layer, epsilon = weighted(draft.network, producer), draft.epsilon[producer]
     homogeneous = activation_of(layer).positively_homogeneous
     pivot, factor = opening.pivot, opening.factor
     scale = pivot if homogeneous else 1 / factor
-    on_grid = layer.quantization is not None and opening.close == region.producer
+    on_grid = layer.quantization is not None and opening.close == producer
     ray = Ray(
         (
             Part(
@@ -309,7 +309,7 @@ def _start(
     return {opening.close: state}, [ray]
 
 
-def _never_positive(opening: _Opening, nonnegative: np.ndarray) -> np.ndarray:
+def _never_positive(opening: Opening, nonnegative: np.ndarray) -> np.ndarray:
     """Channels with no positive weight or bias, and no weight at all for inputs that may be
     negative.
     """
@@ -331,7 +331,7 @@ def _relative_shift(state: State) -> np.ndarray:
     ).max(axis=(0, 2))
 
 
-def _follow(layer: Layer, state: State, shape: Shape, epsilon: float) -> tuple[State, Ray | None]:
+def follow(layer: Layer, state: State, shape: Shape, epsilon: float) -> tuple[State, Ray | None]:
     """The state behind a channel-wise layer, and the ray that it adds to the signature, if any."""
     match layer:
         case MaxPooling2D() | GlobalMaxPooling2D():
@@ -342,7 +342,7 @@ def _follow(layer: Layer, state: State, shape: Shape, epsilon: float) -> tuple[S
             return _follow_norm(layer, state)
         case Activation():
             homogeneous = activation_of(layer).positively_homogeneous
-            ray, scale = _affine_ray(state, epsilon, identical=not homogeneous)
+            ray, scale = affine_ray(state, epsilon, identical=not homogeneous)
             trivial = homogeneous and not state.tau.any() and (state.alpha > 0).all()
             after = replace(
                 _activated(layer, state),
@@ -439,7 +439,7 @@ def _activated(layer: Layer, state: State) -> State:
     )
 
 
-def _affine_ray(state: State, epsilon: float, identical: bool = False) -> tuple[Ray, np.ndarray]:
+def affine_ray(state: State, epsilon: float, identical: bool = False) -> tuple[Ray, np.ndarray]:
     """(alpha, tau), over the larger magnitude unless `identical`, and what remains of alpha."""
     larger = np.maximum(np.abs(state.alpha), np.abs(state.tau))
     scale = np.ones_like(larger) if identical else np.where(larger > 0, larger, 1)
