@@ -4,6 +4,7 @@ import argparse
 import gzip
 import io
 import pickle
+import sys
 import tarfile
 import zipfile
 
@@ -20,6 +21,10 @@ from netreduce.formats import load, save
 from netreduce.formats.export import export
 from netreduce.formats.sniff import kind_of
 from netreduce.formats.tensors import to_tensors
+from netreduce.formats.turned import turned
+from netreduce.network import Network
+from netreduce.network.architectures import build
+from netreduce.network.layers import Dense
 
 
 def small():
@@ -229,3 +234,40 @@ def test_a_file_as_architecture_goes_with_keras_only(tmp_path):
     save(small(), tmp_path / "network.pth")
     with pytest.raises(ModelFileError, match="a file as architecture goes with weights of Keras"):
         load(tmp_path / "network.pth", tmp_path / "model.json")
+
+
+def test_what_happens_to_the_file_later_changes_nothing(tmp_path):
+    path = tmp_path / "network.safetensors"
+    original = build({"name": "vgg-small"}, (16, 16, 3), 10, seed=0)
+    save_file(to_tensors(original), path)
+    loaded = load(path, original)
+    with path.open("r+b") as file:  # in place: the memory that was mapped changes
+        file.seek(8)
+        file.write(bytes(path.stat().st_size - 8))
+    assert_same(loaded, original)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "shape", [(3, 5), (40, 17), (5, 1), (40, 3, 2, 7), (6, 1, 3, 3), (4, 2, 1, 1)]
+)
+def test_kernels_are_turned_and_copied(monkeypatch, shape, dtype):
+    kernel = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    expected = kernel.transpose((1, 0) if kernel.ndim == 2 else (2, 3, 1, 0))
+    for found in (turned(kernel), turned(kernel.copy(order="F")), turned(_fixed(kernel))):
+        np.testing.assert_array_equal(found, expected, strict=True)
+        assert found.flags.c_contiguous and not np.shares_memory(found, kernel)
+    monkeypatch.delitem(sys.modules, "torch")
+    np.testing.assert_array_equal(turned(kernel), expected, strict=True)
+
+
+def _fixed(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def test_values_whose_squares_overflow_are_finite(tmp_path):
+    original = Network([Dense(np.array([[3e38, -3e38]], np.float32))], (1,))
+    save_file(to_tensors(original), tmp_path / "network.safetensors")
+    assert_same(load(tmp_path / "network.safetensors", original), original)

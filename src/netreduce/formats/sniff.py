@@ -140,10 +140,11 @@ _KINDS: dict[str, Callable[..., bool]] = {
 
 
 def _kind_of_archive(path: Path) -> str:
-    if not zipfile.is_zipfile(path):
-        raise ModelFileError("the archive is damaged or cut short")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        raise ModelFileError("the archive is damaged or cut short") from None
     inner = {name.partition("/")[2] for name in names}  # PyTorch puts all into one folder
     if "archive_format" in inner or "serialized_exported_program.json" in names:
         return "pt2"

@@ -37,6 +37,7 @@ from netreduce.network.layers import (
 
 from .guard import check_finite
 from .matching import Needed, match, natural_order
+from .turned import turned
 
 Architecture = Network | dict | str | Path | None
 NORM_ROLES = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
@@ -46,7 +47,6 @@ ADAPTER = re.compile(  # as the packages peft, lycoris and adapters name their t
     r"|ia3_l|vera_lambda_[bd]|adapter_(down|up))($|[._])",
     re.IGNORECASE,
 )
-ROWS = 8  # that are copied at a time
 COUNTER = "num_batches_tracked"  # means nothing at inference
 
 
@@ -106,11 +106,12 @@ def from_tensors(
         arrays = {}
         for role, expected in _roles(layer, None).items():
             key = found.get(f"{name}.{role}")
-            arrays[role] = (
-                np.zeros(expected.shape, np.float32)
-                if key is None
-                else _fitted(tensors[key], expected.shape, flat, labels[key])
-            )
+            if key is None:
+                arrays[role] = np.zeros(expected.shape, np.float32)
+                continue
+            array = _fitted(tensors[key], expected.shape, flat, labels[key])
+            # the file may be mapped into memory: nothing of it stays, and kernels are turned
+            arrays[role] = array if isinstance(layer, Weighted) and array.ndim > 1 else array.copy()
         if arrays:
             layers[index] = _with_roles(layer, arrays, order)
     return template.replace(layers)
@@ -241,21 +242,10 @@ def _with_roles(layer: Layer, arrays: Mapping[str, np.ndarray], order: np.ndarra
                 }
             )
         case Dense():
-            kernel = _unordered(_transposed(arrays["weight"]), order)
+            kernel = _unordered(turned(arrays["weight"]), order)
         case Weighted():
-            weight = arrays["weight"]
-            kernel = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(layer.kernel.shape)
+            kernel = turned(arrays["weight"]).reshape(layer.kernel.shape)
     return layer.replace(kernel=kernel, bias=arrays["bias"], quantization=None)
-
-
-def _transposed(matrix: np.ndarray) -> np.ndarray:
-    """A copy of the transposed matrix, a few rows at a time: where rows lie a power of 2 apart, as
-    of 1,024 numbers, whole columns push each other out of the processor's cache.
-    """
-    result = np.empty(matrix.shape[::-1], matrix.dtype)
-    for start in range(0, len(matrix), ROWS):
-        result[:, start : start + ROWS] = matrix[start : start + ROWS].T
-    return result
 
 
 def _channels_first(array: np.ndarray, order: np.ndarray | None) -> np.ndarray:

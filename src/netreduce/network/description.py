@@ -252,7 +252,8 @@ class Builder:
         """A padding as layers have it, of one as a description has it."""
         if value == "same" and self.framework == "torch" and np.max(strides) > 1:
             raise ParameterError(
-                "PyTorch has no padding 'same' with strides: say how many rows and columns"
+                "PyTorch has no padding 'same' with strides: say how many rows and columns, or"
+                " framework: keras"
             )
         if isinstance(value, str):
             return value

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from netreduce.errors import ShapeError, UnsupportedLayerError
+from netreduce.formats.turned import turned
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import (
     Activation,
@@ -209,8 +210,8 @@ class Builder:
                 rows = kernel
             else:
                 rows = np.zeros((features, outputs), kernel.dtype)
-                if len(np.unique(places)) == inputs:
-                    rows[places] = kernel
+                if np.bincount(places).max() == 1:
+                    rows[places] = kernel if kernel.flags.c_contiguous else turned(kernel.T)
                 else:
                     np.add.at(rows, places, kernel)
             found = self.out(Dense(rows, bias), vector.layer)
