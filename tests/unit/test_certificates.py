@@ -11,9 +11,11 @@ from certificates_networks import ELEMENTWISE, KINDS, Maker, disturbed, mlp, pai
 import netreduce as nr
 from netreduce.certificates import deviation_bound
 from netreduce.certificates.attack import gradient
-from netreduce.certificates.functions import function_of
-from netreduce.certificates.operators import Rows
+from netreduce.certificates.functions import Function, function_of
+from netreduce.certificates.operators import Rows, densify_rows, one_hot
+from netreduce.certificates.pooling import Maximum
 from netreduce.certificates.problem import problem_of
+from netreduce.certificates.program import compile_networks
 from netreduce.network.layers import Multiply
 
 ACASXU = Path(__file__).resolve().parents[3] / "shared" / "acasxu"
@@ -122,6 +124,45 @@ def test_gradients_are_those_of_differences(kind):
     expected = (ends[0] - ends[1]) / (2 * step)
     along = (slopes * direction).reshape(2, -1).sum(axis=1)
     np.testing.assert_allclose(along, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["chain", "windows", "residual", "shapes"])
+def test_changes_of_a_few_values_are_carried_forward_as_those_of_whole_maps(kind):
+    original, _, random = pair(kind, 3)
+    program = compile_networks([original])
+    for node in program.nodes:
+        operator = node.operator
+        shapes = [program.shape(source) for source in node.sources]
+        if isinstance(operator, Function):
+            continue
+        index = [tuple(random.integers(0, n, 9) for n in shape) for shape in shapes]
+        changes = [one_hot(shape, at, 2.0) for shape, at in zip(shapes, index, strict=True)]
+        changes = [Rows(rows.values.astype(np.float32), rows.origin) for rows in changes]
+        whole = [
+            densify_rows(rows, shape).values for rows, shape in zip(changes, shapes, strict=True)
+        ]
+        if isinstance(operator, Maximum):
+            carried, expected = operator.seen(changes[0]), operator.seen(Rows(whole[0])).values
+        else:
+            carried, expected = operator.carried(*changes), operator.apply(*whole)
+        carried = densify_rows(carried, expected.shape[1:]).values
+        np.testing.assert_allclose(carried, expected, rtol=1e-5, atol=1e-6)
+        if len(changes) > 1:
+            alone = densify_rows(operator.carried(changes[0], None), expected.shape[1:]).values
+            others = [np.zeros_like(values) for values in whole[1:]]
+            np.testing.assert_allclose(alone, operator.apply(whole[0], *others), rtol=1e-5)
+
+
+def test_balls_of_a_convolutional_network_with_pooling_keep_their_class():
+    make = Maker(5)
+    layers = [make.conv(1, 8, "relu", padding="same"), nr.MaxPooling2D(2)]
+    layers += [make.conv(8, 8, "relu", padding="same"), nr.MaxPooling2D(2), nr.Flatten()]
+    original = nr.Network([*layers, make.dense(32, 3)], (8, 8, 1))
+    reduced = disturbed(original, make.random, 0.01)
+    images = make.random.random((4, 8, 8, 1))
+    certificate = nr.certify(original, reduced, around=images, radius=1e-3, classes=True)
+    assert certificate.same_class.all()
+    assert (certificate.bound <= 1.5 * certificate.found.max()).all()
 
 
 def test_equal_networks_are_certified_equal():

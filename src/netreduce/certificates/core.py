@@ -8,15 +8,13 @@ import numpy as np
 from netreduce.errors import ParameterError
 from netreduce.network import INPUT, Network
 
-from .attack import ascend, deviations, representable
+from .attack import STEPS, ascend, deviations, representable
 from .bounds import SAFE, Relaxation, Rows, run
 from .certificate import Certificate
-from .functions import Function
 from .neurons import can_split, is_positive
 from .problem import Problem, is_number, problem_of
-from .program import Program
 from .rounding import rounding_errors
-from .search import first_points
+from .search import STEPS_OF_MAPS, first_points
 
 MOST_CASES = 60_000  # of neurons, for the class of one box
 GROUP = 32  # boxes that are bounded together
@@ -94,7 +92,7 @@ def certify(
     size = _group(problem)
     groups = [np.arange(i, min(i + size, boxes)) for i in range(0, boxes, size)]
 
-    alone = len(groups) == 1 or has_maps(problem.program)  # these need the memory for themselves
+    alone = len(groups) == 1 or problem.program.has_maps  # these need the memory for themselves
 
     def one(index: np.ndarray) -> dict[str, np.ndarray]:
         return _certify_boxes(problem, index, classes, alone, deadline)
@@ -164,14 +162,9 @@ def deviation_bound(
     return np.maximum.reduce([worst(i) for i in range(0, len(problem.low), size)])
 
 
-def has_maps(program: Program) -> bool:
-    """Whether functions read feature maps: too many values to bound them one by one."""
-    return any(isinstance(n.operator, Function) and len(n.shape) == 3 for n in program.nodes)
-
-
 def _group(problem: Problem) -> int:
     """How many boxes are bounded together."""
-    if has_maps(problem.program):
+    if problem.program.has_maps:
         return 1
     numbers = sum(int(np.prod(node.shape)) for node in problem.program.nodes)
     return max(1, min(GROUP, GROUP_NUMBERS // numbers))
@@ -182,7 +175,7 @@ def _certify_boxes(
 ) -> dict[str, np.ndarray]:
     low, high = problem.low[index], problem.high[index]
     late = time.monotonic() > deadline
-    forward = has_maps(problem.program) and not late
+    forward = problem.program.has_maps and not late
     bounds = Relaxation(problem.program, low, high, threads, forward)
     steps = () if late else (Relaxation.refine, Relaxation.refine_difference)
     bounds.propagate(*steps)
@@ -312,8 +305,8 @@ def _towards_others(problem: Problem, bounds: Relaxation, box: int, rows: np.nda
     low, high = (
         np.repeat(end[INPUT][box][None], len(weights), axis=0) for end in (bounds.low, bounds.high)
     )
-    points = ascend(
-        problem.program, low, high, low / 2 + high / 2, {first: weights, second: -weights}
-    )
+    steps = STEPS_OF_MAPS if problem.program.has_maps else STEPS
+    against = {first: weights, second: -weights}
+    points = ascend(problem.program, low, high, low / 2 + high / 2, against, steps)
     dtype = np.result_type(problem.original.dtype, problem.reduced.dtype)
     return representable(points, low, high, dtype)

@@ -38,6 +38,52 @@ def densify(values: np.ndarray, origin: np.ndarray, whole: np.ndarray) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
+def put(values: np.ndarray, offset: np.ndarray, out: np.ndarray) -> None:
+    """Put windows into larger ones of zeros, each at its offset; what reaches beyond is lost."""
+    for r in range(values.shape[0]):
+        for y in range(values.shape[1]):
+            row = y + offset[r, 0]
+            if row < 0 or row >= out.shape[1]:
+                continue
+            for x in range(values.shape[2]):
+                column = x + offset[r, 1]
+                if 0 <= column < out.shape[2]:
+                    for c in range(values.shape[3]):
+                        out[r, row, column, c] = values[r, y, x, c]
+
+
+@numba.njit(nogil=True, cache=True)
+def add_sizes(values: np.ndarray, origin: np.ndarray, total: np.ndarray) -> None:
+    """total += Σ |values[r]| over all windows r; total (height, width, channels)."""
+    for r in range(values.shape[0]):
+        for y in range(values.shape[1]):
+            row = y + origin[r, 0]
+            if row < 0 or row >= total.shape[0]:
+                continue
+            for x in range(values.shape[2]):
+                column = x + origin[r, 1]
+                if 0 <= column < total.shape[1]:
+                    for c in range(values.shape[3]):
+                        total[row, column, c] += abs(values[r, y, x, c])
+
+
+@numba.njit(nogil=True, cache=True)
+def scale(values: np.ndarray, origin: np.ndarray, factor: np.ndarray, out: np.ndarray) -> None:
+    """out = values · factor, which is a map; zero outside it."""
+    for r in range(values.shape[0]):
+        for y in range(values.shape[1]):
+            row = y + origin[r, 0]
+            inside_row = 0 <= row < factor.shape[0]
+            for x in range(values.shape[2]):
+                column = x + origin[r, 1]
+                if inside_row and 0 <= column < factor.shape[1]:
+                    for c in range(values.shape[3]):
+                        out[r, y, x, c] = values[r, y, x, c] * factor[row, column, c]
+                else:
+                    out[r, y, x, :] = 0
+
+
+@numba.njit(nogil=True, cache=True)
 def constants(
     values: np.ndarray,
     origin: np.ndarray,

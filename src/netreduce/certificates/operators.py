@@ -2,14 +2,15 @@
 
 `Rows` are linear forms: row r stands for Σ values[r] · (the output of a node). On feature maps a
 row covers a window only, whose upper left corner is `origin[r]`; outside it is zero. So
-convolutions are transposed window by window, and no matrix of a convolution is ever built.
+convolutions are transposed window by window, and no matrix of a convolution is ever built. Changes
+of a node's values are rows too, and are carried forward likewise.
 """
 
 import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Self
 
 import numpy as np
@@ -27,7 +28,7 @@ from netreduce.network.layers import (
     UpSampling2D,
 )
 
-from .kernels import densify, mask
+from .kernels import densify, mask, put
 
 LARGEST_GRAM = 1024  # rows or columns
 SQUARINGS = 6
@@ -37,7 +38,7 @@ Shape = tuple[int, ...]
 
 @dataclass
 class Rows:
-    """Linear forms in the values of one node.
+    """Linear forms in the values of one node, or changes of its values.
 
     Attributes
     ----------
@@ -49,6 +50,14 @@ class Rows:
 
     values: np.ndarray
     origin: np.ndarray | None = None
+
+    @property
+    def origins(self) -> np.ndarray:
+        """The origin of each row, (0, 0) of whole maps and vectors."""
+        count = len(self.values)
+        if self.origin is None:
+            return np.zeros((count, 2), np.int64)
+        return np.ascontiguousarray(np.broadcast_to(self.origin, (count, 2)))
 
     def plus(self, other: "Rows", shape: Shape) -> "Rows":
         """The sum of forms in the same node, of that shape."""
@@ -111,6 +120,14 @@ class Linear:
         """The forms in the inputs that equal these forms in the output, bias apart."""
         raise NotImplementedError
 
+    def carried(self, *changes: Rows | None) -> Rows:
+        """What changes of the inputs (None: of another one only) change in the output, row by row,
+        in float32.
+        """
+        (rows,) = filter(None, changes)
+        whole = densify_rows(rows, self.input_shape).values
+        return Rows(np.ascontiguousarray(self.narrow.apply(whole), np.float32))
+
     def minus(self, other: Self) -> "Linear | None":
         """The difference of two maps of one kind; None where it is zero."""
         return None
@@ -166,6 +183,10 @@ class Matrix(Linear):
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         return (Rows(rows.values @ self.transpose),)
 
+    def carried(self, *changes: Rows | None) -> Rows:
+        (rows,) = filter(None, changes)
+        return Rows(self.narrow.apply(rows.values))
+
 
 class Convolution(Linear):
     """A convolution, also depthwise; average pooling is one with equal weights."""
@@ -210,7 +231,7 @@ class Convolution(Linear):
         return change
 
     @cached_property
-    def narrow(self) -> "Linear":
+    def narrow(self) -> "Convolution":
         operator = copy.copy(self)
         kernel = self.layer.kernel.astype(np.float32)
         zero = np.zeros(self.layer.outputs, np.float32)
@@ -278,6 +299,16 @@ class Convolution(Linear):
         if origin is None:
             origin = np.zeros((1, 2), np.int64)
         return (settle(out, origin * (down, across) - self.before, self.input_shape, whole),)
+
+    def carried(self, *changes: Rows | None) -> Rows:
+        (rows,) = filter(None, changes)
+        layer = self.layer
+        span = (np.array(layer.kernel.shape[:2]) - 1) * layer.dilation + 1
+        seen = opened(rows, span, layer.strides, self.before, self.output_shape)
+        if seen is None:
+            return super().carried(rows)
+        values = self.narrow.layer.replace(padding="valid").linear(seen.values)
+        return settle(values, seen.origins, self.output_shape, False)
 
     def _products(
         self, values: np.ndarray
@@ -385,16 +416,23 @@ class Scale(Linear):
         return x * np.abs(self.slope)
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
-        if rows.origin is not None and self.slope.ndim > 1:
-            return self.transposed(densify_rows(rows, self.slope.shape))
-        return (Rows(rows.values * self.slope, rows.origin),)
+        return (self._scaled(rows, self.slope),)
+
+    def carried(self, *changes: Rows | None) -> Rows:
+        (rows,) = filter(None, changes)
+        return self._scaled(rows, self.slope.astype(np.float32))
+
+    def _scaled(self, rows: Rows, slope: np.ndarray) -> Rows:
+        if rows.origin is not None and slope.ndim > 1:
+            rows = densify_rows(rows, slope.shape)
+        return Rows(rows.values * slope, rows.origin)
 
 
 class Sum(Linear):
     """The sum of all inputs, each with a sign."""
 
-    def __init__(self, signs: tuple[float, ...]):
-        self.signs = signs
+    def __init__(self, signs: tuple[float, ...], shape: Shape):
+        self.signs, self.shape = signs, shape
         self.terms = len(signs)
 
     norm = 1.0
@@ -408,12 +446,21 @@ class Sum(Linear):
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         return tuple(Rows(sign * rows.values, rows.origin) for sign in self.signs)
 
+    def carried(self, *changes: Rows | None) -> Rows:
+        parts = [
+            Rows(np.float32(sign) * rows.values, rows.origin)
+            for sign, rows in zip(self.signs, changes, strict=True)
+            if rows is not None
+        ]
+        return reduce(lambda one, other: one.plus(other, self.shape), parts)
+
 
 class Join(Linear):
     """Inputs side by side along the last axis."""
 
-    def __init__(self, widths: tuple[int, ...]):
-        self.cuts = np.cumsum(widths)[:-1]
+    def __init__(self, shapes: tuple[Shape, ...]):
+        self.shapes = shapes
+        self.cuts = np.cumsum([shape[-1] for shape in shapes])[:-1]
 
     norm = 1.0
 
@@ -422,6 +469,21 @@ class Join(Linear):
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         return tuple(Rows(part, rows.origin) for part in np.split(rows.values, self.cuts, axis=-1))
+
+    def carried(self, *changes: Rows | None) -> Rows:
+        there = [rows for rows in changes if rows is not None]
+        if len(there) > 1:
+            changes = tuple(
+                rows and densify_rows(rows, shape)
+                for rows, shape in zip(changes, self.shapes, strict=True)
+            )
+            there = [rows for rows in changes if rows is not None]
+        size, origin = there[0].values.shape[:-1], there[0].origin
+        values = [
+            np.zeros((*size, shape[-1]), np.float32) if rows is None else rows.values
+            for rows, shape in zip(changes, self.shapes, strict=True)
+        ]
+        return Rows(np.concatenate(values, axis=-1), origin)
 
 
 class Reshape(Linear):
@@ -524,6 +586,13 @@ class Mean(Linear):
         (x,) = inputs
         return self.sums.apply(x) / self.counts
 
+    def carried(self, *changes: Rows | None) -> Rows:
+        sums = self.sums.carried(*changes)
+        if not (self.counts == self.counts.flat[0]).all():
+            sums = densify_rows(sums, self.counts.shape)
+            return Rows(sums.values / self.counts.astype(np.float32))
+        return Rows(sums.values / np.float32(self.counts.flat[0]), sums.origin)
+
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         if (self.counts == self.counts.flat[0]).all():
             return self.sums.transposed(Rows(rows.values / self.counts.flat[0], rows.origin))
@@ -557,6 +626,18 @@ def spectral_norm(matrix: np.ndarray) -> float:
     return simple * (1 + 1e-9)
 
 
+def one_hot(shape: Shape, index: tuple[np.ndarray, ...], value: float | np.ndarray = 1.0) -> Rows:
+    """Rows that are one value each: index holds an array for each axis of the shape."""
+    count = len(index[0])
+    if len(shape) != 3:
+        values = np.zeros((count, *shape))
+        values[np.arange(count), *index] = value
+        return Rows(values)
+    values = np.zeros((count, 1, 1, shape[2]))
+    values[np.arange(count), 0, 0, index[2]] = value
+    return Rows(values, np.stack(index[:2], axis=1).astype(np.int64))
+
+
 def settle(values: np.ndarray, origin: np.ndarray, shape: Shape, whole: bool) -> Rows:
     """Windows of a map of that shape, with zeros outside it; whole maps where they come from whole
     maps (and have one origin) or are as large.
@@ -564,7 +645,7 @@ def settle(values: np.ndarray, origin: np.ndarray, shape: Shape, whole: bool) ->
     height, width = values.shape[1:3]
     if whole:
         top, left = -origin[0]
-        out = np.zeros((len(values), *shape))
+        out = np.zeros((len(values), *shape), values.dtype)
         inside = values[:, top : top + shape[0], left : left + shape[1]]
         out[:, : inside.shape[1], : inside.shape[2]] = inside
         return Rows(out)
@@ -574,11 +655,30 @@ def settle(values: np.ndarray, origin: np.ndarray, shape: Shape, whole: bool) ->
     return Rows(values, origin)
 
 
+def opened(
+    rows: Rows, span: np.ndarray, strides: tuple[int, int], before: np.ndarray, shape: Shape
+) -> Rows | None:
+    """What the windows see that changes reach, windows of `span` values, moved by strides over a
+    map with padding `before` it: values, and the place of the first window of each row. None where
+    they are all there are, in a map of that shape.
+    """
+    if rows.origin is None:
+        return None
+    counts = (np.array(rows.values.shape[1:3]) + span - 2) // strides + 1
+    if (counts >= shape[:2]).any():
+        return None
+    first = -((span - 1 - before - rows.origin) // strides)
+    size = (counts - 1) * strides + span
+    values = np.zeros((len(rows.values), *size, rows.values.shape[3]), rows.values.dtype)
+    put(rows.values, rows.origin - (first * strides - before), values)
+    return Rows(values, first)
+
+
 def densify_rows(rows: Rows, shape: Shape) -> Rows:
     """The same forms as whole maps."""
     if rows.origin is None:
         return rows
-    whole = np.zeros((len(rows.values), *shape))
+    whole = np.zeros((len(rows.values), *shape), rows.values.dtype)
     densify(rows.values, rows.origin, whole)
     return Rows(whole)
 
@@ -591,7 +691,7 @@ def _union(first: Rows, second: Rows, offset: np.ndarray) -> Rows:
     sizes = [np.array(rows.values.shape[1:3]) for rows in (first, second)]
     corner = np.minimum(0, offset)
     end = np.maximum(sizes[0], offset + sizes[1])
-    out = np.zeros((len(first.values), *(end - corner), first.values.shape[3]))
+    out = np.zeros((len(first.values), *(end - corner), first.values.shape[3]), first.values.dtype)
     for rows, (top, left), (height, width) in (
         (first, -corner, sizes[0]),
         (second, offset - corner, sizes[1]),

@@ -8,7 +8,7 @@ import numpy as np
 from netreduce.network.layers import MaxPooling2D, pad, windows
 
 from .functions import ULP
-from .operators import Rows, Shape, settle
+from .operators import Rows, Shape, densify_rows, opened, settle
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,22 @@ class Maximum:
         view = windows(padded, self.layer.pool_size, self.layer.strides)
         return view.reshape(*view.shape[:3], -1, view.shape[5])
 
-    def places(self) -> np.ndarray:
-        """Where in the map (flat) the values of each window stand, −1 outside.
-
-        Returns
-        -------
-        ndarray of int, shape (rows, columns, window, channels)
+    def seen(self, rows: Rows) -> Rows:
+        """Changes of the input (zero in the padding) as each window sees them, its values side by
+        side: shape (rows, windows' rows, windows' columns, window · channels).
         """
-        count = int(np.prod(self.input_shape))
-        seen = self._windows(np.arange(count, dtype=float).reshape(1, *self.input_shape))[0]
-        return np.where(np.isneginf(seen), -1, seen).astype(np.int64)
+        layer = self.layer
+        size = np.array(layer.pool_size)
+        part = opened(rows, size, layer.strides, self.before, self.output_shape)
+        origin = None if part is None else part.origin
+        if part is None:
+            whole = densify_rows(rows, self.input_shape).values
+            part = Rows(pad(whole, layer.padding_widths(self.input_shape)))
+        view = windows(part.values, layer.pool_size, layer.strides)
+        values = view.copy().reshape(*view.shape[:3], -1)
+        if origin is None:
+            return Rows(values)
+        return settle(values, origin, (*self.output_shape[:2], values.shape[3]), False)
 
     def choice(self, x: np.ndarray) -> WindowForms:
         """The largest value of each window at a point."""

@@ -109,6 +109,11 @@ class Program:
     def shape(self, node: int) -> Shape:
         return self.input_shape if node == INPUT else self.nodes[node].shape
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether functions read feature maps: too many values to bound them one by one."""
+        return any(isinstance(n.operator, Function) and len(n.shape) == 3 for n in self.nodes)
+
     def change(self, node: int) -> Linear | None:
         """A linear operator less the one it is paired with; None where they are the same."""
         if node not in self.changes:
@@ -299,11 +304,11 @@ def _operator(layer: Layer, shapes: tuple[Shape, ...], name: str) -> Operator:
         case Permute() | ZeroPadding2D() | Cropping2D() | UpSampling2D():
             return Selection.of(layer, shape)
         case Add():
-            return Sum((1.0,) * len(shapes))
+            return Sum((1.0,) * len(shapes), shape)
         case Subtract():
-            return Sum((1.0, -1.0))
+            return Sum((1.0, -1.0), shape)
         case Concatenate():
-            return Join(tuple(shape[-1] for shape in shapes))
+            return Join(shapes)
         case AveragePooling2D():
             return Mean(layer, shape)
         case GlobalAveragePooling2D():

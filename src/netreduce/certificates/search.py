@@ -14,6 +14,7 @@ from .problem import Problem
 BATCH = 256  # boxes at a time
 RANDOM_POINTS = 2000
 STEPS_OF_MANY = 8  # of ascent, where there are many inputs
+STEPS_OF_MAPS = 2  # where there are feature maps too, and they take long
 STARTS = 64
 FEW_INPUTS = 64  # input splitting halves one input at a time: hopeless with many
 MAX_BOXES = 200_000  # without a time limit
@@ -161,8 +162,9 @@ def _from_centers(problem: Problem, index: np.ndarray) -> np.ndarray:
     tried = np.sort(np.argsort(-largest, kind="stable")[: STARTS // 2])
     signs = np.concatenate([np.eye(problem.outputs)[tried], -np.eye(problem.outputs)[tried]])
     low, high, center = (np.repeat(x, len(signs), axis=0) for x in (low, high, center))
+    steps = STEPS_OF_MAPS if problem.program.has_maps else STEPS_OF_MANY
     signs_of_all = np.tile(signs, (len(index), 1))
-    points = _apart(problem, low, high, center, signs_of_all, STEPS_OF_MANY)
+    points = _apart(problem, low, high, center, signs_of_all, steps)
     return points.reshape(len(index), len(signs), *low.shape[1:])
 
 
