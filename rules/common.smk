@@ -325,6 +325,7 @@ def chains(section):
             raise ParameterError(
                 f"chain {rounded[0]}: networks whose activations are rounded cannot be lumped"
             )
+        configuration.check_steps(paths, models_in(section), config)
     except NetreduceError as error:
         where = f"config, {section}: chains: "
         raise WorkflowError(where + str(error).removeprefix(where)) from None

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from netreduce.chains.steps import parse_path
 from netreduce.errors import ParameterError
 
 SEED_SUFFIX = re.compile(r"(?P<base>.+)-seed(?P<seed>\d+)")
@@ -254,6 +255,26 @@ def check_repeated(what: str, names: Collection[str]) -> None:
         if name in seen:
             raise ParameterError(f"{what}: {name} stands twice, expected once")
         seen.add(name)
+
+
+def check_steps(chains: Iterable[str], models: Iterable[str], config: Mapping[str, Any]) -> None:
+    """Raise ParameterError for a chain, as a path, with a step that trains on a grid before any has
+    made one, or that learns from labels where the data of a model have none.
+    """
+    names = list(models)
+    for chain in chains:
+        on_grid = False
+        for number, step in enumerate(parse_path(chain), start=1):
+            where = f"chain {chain}, step {number}: {step}"
+            if step.technique.on_grid and not on_grid:
+                raise ParameterError(f"{where} trains weights on a grid: put a quantizer before it")
+            on_grid |= step.technique.quantizes
+            for name in names if step.needs_labels else []:
+                dataset = config["models"][name]["dataset"]
+                if config["datasets"].get(dataset, {}).get("label") == "none":
+                    raise ParameterError(
+                        f"{where} learns from labels, and the data of {name}, {dataset}, have none"
+                    )
 
 
 def sweep_settings(sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

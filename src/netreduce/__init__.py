@@ -65,6 +65,7 @@ _PUBLIC = {
     "quantize_many": "quantization",
     "quantize_activations": "quantization.activations",
     "allocate_bits": "quantization.allocation",
+    "magr": "quantization.magr",
     "repair": "repair",
     "equalize": "folding",
     "IntegerNetwork": "network.integers",
@@ -145,6 +146,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which do not 
     from .quantization import quantize_many as quantize_many
     from .quantization.activations import quantize_activations as quantize_activations
     from .quantization.allocation import allocate_bits as allocate_bits
+    from .quantization.magr import magr as magr
     from .repair import repair as repair
 
 

@@ -79,6 +79,7 @@ def main(folder: Path) -> None:
         "certify": lambda: nr.certify(mlp, quantized, around=x[:2], radius=0.01).holds(100.0),
         "fold_batch_norm": lambda: nr.fold_batch_norm(network),
         "equalize": lambda: nr.equalize(mlp),
+        "magr": lambda: nr.magr(mlp, x),
         "repair": lambda: nr.repair(nr.quantize(mlp, x, "msq", bits=2), mlp, x),
         "allocate_bits": lambda: nr.allocate_bits(mlp, x, 2000),
         "cost": lambda: nr.cost(quantized).dense_bytes,

@@ -16,6 +16,7 @@ from configuration import (
     check_radii,
     check_repeated,
     check_repeated_keys,
+    check_steps,
     check_weights,
     expand_grids,
     files_of,
@@ -243,3 +244,27 @@ def test_every_architecture_of_the_library_has_a_bound():
 
     for name, bound in configuration.MULTIPLICATIONS.items():
         assert bound / 1.2 < cost(build(name, (32, 32, 3), 10)).macs < bound
+
+
+def test_steps_that_no_chain_or_no_data_can_carry():
+    config = {
+        "models": {"mine": {"dataset": "bare"}, "other": {"dataset": "mnist"}},
+        "datasets": {"bare": {"train": "x.npy", "label": "none"}},
+    }
+    tuned, distilled = "gpfq-bits=2/finetune-epochs=1", "gpfq-bits=2/finetune-epochs=1-distil=true"
+    check_steps([tuned, "nnrelief-fraction=0.9-epochs=1"], ["other"], config)
+    check_steps([distilled, "lump-tolerance=0"], ["mine", "other"], config)
+    with pytest.raises(
+        ParameterError,
+        match="chain gpfq-bits=2/finetune-epochs=1, step 2: finetune-epochs=1 learns from labels,"
+        " and the data of mine, bare, have none",
+    ):
+        check_steps([tuned], ["other", "mine"], config)
+    for chain in ("retrain-epochs=2", "nnrelief-fraction=0.9-epochs=1"):
+        with pytest.raises(ParameterError, match=f"step 1: {chain} learns from labels"):
+            check_steps([chain], ["mine"], config)
+    with pytest.raises(
+        ParameterError,
+        match="step 1: finetune-epochs=1 trains weights on a grid: put a quantizer before it",
+    ):
+        check_steps(["finetune-epochs=1/gpfq-bits=2"], ["other"], config)

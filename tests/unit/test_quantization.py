@@ -403,7 +403,7 @@ def test_samples_that_become_fewer():
             {"method": "rtn"},
             (
                 "method must be one of gpfq, gpfq-soft, gpfq-hard, spfq, msq, gptq, gptaq, qronos,"
-                " comq, beacon, found 'rtn'"
+                " adaround, comq, beacon, found 'rtn'"
             ),
         ),
         ({"bits": 1}, "bits must be"),

@@ -116,6 +116,8 @@ VALUES = {
     "per_channel": st.booleans(),
     "zero": st.booleans(),
     "symmetric": st.booleans(),
+    "scales": st.booleans(),
+    "strength": st.floats(1e-3, 10),
 }
 
 

@@ -83,8 +83,18 @@ class Step:
 
     @property
     def needs_analog(self) -> bool:
-        """Whether it cannot follow a quantizer; training leaves the grid."""
-        return self.technique.analog or bool(self.parameters.get("epochs"))
+        """Whether it cannot follow a quantizer; training leaves the grid, if not made for it."""
+        return self.technique.analog or (self.trains and not self.technique.on_grid)
+
+    @property
+    def trains(self) -> bool:
+        """Whether weights are trained."""
+        return bool(self.parameters.get("epochs"))
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it learns from labels."""
+        return self.trains and not self.parameters.get("distil")
 
 
 def parse_chain(entry: object) -> tuple[Step, ...]:
@@ -155,9 +165,16 @@ def apply(
         Of techniques that draw random numbers.
     original : Network, optional
         The network that the chain began with; by default, that is this one.
+
+    Raises
+    ------
+    ParameterError
+        Data without labels for a step that learns from them; and what the technique raises.
     """
     from netreduce.measures.evaluation import trial
 
+    if step.needs_labels and not data.labelled:
+        raise ParameterError(f"{step} learns from labels, and the data have none")
     function = step.technique.load()
     offers = {
         "samples": lambda: data.images("train", samples),
@@ -184,10 +201,10 @@ def _chain(title: str, readers: Iterable[Callable[[], Step]]) -> tuple[Step, ...
     for number, read in enumerate(readers, start=1):
         try:
             step = read()
-            if rounded and not step.technique.quantizes:
+            if rounded and not (step.technique.quantizes or step.technique.on_grid):
                 raise ParameterError(
                     f"{step} cannot follow {rounded}: only the rounding of weights can, so that it"
-                    " makes up for that of the activations"
+                    " makes up for that of the activations, and training on the grid"
                 )
             if quantizer and step.needs_analog:
                 raise ParameterError(

@@ -72,7 +72,8 @@ SCALAR = Parameter(
 )
 
 
-POSITIVE = Parameter("a positive number", lambda value: is_number(value) and value > 0)
+def _positive(default: object = REQUIRED) -> Parameter:
+    return Parameter("a positive number", lambda value: is_number(value) and value > 0, default)
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class Technique:
         could do without.
     analog : bool
         Whether it needs floating-point weights, so that it cannot follow a quantizer.
+    on_grid : bool
+        Whether it needs weights on grids, so that it must follow a quantizer.
     """
 
     title: str
@@ -107,6 +110,7 @@ class Technique:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     fixed: Mapping[str, object] = field(default_factory=dict)
     analog: bool = False
+    on_grid: bool = False
 
     @property
     def quantizes(self) -> bool:
@@ -141,8 +145,8 @@ def _quantizer(title: str, method: str) -> Technique:
 
 
 def _fitter(title: str, method: str, **parameters: Parameter) -> Technique:
-    """A quantizer that chooses its scales itself, of whole output channels, beginning with those of
-    the least squared rounding error.
+    """A quantizer without a choice of alphabets: it chooses its scales itself, of whole output
+    channels, beginning with those of the least squared rounding error, or keeps these.
     """
     fixed = {"method": method, "conv": "joint", "radius": "mse"}
     return _quantization(title, {"bits": BITS, **parameters, "zero": _flag(False)}, fixed)
@@ -178,6 +182,7 @@ TECHNIQUES = {
     "qronos": _quantizer("Qronos", "qronos"),
     "spfq": _quantizer("SPFQ", "spfq"),
     "gptaq": _quantizer("GPTAQ", "gptaq"),
+    "adaround": _fitter("AdaRound", "adaround", per_channel=_flag(False)),
     "comq": _fitter("COMQ", "comq", per_channel=_flag(False)),
     "beacon": _fitter("Beacon", "beacon"),
     "activations": Technique(
@@ -194,7 +199,7 @@ TECHNIQUES = {
         "Mixed precision",
         "mixed precision",
         "netreduce.quantization.allocation:allocate_kilobytes",
-        {"kilobytes": POSITIVE, "method": _choice("gptaq", "gpfq", "gptq", "qronos")},
+        {"kilobytes": _positive(), "method": _choice("gptaq", "gpfq", "gptq", "qronos")},
         analog=True,
     ),
     "lump": Technique(
@@ -235,10 +240,24 @@ TECHNIQUES = {
         {"epochs": _integer(1, 1), "distil": _flag(False)},
         analog=True,
     ),
+    "finetune": Technique(
+        "Fine-tuning",
+        "training",
+        "netreduce.training.finetuning:finetune_on",
+        {"epochs": _integer(1, 1), "scales": _flag(False), "distil": _flag(False)},
+        on_grid=True,
+    ),
     "fold_batch_norm": Technique(
         "Fold batch norm", "folding", "netreduce.folding:fold_batch_norm", analog=True
     ),
     "equalize": Technique("Equalization", "folding", "netreduce.folding:equalize", analog=True),
+    "magr": Technique(
+        "MagR",
+        "folding",
+        "netreduce.quantization.magr:magr",
+        {"strength": _positive(0.05)},
+        analog=True,
+    ),
     "repair": Technique(
         "Repair",
         "repair",

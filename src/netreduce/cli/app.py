@@ -196,8 +196,8 @@ def quantize(
     bits
         1.58 (ternary), or 2 to 8.
     method
-        gpfq, msq, gptq, qronos, spfq, gptaq, comq or beacon; the last two choose their scales
-        themselves.
+        gpfq, msq, gptq, qronos, spfq, gptaq, adaround, comq or beacon; the last two choose their
+        scales themselves.
     alphabet_scalar
         Radius of the alphabet in units of the layer's median absolute weight; best: of 1 to 6 the
         one that is best on the validation samples.

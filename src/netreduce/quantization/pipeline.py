@@ -61,10 +61,10 @@ def quantize(
         "msq".
     method : str
         "gpfq" (greedy path-following), "gpfq-soft" and "gpfq-hard" (its sparse modes), "spfq" (its
-        stochastic form), "gptq", "gptaq", "qronos", "comq", "beacon", or "msq" (every weight to
-        its nearest level). The modules of this package cite the papers. "comq" and "beacon" choose
-        the scales besides the codes; they begin with those of `radius`, which may not be "output",
-        and convolutions need conv="joint".
+        stochastic form), "gptq", "gptaq", "qronos", "adaround", "comq", "beacon", or "msq" (every
+        weight to its nearest level). The modules of this package cite the papers. "comq" and
+        "beacon" choose the scales besides the codes; they begin with those of `radius`, which may
+        not be "output", and convolutions need conv="joint".
     bits : number, or mapping of numbers
         2^bits equispaced levels on [−r, r], bits = 2, …, 8; 1.58 stands for log2 3: −r, 0 and r. A
         mapping has the bits of every layer to quantize, by its index or name.

@@ -8,6 +8,7 @@ import numpy as np
 
 from netreduce.errors import ParameterError
 
+from .adaround import adaround
 from .alphabet import RADII, Alphabet, level_count
 from .beacon import beacon
 from .comq import comq
@@ -45,6 +46,7 @@ METHODS = {
     "gptq": Method(gptq, needs="H", options=("damping",)),
     "gptaq": Method(gptaq, options=("damping",), whole=True),
     "qronos": Method(qronos, options=("damping",), whole=True),
+    "adaround": Method(adaround, whole=True),
     "comq": Method(comq, whole=True, scales=True),
     "beacon": Method(beacon, whole=True, scales=True, by_neuron=True),
 }

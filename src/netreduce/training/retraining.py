@@ -1,9 +1,11 @@
 """Retraining of a pruned network in PyTorch: weights that are zero stay zero."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 import torch
+from torch import nn
 
 from netreduce.errors import ParameterError
 from netreduce.formats.pytorch.module import to_torch, with_parameters_of
@@ -56,23 +58,11 @@ def retrain(
     for name, layer in zip(network.names, network.layers, strict=True):
         if getattr(layer, "quantization", None) is not None:
             raise ParameterError(f"{name} is quantized: retrain before quantizing")
-    last = len(network.layers) - 1
-    end = network.layers[last]
-    model = to_torch(network.replace({last: _logits(end, loss)})).eval()
-    for parameter in model.parameters():
-        parameter.register_hook(partial(torch.mul, (parameter != 0).to(parameter.dtype)))
+    model = to_torch(without_end(network, loss)).eval()
+    hold_zeros(model.parameters())
     x, y = tensors(images.astype(network.dtype, copy=False), labels)
-    y = y.to(x.dtype) if y.is_floating_point() else y
-    steps = epochs * -(-len(x) // BATCH_SIZE)
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    order = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        for batch in torch.split(torch.randperm(len(x), generator=order), BATCH_SIZE):
-            optimizer.zero_grad()
-            loss_of(loss, model(x[batch]), y[batch]).backward()
-            optimizer.step()
-            schedule.step()
+    descend(model, optimizer, loss, x, y, epochs, seed)
     return with_parameters_of(model, network)
 
 
@@ -92,8 +82,41 @@ def retrain_on(
     return retrain(network, images, targets, epochs=epochs, seed=seed)
 
 
+def hold_zeros(parameters: Iterable[nn.Parameter]) -> None:
+    """What is zero gets no gradient."""
+    for parameter in parameters:
+        parameter.register_hook(partial(torch.mul, (parameter != 0).to(parameter.dtype)))
+
+
+def descend(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: str,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    epochs: int,
+    seed: int,
+) -> None:
+    """Take the steps of an optimizer, with its learning rates falling linearly to zero."""
+    y = y.to(x.dtype) if y.is_floating_point() else y
+    steps = epochs * -(-len(x) // BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    order = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        for batch in torch.split(torch.randperm(len(x), generator=order), BATCH_SIZE):
+            optimizer.zero_grad()
+            loss_of(loss, model(x[batch]), y[batch]).backward()
+            optimizer.step()
+            schedule.step()
+
+
+def without_end(network: Network, loss: str) -> Network:
+    """The network without softmax, or sigmoid, which the loss brings along."""
+    last = len(network.layers) - 1
+    return network.replace({last: _logits(network.layers[last], loss)})
+
+
 def _logits(layer: Layer, loss: str) -> Layer:
-    """The layer without softmax, or sigmoid, which the loss brings along."""
     brought = BROUGHT.get(loss)
     if isinstance(layer, Activation):
         return Activation("linear") if layer.name == brought else layer
