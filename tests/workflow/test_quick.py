@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ODD, Project, digests
+from PIL import Image
 
 from netreduce import IntegerNetwork, certify, load
 from netreduce.data import read
@@ -386,7 +387,7 @@ def test_a_changed_table_remakes_its_chapters_and_the_thesis(changed, table, cha
 OWN = """
 models:
   keras:
-    dataset: digits
+    dataset: outside
     framework: keras
     architecture: {name: mlp, hidden: [16]}
     training: {epochs: 3}
@@ -401,7 +402,7 @@ comparison: {models: [mine], chains: [[gpfq: {bits: 4}]]}
 @pytest.fixture(scope="module")
 def own(finished, tmp_path_factory):
     """A project with the smallest configuration, on networks trained in Keras and elsewhere, one of
-    them outside the project; with its bundle.
+    them and a folder of images outside the project; with its bundle.
     """
     folder = tmp_path_factory.mktemp("own")
     project = Project(folder / "project")
@@ -410,6 +411,12 @@ def own(finished, tmp_path_factory):
     config = yaml.safe_load(OWN)
     config["models"]["mine"]["weights"] = f"{ODD}.h5"
     config["models"]["other"]["weights"] = str(folder / f"{ODD}.pth")
+    with np.load(finished / "results/data/digits.npz") as data:
+        for number, label in enumerate(data["train_labels"][:600]):
+            image = folder / ODD / f"digit {label}" / f"{number}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(data["train_images"][number, ..., 0]).save(image)
+    config["datasets"] = {"outside": {"train": str(folder / ODD)}}
     (project / "own.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     project.snakemake("results/bundle.zip", "--configfile", "own.yaml")
     return project
@@ -477,9 +484,13 @@ def test_a_bundle_makes_its_results_again(own, tmp_path):
     shutil.rmtree(tmp_path / "results")
     project = Project.__new__(Project)
     project.folder = tmp_path
-    path = "results/lumped/other_2bit.h5"
-    project.snakemake(path, "--configfile", "run.yaml")
-    assert digests(tmp_path)[path] == digests(own.folder)[path]
+    config = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    given = [config["models"]["other"]["weights"], config["datasets"]["outside"]["train"]]
+    assert not any(Path(path).is_absolute() for path in given)
+    paths = ["results/lumped/other_2bit.h5", "results/data/outside.npz"]
+    project.snakemake(*paths, "--configfile", "run.yaml")
+    for path in paths:
+        assert digests(tmp_path)[path] == digests(own.folder)[path]
 
 
 def test_files_in_integers_are_what_the_table_says(finished):

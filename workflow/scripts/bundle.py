@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from rocrate.rocrate import ROCrate
 from netreduce.cli.exits import run_script
 from netreduce.files import replacing
 
-OUTSIDE = "resources/networks"  # where files from outside the project go
+OUTSIDE = "resources/outside"  # where files from outside the project go
 
 
 def main() -> None:
@@ -70,19 +70,20 @@ def main() -> None:
         for path in {*project, *inputs}
         if path.is_relative_to(arguments.home) and ".." not in path.parts
     }
-    outside = sorted(path for path in inputs - ours if path.is_absolute() or ".." in path.parts)
-    moved = {
-        **{str(path): str(path.relative_to(arguments.home)) for path in ours},
-        **{str(path): f"{OUTSIDE}/{number}-{path.name}" for number, path in enumerate(outside, 1)},
-    }
     config = provenance["config"]
-    for entry in [
-        *config["models"].values(),
-        *config["published"].values(),
-        *config["imagenet"].values(),
-    ]:
-        if "weights" in entry:
-            entry["weights"] = moved.get(entry["weights"], entry["weights"])
+    tops = {above(entry[key]) for entry, key in named(config)}
+    moved = {
+        str(path): str(path.relative_to(arguments.home))
+        for path in ours | tops
+        if path.is_relative_to(arguments.home)
+    }
+    moved |= places(
+        {path for path in inputs - ours if path.is_absolute() or ".." in path.parts},
+        {path for path in tops if path.is_absolute() or ".." in path.parts},
+    )
+    for entry, key in named(config):
+        top = above(entry[key])
+        entry[key] = str(Path(moved.get(str(top), top), Path(entry[key]).relative_to(top)))
     data = [
         file
         for entry in config["models"].values()
@@ -169,6 +170,39 @@ def lineage(results: Iterable[Path], records: Mapping[str, dict[str, Any]]) -> l
             found[key] = {**jobs[key], "output": sorted(jobs[key]["output"])}
             waiting += made["input"]
     return sorted(found.values(), key=lambda job: (job["endtime"], job["output"]))
+
+
+def named(config: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where a configuration names files of the user's: networks, and own data."""
+    for table in ("models", "published", "imagenet"):
+        yield from ((entry, "weights") for entry in config[table].values() if "weights" in entry)
+    for entry in config["datasets"].values():
+        label = str(entry.get("label", ""))
+        yield from ((entry, split) for split in ("train", "validation", "test") if split in entry)
+        yield from [(entry, "label")] if label.endswith(".npy") else []
+
+
+def above(name: str) -> Path:
+    """What a name stands for that holds all its files: itself, or the folder above `{split}`."""
+    path = Path(name)
+    while "{" in str(path):
+        path = path.parent
+    return path
+
+
+def places(files: set[Path], tops: set[Path]) -> dict[str, str]:
+    """Places in the bundle for files from outside the project, and for the files and folders that
+    the configuration names: what lies in such a folder stays together.
+    """
+    held = {top for top in tops if any(file.is_relative_to(top) for file in files)}
+    alone = {file for file in files if not any(file.is_relative_to(top) for top in held)}
+    found: dict[str, str] = {}
+    for number, top in enumerate(sorted(held | alone), 1):
+        found[str(top)] = f"{OUTSIDE}/{number}-{top.name}"
+        for file in files - held:
+            if file.is_relative_to(top):
+                found[str(file)] = str(Path(found[str(top)], file.relative_to(top)))
+    return found
 
 
 def samples(jobs: Iterable[dict[str, Any]], project: set[Path]) -> set[Path]:
