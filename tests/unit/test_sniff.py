@@ -19,9 +19,9 @@ import netreduce as nr
 from netreduce.errors import ModelFileError
 from netreduce.formats import load, save
 from netreduce.formats.export import export
+from netreduce.formats.kernels import turned
 from netreduce.formats.sniff import kind_of
 from netreduce.formats.tensors import to_tensors
-from netreduce.formats.turned import turned
 from netreduce.network import Network
 from netreduce.network.architectures import build
 from netreduce.network.layers import Dense

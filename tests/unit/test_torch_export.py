@@ -213,6 +213,22 @@ class Mover(nn.Module):
         return self.last(torch.roll(x.flip(1), 2, 1))
 
 
+class Picker(nn.Module):
+    """Channels and features by their numbers, repeated, and halves of which one gates the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3)
+        self.second = nn.Conv2d(5, 4, 1)
+        self.last = nn.Linear(72, 4)
+
+    def forward(self, x):
+        x = F.glu(self.first(x), 1)[:, [2, 0, 0, -1]]
+        x = torch.cat([x.index_select(1, torch.tensor([3])), x[:, 0:1].repeat(1, 4, 1, 1)], 1)
+        x = F.glu(self.last(self.second(x)[:, 1].flatten(1)))
+        return x.repeat(1, 2)
+
+
 def autoencoder():
     return nn.Sequential(
         nn.Conv2d(1, 6, 3, stride=2, padding=1),
@@ -307,6 +323,7 @@ class Shared(nn.Module):
 
 MODULES = {
     "mover": (Mover, (3, 8, 10)),
+    "picker": (Picker, (3, 8, 14)),
     "vgg": (Vgg, (3, 16, 24)),
     "resnet with padding": (lambda: ResNet("A"), (3, 16, 16)),
     "resnet with projections": (lambda: ResNet("B", 2), (3, 16, 16)),
@@ -439,6 +456,13 @@ class Calls(nn.Module):
             lambda x: F.interpolate(x, scale_factor=2.1),
             r"upsampling of \(6, 6\) to \(12, 12\) by \[2.1, 2.1\]: the factors must be whole",
         ),
+        (lambda x: x.repeat(2, 1, 1, 1), r"\(repeat\): it does not keep the samples of a batch"),
+        (
+            lambda x: x[:, torch.tensor([True, False, True])],
+            r"'index': only the batch axis may be free|expected whole numbers to pick by",
+        ),
+        (lambda x: x[:, [0, 1], [1, 2]], r"\(index\): only constant numbers along one axis"),
+        (lambda x: x.flip(3), r"picked that do not follow each other in equal steps"),
         (lambda x: F.max_pool2d(x, 2, dilation=2), r"pooling with dilation is not supported"),
         (
             lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
@@ -460,6 +484,23 @@ class Calls(nn.Module):
 def test_what_a_network_cannot_express_is_named(function, message):
     with pytest.raises(UnsupportedLayerError, match=message):
         nr.from_torch(Calls(function), torch.rand(2, 3, 6, 6))
+
+
+@pytest.mark.parametrize("onnx", [False, True])
+@pytest.mark.parametrize(
+    ("low", "high"), [(-65504, 65504), (-3e38, 3e38), (-1e6, None), (None, 1e6), (-1, 20)]
+)
+def test_limits_far_away_round_nothing_between_them(low, high, onnx, tmp_path):
+    module = trained(lambda: nn.Sequential(nn.Linear(5, 40), Calls(lambda x: x.clamp(low, high))))
+    x = torch.linspace(-9, 9, 15).reshape(3, 5)
+    expected = module(x).detach().numpy()
+    if onnx:
+        torch.onnx.export(module, (x,), tmp_path / "net.onnx", dynamo=False, dynamic_axes={})
+        network = nr.load(tmp_path / "net.onnx")
+        found = network.predict(x[None].numpy())[0]
+    else:
+        found = nr.from_torch(module, x).predict(x.numpy())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("example", [torch.zeros(5), np.zeros((2, 3)), None])

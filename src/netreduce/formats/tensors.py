@@ -36,8 +36,8 @@ from netreduce.network.layers import (
 )
 
 from .guard import check_finite
+from .kernels import turned
 from .matching import Needed, match, natural_order
-from .turned import turned
 
 Architecture = Network | dict | str | Path | None
 NORM_ROLES = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}

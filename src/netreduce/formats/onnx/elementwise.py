@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from netreduce.errors import ShapeError, UnsupportedLayerError
+from netreduce.formats.rearranged import far, numbered
 from netreduce.network.layers import (
     Activation,
     Add,
@@ -18,7 +19,7 @@ from netreduce.network.layers import (
 )
 
 from .constants import Constant
-from .graph import Curve, Graph, Node, Operator, Tensor, Value, places
+from .graph import Curve, Graph, Node, Operator, Tensor, Value
 
 
 def joined(graph: Graph, layer: Layer, *tensors: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ def joined(graph: Graph, layer: Layer, *tensors: Tensor) -> Tensor:
             order = order[0]
         sources.append(graph.arranged(x.layer, order))
     out = graph.emit(layer, *sources)
-    order = places(graph.shapes[out]).transpose(np.argsort(axes))
+    order = numbered(graph.shapes[out]).transpose(np.argsort(axes))
     return Tensor(out, order[None] if first.has_batch else order)
 
 
@@ -188,9 +189,11 @@ def _between(graph: Graph, x: Tensor, low: float, high: float) -> Tensor:
             return graph.activation(x, Activation("relu6"))
         most = None if high == np.inf else high
         return graph.activation(x, Activation("relu", max_value=most))
+    if low == -np.inf and high == np.inf:
+        return x
+    if far(low, high):
+        return _halves(graph, x, low, high)
     if low == -np.inf:
-        if high == np.inf:
-            return x
         layer = graph.own(x)
         if isinstance(layer, Weighted) and layer.activation == "relu" and high == 6:
             graph.layers[x.layer] = layer.replace(activation="relu6")
@@ -201,6 +204,17 @@ def _between(graph: Graph, x: Tensor, low: float, high: float) -> Tensor:
     most = None if high == np.inf else high - low
     x = graph.shifted(x, number(-low))
     return graph.shifted(graph.activation(x, Activation("relu", max_value=most)), number(low))
+
+
+def _halves(graph: Graph, x: Tensor, low: float, high: float) -> Tensor:
+    """x between two numbers around 0, its positive and its negative part by themselves."""
+
+    def part(sign: int, limit: float) -> Tensor:
+        source = x.layer if sign > 0 else graph.scaled(x, np.array(sign, np.float32)).layer
+        most = None if limit == np.inf else limit
+        return replace(x, layer=graph.emit(Activation("relu", max_value=most), source), readers=1)
+
+    return joined(graph, Subtract(), part(1, high), part(-1, -low))
 
 
 def _where(node: Node, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

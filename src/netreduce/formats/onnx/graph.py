@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from netreduce.errors import ShapeError, UnsupportedLayerError
+from netreduce.formats.rearranged import Rearranged, in_order, numbered
 from netreduce.network import INPUT, Network
 from netreduce.network.activations import ACTIVATIONS
 from netreduce.network.layers import (
@@ -17,16 +18,13 @@ from netreduce.network.layers import (
     Flatten,
     Layer,
     Normalization,
-    Permute,
     Quantization,
     Rescaling,
-    Reshape,
     Weighted,
 )
 
 from .constants import Constant
 
-LARGEST_TENSOR = 1 << 24  # elements of an activation, for one sample
 IMAGE = (1, 2, 0)  # channels first to channels last
 _ONE = np.array(1, np.float32)
 PROBES = np.concatenate([np.linspace(-12, 12, 2401), [-1e4, -50.0, 50.0, 1e4]])
@@ -108,6 +106,7 @@ class Node:
     operator: str
     inputs: Sequence[Value | None]
     attributes: dict[str, Any]
+    outputs: int
 
     @property
     def first(self) -> Value:
@@ -138,15 +137,13 @@ class Node:
         return None if values is None else [int(value) for value in values]
 
 
-class Graph:
+class Graph(Rearranged):
     """Layers of the network, and what the file's tensors are in terms of them."""
 
     def __init__(self, input_shape: tuple[int, ...], opset: int, channels_come_first: bool):
+        super().__init__(input_shape)
         self.opset = opset
         self.channels_come_first = channels_come_first  # in the file's input
-        self.layers: list[Layer] = []
-        self.sources: list[tuple[int, ...]] = []
-        self.shapes: dict[int, tuple[int, ...]] = {INPUT: input_shape}
         self.images: dict[tuple[int, ...], np.ndarray] = {}
 
     def network(self, output: Tensor) -> Network:
@@ -160,31 +157,7 @@ class Graph:
             order = order.transpose(IMAGE)
         elif order.ndim == len(self.shapes[INPUT]) == 2 and self.channels_come_first:
             order = order.T
-        last = self.arranged(output.layer, order)
-        if last == INPUT:
-            last = self.emit(Activation("linear"), last)
-        needed, waiting = set(), [last]
-        while waiting:
-            index = waiting.pop()
-            if index != INPUT and index not in needed:
-                needed.add(index)
-                waiting += self.sources[index]
-        places = {index: place for place, index in enumerate(sorted(needed))} | {INPUT: INPUT}
-        return Network(
-            [self.layers[index] for index in sorted(needed)],
-            self.shapes[INPUT],
-            [tuple(places[source] for source in self.sources[index]) for index in sorted(needed)],
-        )
-
-    def emit(self, layer: Layer, *sources: int) -> int:
-        """Add a layer and return its index."""
-        shape = layer.output_shape(*(self.shapes[source] for source in sources))
-        if size_of(shape) > LARGEST_TENSOR:
-            raise ShapeError(f"an output of shape {shape} is beyond {LARGEST_TENSOR} elements")
-        self.layers.append(layer)
-        self.sources.append(sources)
-        self.shapes[len(self.layers) - 1] = shape
-        return len(self.layers) - 1
+        return self.up_to(self.arranged(output.layer, order))
 
     def tensor(self, layer: int, axes: Sequence[int] = (), shape: Sequence[int] = ()) -> Tensor:
         """A layer's output as the file has it: its axes back from `axes` where these are given,
@@ -192,7 +165,7 @@ class Graph:
         """
         if axes == IMAGE:
             return Tensor(layer, self.channels_first(self.shapes[layer]))
-        order = places(self.shapes[layer])
+        order = numbered(self.shapes[layer])
         if axes:
             order = order.transpose(np.argsort(axes))
         return Tensor(layer, order.reshape(shape) if len(shape) else order[None])
@@ -200,7 +173,7 @@ class Graph:
     def channels_first(self, shape: tuple[int, ...]) -> np.ndarray:
         """The order of an image of that shape, with the batch axis; one array for each shape."""
         if shape not in self.images:
-            self.images[shape] = places(shape).transpose(2, 0, 1)[None]
+            self.images[shape] = numbered(shape).transpose(2, 0, 1)[None]
         return self.images[shape]
 
     def layout(self, x: Tensor) -> tuple[int, ...] | None:
@@ -225,20 +198,6 @@ class Graph:
         """
         layout = self.layout(x) if x.sample.ndim < 5 else None
         return layout or (IMAGE if x.sample.ndim == 3 else tuple(range(x.sample.ndim)))
-
-    def arranged(self, layer: int, order: np.ndarray) -> int:
-        """A layer whose output has the shape of `order` and holds those elements of the output of
-        `layer`, each once.
-        """
-        shape = self.shapes[layer]
-        if not in_order(order):
-            lengths, axes = _transposition(order, shape)
-            if lengths != shape:
-                layer = self.emit(Reshape(lengths), layer)
-            layer = self.emit(Permute(tuple(axis + 1 for axis in axes)), layer)
-        if self.shapes[layer] != order.shape:
-            layer = self.emit(Flatten() if order.ndim == 1 else Reshape(order.shape), layer)
-        return layer
 
     def image(self, x: Tensor) -> int:
         """A layer whose output is that tensor, of shape (1, channels, rows, columns), channels
@@ -353,7 +312,7 @@ class Graph:
             self.layers[source] = layer.replace(activation=activation.name)
         else:
             source = self.emit(activation, source)
-        moved = np.moveaxis(places(order.shape), -1, axis)
+        moved = np.moveaxis(numbered(order.shape), -1, axis)
         return Tensor(source, moved.reshape(x.shape))
 
     def axis(self, x: Tensor, axis: int) -> int:
@@ -387,7 +346,7 @@ class Graph:
         return value.tensor
 
 
-Operator: TypeAlias = Callable[[Graph, Node], Value]
+Operator: TypeAlias = Callable[[Graph, Node], Value | list[Tensor]]
 
 
 def named(title: str, error: UnsupportedLayerError) -> UnsupportedLayerError:
@@ -420,50 +379,3 @@ def quantization(kernel: Constant) -> Quantization | None:
     elif scale.size == scale.shape[-1]:
         scale = scale.reshape(-1)
     return Quantization(scale, kernel.bits, kernel.quantized_bias)
-
-
-def _transposition(
-    order: np.ndarray, shape: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape in which, and the axes by which, an output must be transposed to be in that order;
-    its own shape where possible.
-    """
-    flat = order.ravel()
-    for axes in permutations(range(len(shape))) if len(shape) < 5 else ():
-        if np.array_equal(places(shape).transpose(axes).ravel(), flat):
-            return shape, axes
-    lengths: list[int] = []
-    strides: list[int] = []
-    while flat.size > 1:
-        stride = int(flat[1] - flat[0])
-        breaks = np.flatnonzero(np.diff(flat) != stride)
-        length = int(breaks[0]) + 1 if breaks.size else flat.size
-        blocks = flat[: flat.size - flat.size % length].reshape(-1, length)
-        if flat.size % length or (blocks != blocks[:, :1] + stride * np.arange(length)).any():
-            raise UnsupportedLayerError("its input is rearranged in a way that is not supported")
-        lengths.insert(0, length)
-        strides.insert(0, stride)
-        flat = blocks[:, 0]
-    by_stride = sorted(range(len(strides)), key=lambda axis: -strides[axis])
-    axes = tuple(by_stride.index(axis) for axis in range(len(strides)))
-    source = tuple(lengths[axis] for axis in by_stride)
-    if not np.array_equal(places(source).transpose(axes).ravel(), order.ravel()):
-        raise UnsupportedLayerError("its input is rearranged in a way that is not supported")
-    return source, axes
-
-
-def places(shape: Sequence[int]) -> np.ndarray:
-    """Numbers of the elements of an array in row-major order."""
-    return np.arange(size_of(shape), dtype=np.int32).reshape(shape)
-
-
-def in_order(order: np.ndarray) -> bool:
-    return np.array_equal(order.ravel(), np.arange(order.size, dtype=np.int32))
-
-
-def size_of(shape: Sequence[int]) -> int:
-    """Number of elements, without overflow."""
-    size = 1
-    for length in shape:
-        size *= int(length)
-    return size

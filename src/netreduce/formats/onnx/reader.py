@@ -11,10 +11,11 @@ from onnx import helper
 
 from netreduce.errors import ModelFileError, NetreduceError, ShapeError, UnsupportedLayerError
 from netreduce.formats.guard import MALFORMED, check_finite, reading
+from netreduce.formats.rearranged import LARGEST_TENSOR, numbered, size_of
 from netreduce.network import INPUT, Network
 
 from .constants import Constant, Folding, initializers
-from .graph import LARGEST_TENSOR, Curve, Graph, Node, Tensor, Value, named, size_of
+from .graph import Curve, Graph, Node, Tensor, Value, named
 from .operators import OPERATORS
 
 MOST_NODES = 100_000
@@ -131,7 +132,7 @@ class _Reader:
         if len(shape) > 1 and shape[0] != 1:
             sample, first = shape, False
         self.graph = Graph(sample, opset, first)
-        order = np.arange(size_of(shape), dtype=np.int32).reshape(sample)
+        order = numbered(sample)
         if first:
             order = np.moveaxis(order, -1, 0)
         self.bind(name, Tensor(INPUT, order.reshape(shape)))
@@ -159,14 +160,16 @@ class _Reader:
         if len(constants) == len(inputs):
             results = self.folding.fold(node, constants)
         else:
-            results = [self.converted(title, node, inputs)]
+            results = self.converted(title, node, inputs)
         for name, value in zip(node.output, results, strict=False):
             self.bind(name, value)
         for name in node.output[len(results) :]:
             if name and self.uses[name]:
                 raise UnsupportedLayerError(f"{title}: its output {name!r} is not supported")
 
-    def converted(self, title: str, node: onnx.NodeProto, inputs: Sequence[Value | None]) -> Value:
+    def converted(
+        self, title: str, node: onnx.NodeProto, inputs: Sequence[Value | None]
+    ) -> Sequence[Value]:
         kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
         operator = OPERATORS.get(kind)
         if operator is None:
@@ -176,7 +179,10 @@ class _Reader:
             )
         attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
         try:
-            return operator(self.graph, Node(title, node.op_type, inputs, attributes))
+            found = operator(
+                self.graph, Node(title, node.op_type, inputs, attributes, len(node.output))
+            )
+            return found if isinstance(found, list) else [found]
         except UnsupportedLayerError as error:
             raise named(title, error) from None
         except NetreduceError as error:

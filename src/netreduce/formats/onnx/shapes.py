@@ -1,13 +1,13 @@
 """Operators that move elements, add or cut off a border, or do nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from netreduce.errors import ShapeError, UnsupportedLayerError
+from netreduce.formats.rearranged import numbered, size_of
 from netreduce.network.layers import (
-    AveragePooling2D,
     Concatenate,
     Cropping2D,
     UpSampling2D,
@@ -15,7 +15,7 @@ from netreduce.network.layers import (
 )
 
 from .constants import Constant
-from .graph import Graph, Node, Operator, Tensor, Value, places, size_of
+from .graph import IMAGE, Graph, Node, Operator, Tensor, Value
 from .windows import Four
 
 
@@ -63,7 +63,7 @@ def _concat(graph: Graph, node: Node) -> Value:
     axis = graph.axis(tensors[0], node.attributes["axis"])
     sources = [graph.arranged(x.layer, np.moveaxis(x.sample, axis, -1)) for x in tensors]
     out = graph.emit(Concatenate(), *sources)
-    order = np.moveaxis(places(graph.shapes[out]), -1, axis)
+    order = np.moveaxis(numbered(graph.shapes[out]), -1, axis)
     return Tensor(out, order[None] if tensors[0].has_batch else order)
 
 
@@ -96,33 +96,98 @@ def _slice(graph: Graph, node: Node) -> Value:
         raise ShapeError("its starts or ends are missing")
     axes = node.integers(3, "axes") or list(range(len(starts)))
     steps = node.integers(4, "steps") or [1] * len(starts)
-    before, after, every = [0] * x.order.ndim, [0] * x.order.ndim, [1] * x.order.ndim
+    parts = [slice(None)] * x.order.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        length = x.shape[axis]
-        start, end, _ = slice(start, end).indices(length)
-        if ((start, end) != (0, length) and x.order.ndim != 4) or step < 1:
-            raise UnsupportedLayerError(
-                "a part of an activation is supported only as a border cut off an image, found"
-                f" elements {start} to {end} by {step} of axis {axis} of shape {x.shape}"
-            )
-        before[axis], after[axis], every[axis] = -start, min(end - length, 0), step
-    if any(before) or any(after):
-        x = _bordered(graph, x, before, after)
-    return x if max(every) == 1 else _thinned(graph, x, every)
+        parts[axis] = slice(start, end, step)
+    return _moved(graph, x, lambda order: order[tuple(parts)])
 
 
-def _thinned(graph: Graph, x: Tensor, every: Sequence[int]) -> Tensor:
-    """An image with every so many rows and columns: the means of windows of one pixel."""
-    if x.order.ndim != 4 or x.shape[0] != 1 or every[0] > 1:
-        raise UnsupportedLayerError(f"steps {list(every)} of shape {x.shape} are not supported")
-    layout = [axis + 1 for axis in graph.channels_last(x)]
-    channels = next((axis for axis in layout[::-1] if every[axis] == 1), None)
-    if channels is None:
-        raise UnsupportedLayerError(f"steps {list(every)} are supported for rows and columns only")
-    axes = [axis for axis in (1, 2, 3) if axis != channels] + [channels]
-    source = graph.arranged(x.layer, x.order[0].transpose([axis - 1 for axis in axes]))
-    layer = AveragePooling2D((1, 1), (every[axes[0]], every[axes[1]]))
-    return graph.tensor(graph.emit(layer, source), [axis - 1 for axis in axes])
+def _split(graph: Graph, node: Node) -> list[Tensor]:
+    x = graph.made(node.first)
+    axis = graph.axis(x, node.attributes.get("axis", 0)) + x.has_batch
+    lengths = node.integers(1, "split")
+    if lengths is None:
+        length = -(-x.shape[axis] // node.outputs)
+        lengths = [length] * (node.outputs - 1)
+        lengths.append(x.shape[axis] - sum(lengths))
+    if min(lengths) < 0 or sum(lengths) != x.shape[axis]:
+        raise ShapeError(f"parts of {lengths} do not make up axis {axis} of shape {x.shape}")
+    parts = np.split(np.arange(x.shape[axis]), np.cumsum(lengths)[:-1])
+    return [_taken(graph, x, part, axis) for part in parts]
+
+
+def _gather(graph: Graph, node: Node) -> Value:
+    x, chosen = graph.made(node.first), node.constant(1)
+    if chosen is None:
+        raise ShapeError("its indices are missing")
+    axis = graph.axis(x, node.attributes.get("axis", 0)) + x.has_batch
+    picked = _taken(graph, x, chosen.ravel(), axis)
+    shape = (*x.shape[:axis], *chosen.shape, *x.shape[axis + 1 :])
+    return replace(picked, order=picked.order.reshape(shape))
+
+
+def _tile(graph: Graph, node: Node) -> Value:
+    x, repeats = graph.made(node.first), node.integers(1, "repeats")
+    return _moved(graph, x, lambda order: np.tile(order, repeats or ()))
+
+
+def _expand(graph: Graph, node: Node) -> Value:
+    x, shape = graph.made(node.first), tuple(node.integers(1, "shape") or ())
+    return _moved(
+        graph, x, lambda order: np.broadcast_to(order, np.broadcast_shapes(order.shape, shape))
+    )
+
+
+def _depth_to_space(graph: Graph, node: Node) -> Value:
+    x, size = graph.made(node.first), node.attributes["blocksize"]
+    batch, channels, rows, columns = x.shape
+    if node.text("mode", "DCR") == "DCR":
+        parts = x.order.reshape(batch, size, size, channels // size**2, rows, columns)
+        parts = parts.transpose(0, 3, 4, 1, 5, 2)
+    else:
+        parts = x.order.reshape(batch, channels // size**2, size, size, rows, columns)
+        parts = parts.transpose(0, 1, 4, 2, 5, 3)
+    return replace(x, order=parts.reshape(batch, -1, rows * size, columns * size))
+
+
+def _space_to_depth(graph: Graph, node: Node) -> Value:
+    x, size = graph.made(node.first), node.attributes["blocksize"]
+    batch, channels, rows, columns = x.shape
+    parts = x.order.reshape(batch, channels, rows // size, size, columns // size, size)
+    parts = parts.transpose(0, 3, 5, 1, 2, 4)
+    return replace(x, order=parts.reshape(batch, -1, rows // size, columns // size))
+
+
+def _taken(graph: Graph, x: Tensor, chosen: np.ndarray, axis: int) -> Tensor:
+    return _moved(graph, x, lambda order: order.take(chosen, axis))
+
+
+def _moved(graph: Graph, x: Tensor, move: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+    """The elements of a tensor that are picked, repeated or reordered as `move` does it with an
+    array of that shape. What moves each of them once, costs nothing.
+    """
+    order = move(x.order)
+    if x.has_batch and len(order) != 1:
+        raise UnsupportedLayerError("it works along the batch axis, which is not supported")
+    if not order.size:
+        raise UnsupportedLayerError(f"of shape {x.shape} nothing is left")
+    if order.size == x.order.size and np.bincount(order.ravel()).max() == 1:
+        return replace(x, order=order)
+    sample = x.sample
+    channels_last = {2: (1, 0), 3: IMAGE}.get(sample.ndim)
+    axes = graph.layout(x) or channels_last or tuple(range(sample.ndim))
+    row = (1,) * (sample.ndim == 2)  # a signal is an image of one row
+
+    def tensor(layer: int) -> Tensor:
+        places = numbered(graph.shapes[layer][len(row) :]).transpose(np.argsort(axes))
+        return Tensor(layer, places[None] if x.has_batch else places)
+
+    def arranged(x: Tensor) -> int:
+        places = x.sample.transpose(axes)
+        return graph.arranged(x.layer, places.reshape(*row, *places.shape))
+
+    whole = tensor(arranged(x))
+    return tensor(arranged(replace(whole, order=move(whole.order))))
 
 
 def _bordered(graph: Graph, x: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
@@ -155,7 +220,7 @@ def _bordered(graph: Graph, x: Tensor, before: Sequence[int], after: Sequence[in
     if max(sides) > 0:
         opposite = -top, -bottom, -left, -right
         source = graph.emit(ZeroPadding2D(_negatives(opposite)), source)
-    out = places(graph.shapes[source])
+    out = numbered(graph.shapes[source])
     out = (out[0] if sample.ndim == 2 else out).transpose(np.argsort(axes))
     return Tensor(source, out[None] if x.has_batch else out)
 
@@ -255,15 +320,21 @@ def _cast(graph: Graph, node: Node) -> Value:
 SHAPES: dict[str, Operator] = {
     "Cast": _cast,
     "Concat": _concat,
+    "DepthToSpace": _depth_to_space,
     "Dropout": _dropout,
+    "Expand": _expand,
     "Flatten": _flatten,
+    "Gather": _gather,
     "Identity": _identity,
     "Pad": _pad,
     "Reshape": _reshape,
     "Resize": _resize,
     "Shape": _shape,
     "Slice": _slice,
+    "SpaceToDepth": _space_to_depth,
+    "Split": _split,
     "Squeeze": _squeeze,
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Upsample": _resize,

@@ -7,6 +7,8 @@ from typing import TypeAlias
 import numpy as np
 
 from netreduce.errors import ShapeError, UnsupportedLayerError
+from netreduce.formats.kernels import ungrouped
+from netreduce.formats.rearranged import numbered, size_of
 from netreduce.network.layers import (
     AveragePooling2D,
     BatchNormalization,
@@ -31,9 +33,7 @@ from .graph import (
     Operator,
     Tensor,
     Value,
-    places,
     quantization,
-    size_of,
 )
 
 Four: TypeAlias = tuple[int, int, int, int]
@@ -64,8 +64,8 @@ def _conv(graph: Graph, node: Node) -> Value:
 def _conv_transpose(graph: Graph, node: Node) -> Value:
     x, kernel = _convolved(graph, node)
     groups, strides, dilation = _geometry(node)
-    if groups != 1 or dilation != (1, 1):
-        raise UnsupportedLayerError("groups and dilations are not supported")
+    if dilation != (1, 1):
+        raise UnsupportedLayerError("dilations are not supported")
     size, rows = kernel.array.shape[2:], x.shape[2:]
     more = _pair([0, *node.attributes.get("output_padding", (0, 0))][-2:])
     top, left, bottom, right = _four(node)
@@ -83,12 +83,13 @@ def _conv_transpose(graph: Graph, node: Node) -> Value:
             smaller, larger = total // 2, total - total // 2
             halves.append((smaller, larger) if mode == "SAME_UPPER" else (larger, smaller))
         (top, bottom), (left, right) = halves
+    kernel = kernel.transposed((2, 3, 1, 0))
     layer = Conv2DTranspose(
-        kernel.transposed((2, 3, 1, 0)).array,
+        ungrouped(kernel.array, groups),
         strides=strides,
         padding=(top, bottom, left, right),
         output_padding=more if any(more) else None,
-        quantization=quantization(kernel.transposed((2, 3, 1, 0))),
+        quantization=quantization(kernel) if groups == 1 else None,
     )
     return _with_bias(graph, node, graph.tensor(graph.emit(layer, graph.image(x)), IMAGE))
 
@@ -289,7 +290,7 @@ def _reduction(kind: type[Layer], total: bool = False) -> Operator:
         shape = [1 if axis in reduced else n for axis, n in enumerate(sample.shape)]
         if not node.attributes.get("keepdims", 1):
             shape = [sample.shape[axis] for axis in kept]
-        return Tensor(out, places([1] * x.has_batch + shape))
+        return Tensor(out, numbered([1] * x.has_batch + shape))
 
     return reduce
 
@@ -306,7 +307,7 @@ def _batch_normalization(graph: Graph, node: Node) -> Value:
     epsilon = float(node.attributes.get("epsilon", 1e-5))
     layer = BatchNormalization(gamma, beta, mean, variance, epsilon)
     out = graph.emit(layer, graph.arranged(x.layer, order))
-    return Tensor(out, np.moveaxis(places(order.shape), -1, axis).reshape(x.shape))
+    return Tensor(out, np.moveaxis(numbered(order.shape), -1, axis).reshape(x.shape))
 
 
 WINDOWS: dict[str, Operator] = {

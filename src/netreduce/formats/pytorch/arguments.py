@@ -8,7 +8,7 @@ import numpy as np
 from netreduce.errors import ModelFileError, ShapeError, UnsupportedLayerError
 
 from .program import Node
-from .rearranged import Builder, Value
+from .values import Builder, Value
 
 Operator: TypeAlias = Callable[[Builder, "Arguments"], Value | list[Value]]
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from netreduce.errors import UnsupportedLayerError
+from netreduce.formats.rearranged import far
 from netreduce.network.layers import Activation, Add, Dropout, Layer, Multiply, PReLU, Subtract
 
 from .arguments import Arguments, Operator, axis_of
-from .rearranged import Builder, Value
+from .values import Builder, Value
 
 
 def _activation(name: str, **options: object) -> Operator:
@@ -65,15 +66,26 @@ def _clipped(builder: Builder, x: Value, low: object, high: object) -> Value:
     least, most = _limit(low, -math.inf), _limit(high, math.inf)
     if least is None and most is None:
         return x
+    if least is None and far(-math.inf, most or 0.0):
+        return _halves(builder, x, None, most)
     if least is None:  # −max(−x, −high)
         x = _clipped(builder, builder.scaled(x, -1), -(most or 0.0), None)
         return builder.scaled(x, -1)
     if least == 0:
         layer = Activation("relu6") if most == 6 else Activation("relu", max_value=most)
         return _elementwise(builder, x, layer)
+    if far(least, math.inf if most is None else most):
+        return _halves(builder, x, -least, most)
     x = builder.scaled(x, offset=-least)
     x = _clipped(builder, x, 0.0, None if most is None else most - least)
     return builder.scaled(x, offset=least)
+
+
+def _halves(builder: Builder, x: Value, below: float | None, above: float | None) -> Value:
+    """x, at most so far below and above 0, its positive and its negative part by themselves."""
+    positive = _elementwise(builder, x, Activation("relu", max_value=above))
+    negative = _elementwise(builder, builder.scaled(x, -1), Activation("relu", max_value=below))
+    return _joined(builder, Subtract(), [positive, negative])
 
 
 def _limit(value: object, none: float) -> float | None:
@@ -88,8 +100,8 @@ def _softmax(name: str) -> Operator:
     def operator(builder: Builder, arguments: Arguments) -> Value:
         x = arguments.x
         axis = axis_of(arguments.get("dim"), x)
-        last = x.moved(np.moveaxis(x.places, axis, -1))
-        index = builder.emit(Activation(name), builder.arranged(last))
+        last = builder.arranged(x.layer, np.moveaxis(x.places, axis, -1))
+        index = builder.emit(Activation(name), last)
         return Value(index, np.moveaxis(builder.whole(index), -1, axis))
 
     return operator
@@ -150,6 +162,12 @@ def _multiplication(builder: Builder, arguments: Arguments) -> Value:
     return builder.scaled(value, _number(constant, value))
 
 
+def _gated(builder: Builder, arguments: Arguments) -> Value:
+    x, axis = arguments.x, axis_of(arguments.get("dim", -1), arguments.x)
+    kept, gate = (x.moved(half) for half in np.split(x.places, 2, axis))
+    return _joined(builder, Multiply(), [kept, _elementwise(builder, gate, Activation("sigmoid"))])
+
+
 def _once(value: Value) -> Value:
     """A value without the copies that it was expanded to: a product makes them itself."""
     copied = [stride == 0 for stride in value.places.strides]
@@ -181,7 +199,8 @@ def _joined(builder: Builder, layer: Layer, values: Sequence[Value]) -> Value:
     result = np.broadcast_shapes(*(value.shape for value in values))
     if first.places.ndim in (2, 3):
         return builder.like(builder.emit(layer, *map(builder.image, values)), result)
-    index = builder.emit(layer, *map(builder.arranged, values))
+    sources = [builder.arranged(value.layer, value.places) for value in values]
+    index = builder.emit(layer, *sources)
     return Value(index, builder.whole(index))
 
 
@@ -220,4 +239,5 @@ ELEMENTWISE: dict[str, Operator] = {
     "mul": _multiplication,
     "div": _division,
     "neg": _negative,
+    "glu": _gated,
 }

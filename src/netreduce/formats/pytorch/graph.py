@@ -14,7 +14,7 @@ from .elementwise import ELEMENTWISE
 from .layers import LAYERS
 from .moves import MOVES, VIEWS
 from .program import Name, Node, Program
-from .rearranged import Builder, Value
+from .values import Builder, Value
 
 SPATIAL_1D = ("conv1d", "conv_transpose1d", "max_pool1d", "avg_pool1d", "adaptive_avg_pool1d")
 FOLDED = frozenset(  # operations on constants, which PyTorch computes
@@ -80,7 +80,8 @@ class Converter:
 
     def network(self) -> Network:
         """The network, whose output is channels last."""
-        return self._builder.network(self._builder.arranged(self._output()))
+        output = self._output()
+        return self._builder.network(self._builder.arranged(output.layer, output.places))
 
     def inputs(self, x: np.ndarray) -> np.ndarray:
         """A batch as the module reads it as one that the network reads."""

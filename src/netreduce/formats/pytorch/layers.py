@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from netreduce.errors import UnsupportedLayerError
+from netreduce.formats.kernels import ungrouped
 from netreduce.network.layers import (
     AveragePooling2D,
     Conv2D,
@@ -22,7 +23,7 @@ from netreduce.network.layers import (
 )
 
 from .arguments import Arguments, Operator, axis_of, like
-from .rearranged import LARGEST_KERNEL, Builder, Value
+from .values import Builder, Value
 
 
 def _convolution(builder: Builder, arguments: Arguments) -> Value:
@@ -60,20 +61,10 @@ def _transposed_convolution(builder: Builder, arguments: Arguments) -> Value:
     count = weight.ndim - 2
     if set(arguments.ints("dilation", 1, count)) != {1}:
         raise UnsupportedLayerError("transposed convolutions with dilation are not supported")
-    groups = arguments.get("groups", 1)
-    blocks = _images(weight).transpose(2, 3, 1, 0)
-    if groups > 1:
-        rows, columns, outputs, inputs = blocks.shape
-        if blocks.size * groups > LARGEST_KERNEL:
-            raise UnsupportedLayerError(f"{groups} groups make too large a kernel")
-        kernel = np.zeros((rows, columns, outputs * groups, inputs), blocks.dtype)
-        for group in range(groups):
-            read = slice(group * inputs // groups, (group + 1) * inputs // groups)
-            kernel[:, :, group * outputs : (group + 1) * outputs, read] = blocks[..., read]
-        blocks = kernel
+    kernel = ungrouped(_images(weight).transpose(2, 3, 1, 0), arguments.get("groups", 1))
     more = arguments.ints("output_padding", 0, count)
     layer = Conv2DTranspose(
-        blocks,
+        kernel,
         bias,
         strides=_two(arguments.ints("stride", 1, count)),
         padding=_four([(p, p) for p in arguments.ints("padding", 0, count)]),
@@ -244,7 +235,7 @@ def _pad(builder: Builder, arguments: Arguments) -> Value:
     if len(widths) > x.places.ndim:
         raise UnsupportedLayerError("it does not keep the samples of a batch apart")
     if x.places.ndim == 1:
-        index = builder.arranged(x.moved(x.places[None, :, None]))
+        index = builder.arranged(x.layer, x.places[None, :, None])
         index = builder.emit(ZeroPadding2D((0, 0, *_positive(widths[0]))), index)
         return Value(index, builder.whole(index).reshape(arguments.shape))
     index = builder.image(x)

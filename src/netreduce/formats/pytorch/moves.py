@@ -7,7 +7,7 @@ import numpy as np
 from netreduce.errors import ModelFileError, UnsupportedLayerError
 
 from .arguments import Arguments, Operator, axis_of
-from .rearranged import Builder, Value
+from .values import Builder, Value
 
 
 def _same(builder: Builder, arguments: Arguments) -> Value:
@@ -70,6 +70,32 @@ def _slice(builder: Builder, arguments: Arguments) -> Value:
 def _select(builder: Builder, arguments: Arguments) -> Value:
     x = arguments.x
     return x.moved(np.take(x.places, arguments.get("index"), axis=axis_of(arguments.get("dim"), x)))
+
+
+def _picked(builder: Builder, arguments: Arguments) -> Value:
+    axis = axis_of(arguments.get("dim"), arguments.x)
+    return _taken(arguments.x, arguments.constant("index"), axis)
+
+
+def _indexed(builder: Builder, arguments: Arguments) -> Value:
+    given = arguments.get("indices")
+    axes = [axis for axis, index in enumerate(given) if index is not None]
+    if len(axes) != 1 or not isinstance(given[axes[0]], np.ndarray):
+        raise UnsupportedLayerError("only constant numbers along one axis are supported")
+    return _taken(arguments.x, given[axes[0]], axis_of(axes[0], arguments.x))
+
+
+def _taken(x: Value, index: np.ndarray, axis: int) -> Value:
+    if index.dtype.kind not in "iu":
+        raise UnsupportedLayerError(f"expected whole numbers to pick by, found {index.dtype}")
+    return x.moved(np.take(x.places, index, axis))
+
+
+def _repeated(builder: Builder, arguments: Arguments) -> Value:
+    first, *repeats = arguments.get("repeats", arguments.get("dims"))
+    if first != 1 or len(repeats) < arguments.x.places.ndim:
+        raise UnsupportedLayerError("it does not keep the samples of a batch apart")
+    return arguments.x.moved(np.tile(arguments.x.places, repeats))
 
 
 def _split(builder: Builder, arguments: Arguments) -> list[Value]:
@@ -145,6 +171,9 @@ MOVES: dict[str, Operator] = {
     **dict.fromkeys(("transpose", "swapaxes"), _transpose),
     "slice": _slice,
     "select": _select,
+    "index_select": _picked,
+    "index": _indexed,
+    **dict.fromkeys(("repeat", "tile"), _repeated),
     **dict.fromkeys(("chunk", "split", "split_with_sizes"), _split),
     **dict.fromkeys(("cat", "concat"), _concatenation),
     "pixel_shuffle": _pixel_shuffle,

@@ -1,17 +1,19 @@
-"""Kernels turned from PyTorch's order of axes, outputs first, into ours, outputs last; always
-copied, so that nothing stays of a file that was mapped into memory.
-"""
+"""Kernels as frameworks with channels first have them, and as layers have them."""
 
 import sys
 
 import numpy as np
 
+from netreduce.errors import UnsupportedLayerError
+
+LARGEST_KERNEL = 1 << 28
 ROWS = 16  # that are copied at a time
 
 
 def turned(kernel: np.ndarray) -> np.ndarray:
     """A kernel of shape (outputs, inputs) as (inputs, outputs), one of shape (outputs, inputs,
-    rows, columns) as (rows, columns, inputs, outputs).
+    rows, columns) as (rows, columns, inputs, outputs); always copied, so that nothing stays of a
+    file that was mapped into memory.
 
     Examples
     --------
@@ -44,3 +46,25 @@ def _shuffled(kernel: np.ndarray) -> np.ndarray:
     if not size:
         return matrix.reshape(inputs, outputs)
     return np.ascontiguousarray(np.moveaxis(matrix.reshape(inputs, *size, outputs), 0, -2))
+
+
+def ungrouped(kernel: np.ndarray, groups: int) -> np.ndarray:
+    """The kernel of a transposed convolution in groups, (rows, columns, outputs of a group,
+    inputs), as one without: zeros between the groups.
+
+    Examples
+    --------
+    >>> ungrouped(np.ones((1, 1, 1, 4)), 2)[0, 0]
+    array([[1., 1., 0., 0.],
+           [0., 0., 1., 1.]])
+    """
+    if groups == 1:
+        return kernel
+    rows, columns, outputs, inputs = kernel.shape
+    if kernel.size * groups > LARGEST_KERNEL:
+        raise UnsupportedLayerError(f"{groups} groups make too large a kernel")
+    whole = np.zeros((rows, columns, outputs * groups, inputs), kernel.dtype)
+    for group in range(groups):
+        read = slice(group * inputs // groups, (group + 1) * inputs // groups)
+        whole[:, :, group * outputs : (group + 1) * outputs, read] = kernel[..., read]
+    return whole
