@@ -8,6 +8,7 @@ import numpy as np
 
 from netreduce.network import INPUT, Network
 
+from .enclosures import Enclosure
 from .functions import Function
 from .kernels import flat
 from .operators import Linear, Rows, densify_rows
@@ -56,7 +57,7 @@ def ascend(
 def gradient(
     program: Program, x: np.ndarray, values: list[np.ndarray], weights: dict[int, np.ndarray]
 ) -> np.ndarray:
-    """Gradients of Σ weights · values at points, shape as x."""
+    """Gradients of Σ weights · values at points, shape as x; not through enclosures."""
     pending = {node: Rows(w.copy()) for node, w in weights.items()}
     for index in range(max(pending), -1, -1):
         rows = pending.pop(index, None)
@@ -64,6 +65,8 @@ def gradient(
             continue
         node = program.nodes[index]
         operator, source = node.operator, node.sources[0]
+        if isinstance(operator, Enclosure):
+            continue
         before = x if source == INPUT else values[source]
         if isinstance(operator, Linear):
             given = operator.transposed(rows)

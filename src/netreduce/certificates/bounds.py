@@ -21,6 +21,7 @@ from netreduce.network import INPUT
 from netreduce.network.layers import Conv2D, Conv2DTranspose, DepthwiseConv2D, MaxPooling2D
 from netreduce.threads import in_order, thread_count
 
+from .enclosures import Enclosure
 from .functions import EVALUATION, Function, Lines
 from .kernels import UNIT, constants, flat, magnitudes, relax, relax_pair
 from .operators import Linear, Matrix, Reshape, Rows, Scale, densify_rows, one_hot
@@ -124,6 +125,9 @@ class Relaxation:
                     self._take(index, self.generators.linear(index))
                 self._difference(index)
                 continue
+            if isinstance(operator, Enclosure):
+                self._enclose(index)
+                continue
             source = node.sources[0]
             if isinstance(operator, Function):
                 if refine is not None and not self._is_exact(source):
@@ -153,6 +157,21 @@ class Relaxation:
                 self.difference_lines[index] = operator.difference_lines(*self.difference[source])
             self._difference(index)
         return self
+
+    def _enclose(self, index: int) -> None:
+        """Intervals of a layer that nothing more is known of."""
+        node = self.program.nodes[index]
+        assert isinstance(node.operator, Enclosure)
+        low, high = node.operator.interval(*((self.low[s], self.high[s]) for s in node.sources))
+        self.low[index], self.high[index] = low, high
+        with np.errstate(invalid="ignore"):  # infinitely steep, of distances that may be 0
+            self._round(index)
+        zero = np.zeros_like(low)
+        self.lines[index] = Lines(zero, self.low[index], zero, self.high[index])
+        if self.generators is not None:
+            self.generators.enclosure(index, self.low[index][0], self.high[index][0])
+        with np.errstate(invalid="ignore"):
+            self._difference(index)
 
     def _take(self, index: int, zonotope: Zonotope) -> None:
         """The bounds of a node's zonotope, where they are better."""
@@ -205,7 +224,9 @@ class Relaxation:
         node, other = self.program.nodes[index], self.program.pairs[index]
         operator = node.operator
         parts = [self.difference[s] for s in node.sources]
-        if isinstance(operator, Function) and not np.isfinite(operator.slopes).all():
+        if isinstance(operator, Enclosure):
+            low, high = (np.full_like(self.low[index], end) for end in (-np.inf, np.inf))
+        elif isinstance(operator, Function) and not np.isfinite(operator.slopes).all():
             low, high = np.full_like(parts[0][0], -np.inf), np.full_like(parts[0][1], np.inf)
         elif isinstance(operator, Function):
             low, high = operator.difference(*parts[0])
@@ -393,6 +414,9 @@ class Relaxation:
                     size = flat(self.magnitude(node.sources[0]))
                     magnitudes(flat(rows.values), origin, place, size, 2 * UNIT, slack)
                 given = (rows,)
+            elif isinstance(operator, Enclosure):
+                self._relax(index, rows, origin, place, None, constant, slack)
+                continue
             else:
                 given = (
                     operator.transposed(
@@ -494,7 +518,9 @@ class Relaxation:
         slack: np.ndarray,
     ) -> None:
         """Forms in the outputs of a function become forms in its inputs, in place."""
-        lines, source = self.lines[index], self.program.nodes[index].sources[0]
+        lines, node = self.lines[index], self.program.nodes[index]
+        # nothing of what an enclosure reads is left in the forms
+        size = index if isinstance(node.operator, Enclosure) else node.sources[0]
         lower_place, lower_slope, lower_shift = place, lines.lower_slope, lines.lower_shift
         if slopes is not None and index in slopes:
             lower_place, lower_slope = np.arange(len(place)), slopes[index]
@@ -508,7 +534,7 @@ class Relaxation:
             place,
             flat(lines.upper_slope),
             flat(lines.upper_shift),
-            flat(self.magnitude(source)),
+            flat(self.magnitude(size)),
             constant,
             slack,
         )
@@ -680,7 +706,7 @@ def footprint(program: Program, node: int) -> list[int]:
         shape = program.shape(index)
         counts.append(int(np.prod(window)) * shape[-1])
         operator = program.nodes[index].operator
-        for source in program.nodes[index].sources:
+        for source in () if isinstance(operator, Enclosure) else program.nodes[index].sources:
             before = program.shape(source)
             if len(before) != 3 or len(window) != 2:
                 size = np.array(before[:-1], int)

@@ -30,6 +30,7 @@ def certify(
     radius: float | None = None,
     seconds: float | None = None,
     classes: bool = False,
+    intervals: bool = False,
 ) -> Certificate:
     """How far the outputs of a reduced network can be from those of the original.
 
@@ -47,6 +48,10 @@ def certify(
         How long it may take, `Certificate.holds` included; without it, the same is done every time.
     classes : bool
         Also certify that both networks give the same class everywhere.
+    intervals : bool
+        Whether layers without a linear relaxation may take part, by intervals of their values:
+        products of layers, softmax inside a network, grids of activations. What both networks have
+        in common does not cancel there.
 
     Returns
     -------
@@ -57,7 +62,7 @@ def certify(
     ShapeError
         Inputs or outputs of different shapes.
     UnsupportedLayerError
-        A layer without a linear relaxation: names it.
+        A layer without a linear relaxation: names it. Allowed with intervals.
     ParameterError, SampleError
         An empty or infinite range, a radius ≤ 0, samples outside the range, seconds ≤ 0.
 
@@ -81,7 +86,7 @@ def certify(
     start = time.monotonic()
     if seconds is not None and not (is_number(seconds) and 0 < seconds < np.inf):
         raise ParameterError(f"seconds must be a finite number above 0, found {seconds!r}")
-    problem = problem_of(original, reduced, input_range, around, radius)
+    problem = problem_of(original, reduced, input_range, around, radius, intervals)
     if classes and len(original.shapes[-1]) != 1:
         raise ParameterError(
             f"classes need one score per class, found outputs of shape {original.shapes[-1]}"

@@ -53,6 +53,7 @@ def problem_of(
     input_range: tuple | None = None,
     around: np.ndarray | None = None,
     radius: float | None = None,
+    intervals: bool = False,
 ) -> Problem:
     """The problem; raises ShapeError, ParameterError or SampleError where it is none."""
     for what, first, second in (
@@ -79,7 +80,8 @@ def problem_of(
             f"the {with_} network ends in a softmax and the {without} one does not: probabilities"
             " and scores cannot be compared"
         )
-    plain = compile_networks(n.logits() if ends[0] else n for n in (original, reduced))
+    networks = [n.logits() if ends[0] else n for n in (original, reduced)]
+    plain = compile_networks(networks, intervals=intervals)
     program = plain if plain.pairs else aligned(plain) or plain
     return Problem(original, reduced, plain, program, ends[0], low, high, around is not None)
 

@@ -13,6 +13,7 @@ from netreduce.errors import UnsupportedLayerError
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import (
     Activation,
+    ActivationGrid,
     Add,
     AveragePooling2D,
     BatchNormalization,
@@ -28,6 +29,7 @@ from netreduce.network.layers import (
     GlobalMaxPooling2D,
     Layer,
     MaxPooling2D,
+    Multiply,
     Normalization,
     Permute,
     PReLU,
@@ -38,6 +40,7 @@ from netreduce.network.layers import (
 )
 from netreduce.network.layers import Reshape as ReshapeLayer
 
+from .enclosures import Enclosure, Grid, Product, Softmax
 from .functions import Function, Rectifier, function_of
 from .operators import (
     Convolution,
@@ -55,7 +58,7 @@ from .operators import (
 )
 from .pooling import Maximum
 
-Operator = Linear | Function | Maximum
+Operator = Linear | Function | Maximum | Enclosure
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,7 @@ class Node:
 
     Attributes
     ----------
-    operator : Linear, Function or Maximum
+    operator : Linear, Function, Maximum or Enclosure
     sources : tuple of int
         Nodes that it reads, INPUT for the input.
     shape : tuple of int
@@ -149,8 +152,11 @@ class Program:
 NAMES = ("original", "reduced")
 
 
-def compile_networks(networks: Iterable[Network], names: Iterable[str] = NAMES) -> Program:
-    """The networks as one program that reads one input.
+def compile_networks(
+    networks: Iterable[Network], names: Iterable[str] = NAMES, intervals: bool = False
+) -> Program:
+    """The networks as one program that reads one input; `intervals` says whether there may be
+    layers without a linear relaxation.
 
     Raises
     ------
@@ -160,7 +166,8 @@ def compile_networks(networks: Iterable[Network], names: Iterable[str] = NAMES) 
     networks = list(networks)
     program = Program(networks[0].input_shape)
     writers = [
-        _Writer(program, network, name) for network, name in zip(networks, names, strict=False)
+        _Writer(program, network, name, intervals)
+        for network, name in zip(networks, names, strict=False)
     ]
     for index in range(max(len(network.layers) for network in networks)):
         for writer in writers:
@@ -232,8 +239,9 @@ def _same_windows(first: Layer, second: Layer) -> bool:
 class _Writer:
     """Appends the layers of one network to a program."""
 
-    def __init__(self, program: Program, network: Network, name: str):
+    def __init__(self, program: Program, network: Network, name: str, intervals: bool):
         self.program, self.network, self.name = program, network, name
+        self.intervals = intervals
         self.node = {INPUT: INPUT}
         self.folded: dict[int, BatchNormalization] = {}
 
@@ -250,10 +258,10 @@ class _Writer:
             return
         node = sources[0]
         if not _is_identity(layer):
-            node = self._add(_operator(layer, shapes, name), sources, index, name)
+            node = self._add(self._operator(layer, shapes, name), sources, index, name)
         activation = getattr(layer, "activation", "linear")
         if activation != "linear":
-            function = _operator(Activation(activation), shapes, name)
+            function = self._operator(Activation(activation), shapes, name)
             node = self.program.add(function, (node,), self.network.shapes[index], name)
         self.node[index] = node
 
@@ -268,6 +276,15 @@ class _Writer:
             node = self.program.add(operator, sources, operator.output_shape, name)
             return self.program.add(Reshape(operator.output_shape, shape), (node,), shape, name)
         return self.program.add(operator, sources, shape, name)
+
+    def _operator(self, layer: Layer, shapes: tuple[Shape, ...], name: str) -> Operator:
+        operator = _operator(layer, shapes)
+        if operator is None or (isinstance(operator, Enclosure) and not self.intervals):
+            what = type(layer).__name__
+            if isinstance(layer, Activation):
+                what = f"activation {layer.name!r}"
+            raise UnsupportedLayerError(f"{name}: no linear relaxation of {what} is known")
+        return operator
 
     def _norm_behind(self, index: int) -> BatchNormalization | None:
         """The batch normalization that alone reads a layer of weights."""
@@ -286,7 +303,7 @@ def _is_identity(layer: Layer) -> bool:
     return isinstance(layer, Dropout) or (isinstance(layer, Activation) and layer.name == "linear")
 
 
-def _operator(layer: Layer, shapes: tuple[Shape, ...], name: str) -> Operator:
+def _operator(layer: Layer, shapes: tuple[Shape, ...]) -> Operator | None:
     shape = shapes[0]
     match layer:
         case Dense():
@@ -319,7 +336,10 @@ def _operator(layer: Layer, shapes: tuple[Shape, ...], name: str) -> Operator:
             return Maximum(MaxPooling2D((shape[0], shape[1])), shape)
         case PReLU():
             return Rectifier(np.broadcast_to(layer.alpha.astype(np.float64), shape))
-        case Activation() if layer.function.elementwise:
-            return function_of(layer)
-    what = f"activation {layer.name!r}" if isinstance(layer, Activation) else type(layer).__name__
-    raise UnsupportedLayerError(f"{name}: no linear relaxation of {what} is known")
+        case Activation():
+            return function_of(layer) if layer.function.elementwise else Softmax(layer)
+        case Multiply():
+            return Product(layer)
+        case ActivationGrid():
+            return Grid(layer)
+    return None

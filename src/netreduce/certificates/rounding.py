@@ -12,6 +12,7 @@ import numpy as np
 from netreduce.network import INPUT
 
 from .bounds import SAFE, Relaxation, by_box, length
+from .enclosures import Enclosure
 from .functions import Function, Rectifier
 from .operators import Linear
 
@@ -64,6 +65,10 @@ def rounding_errors(bounds: Relaxation, nodes: set[int], dtype: np.dtype) -> dic
             size = bounds.magnitude(index) + passed
             if not isinstance(operator, Rectifier) or operator.slope.any():
                 own = FUNCTION_ULPS * unit * np.maximum(1, size)
+        elif isinstance(operator, Enclosure):
+            sizes = [bounds.magnitude(s) for s in node.sources]
+            passed = operator.rounding(sizes, inputs, unit)
+            size, total = bounds.magnitude(index) + passed, np.full(len(zero), np.inf)
         else:
             passed = size = operator.forward(inputs[0])
             total = operator.norm * total

@@ -148,6 +148,13 @@ class Generators:
         spread = _spread(field.chunks, node.shape)
         return self._widened(index, field.center, field.chunks, spread, field.rest, field.half)
 
+    def enclosure(self, index: int, low: np.ndarray, high: np.ndarray) -> Zonotope:
+        """The zonotope of a node that is known to lie in [low, high] only."""
+        center = low / 2 + high / 2
+        half = np.maximum(high - center, center - low) * (1 + 4 * UNIT)
+        zero = np.zeros_like(center)
+        return self._widened(index, center, {}, zero, zero + TINY, half)
+
     def difference(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Bounds of a node less the one it is paired with."""
         one, other = self.of[self.pairs[index]], self.of[index]
