@@ -317,6 +317,12 @@ def test_it_starts_without_the_library():
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 
 
+def test_the_package_runs_as_the_command():
+    environment = {**os.environ, "PYTHONPATH": str(SRC)}
+    command = [sys.executable, "-m", "netreduce", "--version"]
+    assert subprocess.check_output(command, env=environment, text=True).strip() == nr.__version__
+
+
 def test_help_and_version(capsys):
     for arguments in (["--help"], ["reduce", "--help"]):
         main(arguments)

@@ -30,7 +30,7 @@ def print_table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def words(value: object) -> str:
-    """A value as a cell: 1,234; 0.9827; nothing for None."""
+    """A value as a cell: 1,234; 0.9580; nothing for None."""
     match value:
         case None:
             return ""
@@ -39,7 +39,7 @@ def words(value: object) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:.4g}"
+            return f"{value:#.4g}"
         case tuple() | list():
             return " × ".join(map(words, value))
     return str(value)
