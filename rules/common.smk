@@ -434,6 +434,8 @@ DEPLOYED = [
     for name in models_in("deployment")
     for bits in config["deployment"]["weights"]
 ]
+# Models whose files in integers are timed.
+TIMED = dict.fromkeys(name for name, *_ in DEPLOYED if config["deployment"]["latency"])
 CERTIFIED = certified()
 
 SWEEP = expand("results/sweep/{{model}}/{bits}bit.csv", bits=BITS)
@@ -454,6 +456,10 @@ FIGURES = {
     "pareto": {"comparison": "results/metrics/comparison.csv"},
     "chains": {"comparison": "results/metrics/comparison.csv"},
     "sparsity": {"comparison": "results/metrics/comparison.csv"},
+    "deployment": {
+        "deployed": "results/metrics/deployed.csv",
+        "latency": "results/timings/deployed/{model}.csv",
+    },
     "certified_bits": {"certificates": "results/metrics/certificates.csv"},
     "certified_chains": {"certificates": "results/metrics/certificates.csv"},
 }
@@ -461,7 +467,10 @@ FIGURES = {
 FIGURE_VALUES = {
     "weights": {"bits": BITS},
     **dict.fromkeys(
-        ("pareto", "chains", "sparsity", "certified_bits", "certified_chains"),
+        (
+            *("pareto", "chains", "sparsity", "deployment"),
+            *("certified_bits", "certified_chains"),
+        ),
         {"model": ["{model}"]},
     ),
 }
@@ -501,6 +510,7 @@ def drawn():
             in_comparison = (
                 "comparison" not in tables or name in config["comparison"]["models"]
             )
+            is_timed = "latency" not in tables or name in TIMED
             is_certified = "certificates" not in tables or any(
                 model == name and (figure == "certified_chains") == (network in CHAINS)
                 for model, _, network in CERTIFIED
@@ -509,6 +519,7 @@ def drawn():
             if (
                 trained
                 and in_comparison
+                and is_timed
                 and is_certified
                 and (figure != "sparsity" or sparse > 1)
             ):

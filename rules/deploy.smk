@@ -37,6 +37,45 @@ rule deploy:
         " --exports {output.exports:q} --metrics {output.metrics:q} > {log:q} 2>&1"
 
 
+# Asks for many cores, so that nothing runs beside it.
+rule deployed_latency:
+    input:
+        files=lambda wildcards: [
+            f"results/exported/{wildcards.model}_{what}.{suffix}"
+            for what in [
+                "analog",
+                *(
+                    f"w{weights}a{activations}"
+                    for name, weights, activations in DEPLOYED
+                    if name == wildcards.model
+                ),
+            ]
+            for suffix in ("onnx", "tflite")
+        ],
+        data=dataset,
+        script=own("workflow/scripts/deployed_latency.py"),
+        code=code("workflow/scripts/deployed_latency.py"),
+    output:
+        "results/timings/deployed/{model}.csv",
+    log:
+        "logs/deployed_latency/{model}.log",
+    benchmark:
+        "results/timings/jobs/deployed_latency/{model}.tsv"
+    conda:
+        "../envs/export.yaml"
+    threads: 8
+    resources:
+        mem_mb=memory(4000),
+        runtime=30,
+    params:
+        limit=5,
+    message:
+        "latency of the exported files of {wildcards.model}"
+    shell:
+        "python {input.script:q} --files {input.files:q} --data {input.data:q}"
+        " --limit {params.limit:q} --output {output:q} > {log:q} 2>&1"
+
+
 rule deployed:
     input:
         measures=[

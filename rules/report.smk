@@ -248,6 +248,7 @@ rule chapter_comparison:
 rule chapter_deployment:
     input:
         deployed="results/metrics/deployed.csv",
+        latency=expand("results/timings/deployed/{model}.csv", model=TIMED),
         script=own("workflow/scripts/chapters/deployment.py"),
         code=code("workflow/scripts/chapters/deployment.py"),
     output:
@@ -265,7 +266,8 @@ rule chapter_deployment:
     message:
         "numbers of the chapter on files that run in integers"
     shell:
-        "python {input.script:q} --deployed {input.deployed:q} --output {output:q}"
+        "python {input.script:q} --deployed {input.deployed:q} --latency {input.latency:q}"
+        " --output {output:q}"
         " > {log:q} 2>&1"
 
 

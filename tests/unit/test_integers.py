@@ -14,6 +14,7 @@ from netreduce.measures.packing import pack, unpack
 from netreduce.network.layers import (
     Activation,
     ActivationGrid,
+    Add,
     BatchNormalization,
     Dense,
     Flatten,
@@ -50,6 +51,17 @@ def test_codes_are_those_of_onnx_runtime(kind, bits, symmetric, per_channel):
     apart = np.abs(found - codes[index])
     assert np.mean(apart == 0) >= 0.999
     assert apart.max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["add", "add relu"])
+def test_codes_of_sums_are_those_of_onnx_runtime_every_one(kind):
+    """On processors with fused multiply-add; a residual network makes much of a step."""
+    network = on_grids(KINDS[kind])
+    x = samples(network, 2000)
+    (index,) = (i + 1 for i, layer in enumerate(network.layers) if isinstance(layer, Add))
+    index += isinstance(network.layers[index], Activation)
+    found = network.layers[index].codes(run(up_to(network, index), x))
+    np.testing.assert_array_equal(found, IntegerNetwork(network).codes(x)[index])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,13 +1,17 @@
 """Networks in integers as LiteRT files: the codes of `IntegerNetwork`."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from integer_networks import KINDS, normal, on_grids, samples, up_to
 
 import netreduce as nr
 from netreduce import IntegerNetwork, Network
-from netreduce.errors import ModelFileError, UnsupportedLayerError
+from netreduce.errors import ModelFileError, SampleError, UnsupportedLayerError
+from netreduce.measures import latency
 from netreduce.measures.deployment import predict_file
+from netreduce.measures.latency import measure_files
 from netreduce.network.layers import (
     Activation,
     ActivationGrid,
@@ -146,6 +150,31 @@ def test_files_answer_in_their_runtimes(suffix, tmp_path):
     nr.export(network, tmp_path / f"network{suffix}")
     outputs = predict_file(tmp_path / f"network{suffix}", x)
     np.testing.assert_allclose(outputs, IntegerNetwork(network).predict(x), rtol=0, atol=1e-5)
+
+
+def test_latency_of_files_in_their_runtimes(tmp_path):
+    network = on_grids(KINDS["dense relu"])
+    files = {f"net{suffix}": tmp_path / f"network{suffix}" for suffix in (".onnx", ".tflite")}
+    for path in files.values():
+        nr.export(network, path)
+    x = samples(network, 8)
+    rows = measure_files(files, x, batch_sizes=(1, 8), threads=(1, 2), rounds=9, limit=0)
+    expected = set(product(files, (1, 2), (1, 8)))
+    assert {(row.file, row.threads, row.batch) for row in rows} == expected
+    assert all(0 < row.fastest <= row.low <= row.seconds <= row.high for row in rows)
+    with pytest.raises(SampleError, match="latency at batch size 256 needs as many samples"):
+        measure_files(files, x)
+    with pytest.raises(ModelFileError, match=r"no runtime for '.h5'"):
+        measure_files({"a": tmp_path / "a.h5"}, x, (1,))
+
+
+def test_no_round_begins_behind_the_limit_but_for_the_first_five(monkeypatch):
+    monkeypatch.setattr(latency, "perf_counter", iter(range(1000)).__next__)
+    monkeypatch.setattr(latency, "sleep", lambda seconds: None)
+    calls = []
+    latency._in_turns({"a": lambda: calls.append(1)}, rounds=50, limit=13)
+    # each of the readings of the clock takes a second: two around every call, one for every round
+    assert len(calls) == 2 + 6
 
 
 def test_files_without_a_runtime(tmp_path):

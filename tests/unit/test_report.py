@@ -42,6 +42,7 @@ FIGURES = (
     "pareto",
     "chains",
     "sparsity",
+    "deployment",
     "certified_bits",
     "certified_chains",
 )
@@ -119,6 +120,39 @@ def certificates():
         for model, networks in (("net", ("analog", *BITS, *CHAINS[1:])), ("net-b", ("analog", "4")))
         for place, network in enumerate(networks)
         for size, radius in enumerate(("1/255", "2/255"), start=1)
+    ]
+
+
+def deployed():
+    """Files of both models, in integers at two widths of weights, and analog."""
+    rows = []
+    for model in ("net", "net-b"):
+        for weights, method in ((32, ""), (8, "gpfq"), (4, "gpfq")):
+            for file in ("reference",) * (weights < 32) + ("onnx", "tflite"):
+                row = {"model": model, "file": file, "weights": weights, "method": method}
+                row |= {
+                    "activations": 32 if weights == 32 else 8,
+                    "accuracy": 0.9 - 1 / 10**weights,
+                }
+                row |= {"accumulator": "" if weights == 32 else 20}
+                row |= {"bytes": "" if file == "reference" else 900 + 100 * weights}
+                row |= {"as_evaluated": "" if weights == 32 else 0.99}
+                rows.append(row)
+    return rows
+
+
+def timed():
+    """The files of one of them, timed."""
+    return [
+        {
+            "file": f"net_{what}.{suffix}",
+            "threads": threads,
+            "batch": batch,
+            **dict.fromkeys(("fastest", "low", "seconds", "high"), batch * place / 1e5 / threads),
+        }
+        for place, what in enumerate(("w4a8", "w8a8", "analog"), start=1)
+        for suffix in ("onnx", "tflite")
+        for threads, batch in ((1, 1), (1, 256), (2, 1), (2, 256))
     ]
 
 
@@ -279,6 +313,8 @@ def results(tmp_path_factory):
     ]
     write_table(results / "metrics/comparison.csv", compared)
     write_table(results / "metrics/certificates.csv", certificates())
+    write_table(results / "metrics/deployed.csv", deployed())
+    write_table(results / "timings/deployed/net.csv", timed())
     config = {
         "seed": 0,
         "models": {
@@ -331,6 +367,10 @@ def figure_inputs(results, figure, model="net"):
         "pareto": compared,
         "chains": compared,
         "sparsity": compared,
+        "deployment": (
+            *("--deployed", results / "metrics/deployed.csv", "--model", model),
+            *("--latency", results / f"timings/deployed/{model}.csv"),
+        ),
         "certified_bits": certified,
         "certified_chains": certified,
     }[figure]
@@ -356,6 +396,10 @@ def chapter(run, results, name, output, models=("net", "net-b")):
         ),
         "lumped": (*of_results, "--models", *models, "--detailed", *models),
         "comparison": ("--comparison", results / "metrics/comparison.csv"),
+        "deployment": (
+            *("--deployed", results / "metrics/deployed.csv"),
+            *("--latency", results / "timings/deployed/net.csv"),
+        ),
         "certified": ("--certificates", results / "metrics/certificates.csv"),
     }
     run(f"chapters/{name}", *arguments[name], "--output", output)
@@ -749,7 +793,7 @@ def test_thesis_is_typeset_the_same_each_time(comparison, architectures, results
         )
     data = [results / "provenance.json"]
     told = ("lumping", "experiments", "quantized", "lumped", "reproduction")
-    for name in (*told, *(("comparison", "certified") if comparison else ())):
+    for name in (*told, *(("comparison", "deployment", "certified") if comparison else ())):
         data.append(tmp_path / f"{name}.json")
         chapter(run, results, name, data[-1])
     for name in ("a", "b"):
@@ -797,7 +841,7 @@ def test_figures_and_thesis_follow_the_measure(kind, results, run, tmp_path):
         run(figure, *figure_inputs(here, figure), "--output", figures[-1])
     data = [here / "provenance.json"]
     chapters = ("lumping", "experiments", "quantized", "lumped", "reproduction")
-    for name in (*chapters, "comparison", "certified"):
+    for name in (*chapters, "comparison", "deployment", "certified"):
         data.append(tmp_path / f"{name}.json")
         told = chapter(run, here, name, data[-1])
         if name == "quantized":
@@ -827,6 +871,23 @@ def text_of(pdf):
         pytest.skip("pdftotext is not there, which reads the words of a document")
     done = subprocess.run(["pdftotext", pdf, "-"], check=True, capture_output=True, text=True)
     return " ".join(done.stdout.split())
+
+
+def test_latency_is_told_beside_that_of_the_analog_file(results, run, tmp_path):
+    told = chapter(run, results, "deployment", tmp_path / "deployment.json")
+    assert told["net-b"]["latency"] is None
+    latency = told["net"]["latency"]
+    assert [(c["batch"], c["threads"]) for c in latency["columns"]] == [
+        (1, 1),
+        (1, 2),
+        (256, 1),
+        (256, 2),
+    ]
+    (row,) = [r for r in latency["files"] if (r["what"], r["file"]) == ("w4a8", "tflite")]
+    assert [cell["milliseconds"] for cell in row["cells"]] == pytest.approx(
+        [0.01, 0.005, 2.56, 1.28]
+    )
+    assert [cell["faster"] for cell in row["cells"]] == pytest.approx([3] * 4)
 
 
 def test_typesetting_names_what_is_missing_and_leaves_no_file(tmp_path, run):

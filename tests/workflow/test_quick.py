@@ -528,6 +528,20 @@ def test_deployable_export_and_its_latency(changed):
     assert (table.seconds > 0).all()
 
 
+def test_files_in_integers_are_timed_where_asked(changed):
+    edit(changed / "config/quick.yaml", r"(deployment:\n  models: .*)", r"\1\n  latency: true")
+    changed.snakemake("results/figures/digits/deployment.svg", "results/report/deployment.json")
+    table = pd.read_csv(changed / "results/timings/deployed/digits.csv")
+    names = [f"digits_{what}" for what in ("analog", "w8a8", "w4a8")]
+    assert set(table.file) == {
+        f"{name}.{suffix}" for name in names for suffix in ("onnx", "tflite")
+    }
+    assert set(table.batch) == {1, 256} and 1 in set(table.threads)
+    assert (table.seconds > 0).all()
+    told = json.loads((changed / "results/report/deployment.json").read_text())
+    assert len(told["digits"]["latency"]["files"]) == 6
+
+
 def test_a_failing_step_leaves_no_file_and_names_the_cause(changed):
     text = changed / "results/txt/digits.txt"
     lines = text.read_text().split("\n")

@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from netreduce.errors import ModelFileError
 
 BATCH = 256
+Run: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 def predict_file(path: str | Path, x: np.ndarray) -> np.ndarray:
@@ -29,34 +31,58 @@ def predict_file(path: str | Path, x: np.ndarray) -> np.ndarray:
     ModelFileError
         Another suffix.
     """
-    load = RUNTIMES.get(Path(path).suffix)
-    if load is None:
-        known = ", ".join(RUNTIMES)
-        raise ModelFileError(f"{path}: no runtime for {Path(path).suffix!r}; known: {known}")
-    run = load(Path(path))
+    run = open_file(path)
     x = x.astype(np.float32)
     return np.concatenate([run(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
 
 
-def _onnx_runtime(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def open_file(path: str | Path, threads: int | None = None) -> Run:
+    """An exported network, loaded: from a batch (float32) to its outputs.
+
+    Parameters
+    ----------
+    path : path
+    threads : int, optional
+        That one batch may take; as many as the runtime likes by default.
+
+    Raises
+    ------
+    ModelFileError
+        Another suffix than `predict_file` knows.
+    """
+    load = LOADERS.get(Path(path).suffix)
+    if load is None:
+        known = ", ".join(LOADERS)
+        raise ModelFileError(f"{path}: no runtime for {Path(path).suffix!r}; known: {known}")
+    return load(Path(path), threads)
+
+
+def _onnx_runtime(path: Path, threads: int | None) -> Run:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda batch: session.run(None, {name: batch})[0]
 
 
-def _litert(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _litert(path: Path, threads: int | None) -> Run:
     from tensorflow.lite.python.interpreter import Interpreter
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # where LiteRT will be found one day
-        interpreter = Interpreter(model_path=str(path))
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
     (read,), (written,) = interpreter.get_input_details(), interpreter.get_output_details()
+    shape: tuple[int, ...] | None = None
 
     def run(batch: np.ndarray) -> np.ndarray:
-        interpreter.resize_tensor_input(read["index"], batch.shape)
-        interpreter.allocate_tensors()
+        nonlocal shape
+        if batch.shape != shape:
+            interpreter.resize_tensor_input(read["index"], batch.shape)
+            interpreter.allocate_tensors()
+            shape = batch.shape
         interpreter.set_tensor(read["index"], batch)
         interpreter.invoke()
         return interpreter.get_tensor(written["index"])
@@ -64,4 +90,4 @@ def _litert(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-RUNTIMES = {".onnx": _onnx_runtime, ".tflite": _litert}
+LOADERS = {".onnx": _onnx_runtime, ".tflite": _litert}

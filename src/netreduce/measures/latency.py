@@ -2,12 +2,14 @@
 machine and on what else it does.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from time import perf_counter
-from typing import TypeAlias
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import onnxruntime
@@ -15,9 +17,15 @@ import onnxruntime
 from netreduce.errors import ParameterError, SampleError
 from netreduce.formats.onnx.writer import to_onnx
 from netreduce.network import Network
+from netreduce.threads import thread_count
+
+from .deployment import open_file
 
 BATCH_SIZES = (1, 256)
 ROUNDS = 25
+FEWEST = 5  # rounds, however long they take
+SETTLE = 0.002  # seconds after which threads of another session have stopped to wait for work
+Key = TypeVar("Key", bound=Hashable)
 Calls: TypeAlias = Iterable[tuple[int, Callable[[], object]]]
 Loader: TypeAlias = Callable[[Network, list[np.ndarray]], Calls]
 BURST = 0.005  # seconds that the calls of one network in one round take together, at least one call
@@ -44,6 +52,71 @@ class Latency:
     low: float
     seconds: float
     high: float
+
+
+@dataclass(frozen=True)
+class FileLatency:
+    """How long an exported file takes for one batch, in its runtime.
+
+    Attributes
+    ----------
+    file : str
+    threads : int
+        That the runtime may use.
+    batch : int
+        Samples in a batch.
+    fastest, low, seconds, high : float
+        As in `Latency`.
+    """
+
+    file: str
+    threads: int
+    batch: int
+    fastest: float
+    low: float
+    seconds: float
+    high: float
+
+
+def measure_files(
+    files: Mapping[str, Path],
+    samples: np.ndarray,
+    batch_sizes: Iterable[int] = BATCH_SIZES,
+    threads: Iterable[int] | None = None,
+    rounds: int = ROUNDS,
+    limit: float = math.inf,
+) -> list[FileLatency]:
+    """Latency of exported networks: .onnx in ONNX Runtime, .tflite in LiteRT. The measurements take
+    turns.
+
+    Parameters
+    ----------
+    files : mapping of str to path
+        By what they are called.
+    samples : ndarray, shape (samples, *input_shape)
+        At least as many as the largest batch.
+    batch_sizes : iterable of int
+    threads : iterable of int, optional
+        Numbers of threads; one and all by default.
+    rounds : int
+        Turns that each measurement gets.
+    limit : float
+        Seconds after which no further round begins, but for the first five.
+
+    Raises
+    ------
+    SampleError, ParameterError
+        As `measure_latency`.
+    """
+    batch_sizes = _checked(batch_sizes, samples, rounds)
+    x = samples[: max(batch_sizes)].astype(np.float32)
+    calls: dict[tuple[str, int, int], Callable[[], object]] = {
+        (name, count, size): partial(open_file(path, count), x[:size])
+        for name, path in files.items()
+        for count in dict.fromkeys((1, thread_count()) if threads is None else threads)
+        for size in batch_sizes
+    }
+    return [FileLatency(*key, *times) for key, times in _in_turns(calls, rounds, limit).items()]
 
 
 def measure_latency(
@@ -76,6 +149,17 @@ def measure_latency(
     ParameterError
         No rounds.
     """
+    batch_sizes = _checked(batch_sizes, samples, rounds)
+    calls: dict[tuple[str, str, int], Callable[[], object]] = {}
+    for name, network in networks.items():
+        x = network.check_samples(samples[: max(batch_sizes)]).astype(np.float32)
+        for runtime, load in _runtimes().items():
+            for batch, call in load(network, [x[:size] for size in batch_sizes]):
+                calls[name, runtime, batch] = call
+    return [Latency(*key, *times) for key, times in _in_turns(calls, rounds).items()]
+
+
+def _checked(batch_sizes: Iterable[int], samples: np.ndarray, rounds: int) -> tuple[int, ...]:
     batch_sizes = tuple(batch_sizes)
     if rounds < 1:
         raise ParameterError(f"rounds must be at least 1, found {rounds}")
@@ -83,21 +167,23 @@ def measure_latency(
         raise SampleError(
             f"latency at batch size {max(batch_sizes)} needs as many samples, found {len(samples)}"
         )
-    calls: dict[tuple[str, str, int], Callable[[], object]] = {}
-    for name, network in networks.items():
-        x = network.check_samples(samples[: max(batch_sizes)]).astype(np.float32)
-        for runtime, load in _runtimes().items():
-            for batch, call in load(network, [x[:size] for size in batch_sizes]):
-                calls[name, runtime, batch] = call
+    return batch_sizes
+
+
+def _in_turns(
+    calls: Mapping[Key, Callable[[], object]], rounds: int, limit: float = math.inf
+) -> dict[Key, list[float]]:
+    """Minimum, lower quartile, median and upper quartile of the seconds that each call takes."""
     repeats = {key: max(1, int(BURST / max(_time(call, 2), 1e-9))) for key, call in calls.items()}
-    times: dict[tuple[str, str, int], list[float]] = {key: [] for key in calls}
-    for _ in range(rounds):
+    times: dict[Key, list[float]] = {key: [] for key in calls}
+    start = perf_counter()
+    for done in range(rounds):
+        if done >= FEWEST and perf_counter() - start > limit:
+            break
         for key, call in calls.items():
+            sleep(SETTLE)
             times[key].append(_time(call, repeats[key]))
-    return [
-        Latency(*key, *(float(value) for value in np.percentile(seconds, (0, 25, 50, 75))))
-        for key, seconds in times.items()
-    ]
+    return {key: np.percentile(seen, (0, 25, 50, 75)).tolist() for key, seen in times.items()}
 
 
 def _time(call: Callable[[], object], repeats: int) -> float:

@@ -209,7 +209,16 @@ class _Sums:
     largest: float | None = None  # of values: relu's largest value
 
 
-_Tensor = _Codes | _Sums | np.ndarray
+@dataclass(frozen=True, eq=False)
+class _Added:
+    """The sum of two tensors of codes, behind a relu or not."""
+
+    first: _Codes
+    second: _Codes
+    relu: bool = False
+
+
+_Tensor = _Codes | _Sums | _Added | np.ndarray
 
 
 class IntegerNetwork:
@@ -226,7 +235,10 @@ class IntegerNetwork:
     * BatchNormalization: the same with one weight w = ±127 for each channel, s_w = |slope| / 127;
     * average pooling: the same with w = 1 and s_w = 1 / n for n values;
     * max pooling, Flatten, padding and what else moves values, on codes;
-    * Add, Concatenate: q' = saturate(rint(Σ s (q − z) / s') + z');
+    * Add of two tensors, in float32: q' = saturate(rint(fma(u₁, s₁ / s', fma(u₂, s₂ / s', c)))) −
+      128 with u = q + 128, and c = z' + 128 − s₁ / s' · (z₁ + 128) − s₂ / s' · (z₂ + 128); with
+      fewer than 8 bits, and before a relu that z' does not make by itself, codes of Σ s (q − z);
+    * other Add, Concatenate: q' = saturate(rint(Σ s (q − z) / s') + z');
     * other activations of single values: a table of 2^bits codes, q' = saturate(rint(f(s (q − z)) /
       s') + z');
     * behind the last grid, sums times s · s_w in float32, and activations of these.
@@ -399,6 +411,8 @@ class IntegerNetwork:
             return _Codes(_moved(layer, first), first.grid)
         if isinstance(first, _Sums) and clips(layer):
             return _clipped(layer, first)
+        if isinstance(first, _Added) and clips(layer) and _most(layer) is None:
+            return _Added(first.first, first.second, relu=True)
         if isinstance(first, _Codes):
             match layer:
                 case Weighted():
@@ -413,6 +427,8 @@ class IntegerNetwork:
                     return _Sums(_steps(first).sum(axis=(1, 2)), _share(first.grid, count))
                 case Add() | Concatenate():
                     values = [v for v in inputs if isinstance(v, _Codes)]
+                    if isinstance(layer, Add) and len(values) == 2:
+                        return _Added(values[0], values[1])
                     return layer(*(np.float64(v.grid.scale) * _steps(v) for v in values))
         # sums in float64 stay so: they are rounded once
         return layer(*(v if isinstance(v, np.ndarray) else _floats(v) for v in inputs))
@@ -438,13 +454,21 @@ def _activated(layer: Layer, sums: _Sums) -> _Tensor:
 
 
 def _clipped(layer: Layer, sums: _Sums) -> _Sums:
+    return _Sums(np.maximum(sums.sums, 0), sums.scale, _most(layer))
+
+
+def _most(layer: Layer) -> float | None:
+    """The largest value of a relu."""
     assert isinstance(layer, Activation)
-    largest = 6.0 if layer.name == "relu6" else layer.max_value
-    return _Sums(np.maximum(sums.sums, 0), sums.scale, largest)
+    return 6.0 if layer.name == "relu6" else layer.max_value
 
 
 def _codes(value: _Tensor, grid: ActivationGrid) -> np.ndarray:
     """A tensor as codes of a grid."""
+    if isinstance(value, _Added):
+        if grid.bits == 8 and (not value.relu or grid.zero_point == grid.low):
+            return _requantized(value, grid)
+        value = _floats(value)
     if isinstance(value, np.ndarray):
         if value.dtype == np.float32:
             return grid.codes(value)
@@ -465,10 +489,25 @@ def _floats(value: _Tensor) -> np.ndarray:
     """A tensor as numbers in float32."""
     if isinstance(value, _Codes):
         return value.grid.values(value.codes)
+    if isinstance(value, _Added):
+        values = _floats(value.first) + _floats(value.second)
+        return np.maximum(values, 0) if value.relu else values
     if isinstance(value, _Sums):
         values = value.sums.astype(np.float32) * value.scale
         return values if value.largest is None else np.minimum(values, np.float32(value.largest))
     return value.astype(np.float32)
+
+
+def _requantized(value: _Added, grid: ActivationGrid) -> np.ndarray:
+    """The codes of a sum. A product of a code and a number in float32 is exact in float64."""
+    codes = [tensor.codes + 128.0 for tensor in (value.first, value.second)]
+    grids = value.first.grid, value.second.grid
+    ratios = [np.float32(one.scale) / np.float32(grid.scale) for one in grids]
+    zeros = [one.zero_point + 128 for one in grids]
+    shift = grid.zero_point + 128 - sum(z * float(r) for z, r in zip(zeros, ratios, strict=True))
+    total = (codes[1] * ratios[1] + np.float64(np.float32(shift))).astype(np.float32)
+    total = (codes[0] * ratios[0] + total).astype(np.float32)
+    return np.clip(np.rint(total), 0, 255).astype(np.int32) - 128
 
 
 def _steps(x: _Codes) -> np.ndarray:

@@ -16,6 +16,7 @@ samples, and the second cutoff is relative (`orthogonal`).
 
 import numpy as np
 
+from .accumulator import Budget
 from .alphabet import Alphabet
 from .walk import HARD, SOFT, walk
 
@@ -45,6 +46,7 @@ def gpfq(
     H: np.ndarray,
     alphabet: Alphabet,
     pruned: np.ndarray | None = None,
+    budget: Budget | None = None,
 ) -> np.ndarray:
     """The greedy walk; weights of dead inputs get code 0.
 
@@ -56,6 +58,8 @@ def gpfq(
     alphabet : Alphabet
     pruned : ndarray of bool, as weights, optional
         Weights that get code 0.
+    budget : Budget, optional
+        What the sums of every neuron may take.
 
     Returns
     -------
@@ -72,7 +76,8 @@ def gpfq(
     >>> (alphabet.scale * gpfq(weights, H, H, alphabet)).ravel()
     array([0., 1.])
     """
-    return walk(weights, G, H, alphabet, dead_inputs(H), orthogonal(H), pruned=pruned)
+    dead = dead_inputs(H)
+    return walk(weights, G, H, alphabet, dead, orthogonal(H), pruned=pruned, budget=budget)
 
 
 def gpfq_soft(

@@ -14,6 +14,7 @@ from scipy.linalg import LinAlgError, cholesky
 
 from netreduce.errors import ParameterError
 
+from .accumulator import Budget
 from .alphabet import Alphabet
 from .gpfq import dead_inputs
 from .walk import walk
@@ -28,6 +29,7 @@ def gptq(
     alphabet: Alphabet,
     damping: float = DAMPING,
     pruned: np.ndarray | None = None,
+    budget: Budget | None = None,
 ) -> np.ndarray:
     """Codes by GPTQ, in the order of the inputs; weights of dead inputs get code 0.
 
@@ -41,13 +43,15 @@ def gptq(
         What is added to the diagonal of H, as a fraction of its mean.
     pruned : ndarray of bool, as weights, optional
         Weights that get code 0.
+    budget : Budget, optional
+        What the sums of every neuron may take.
 
     Returns
     -------
     ndarray, shape (groups, inputs, neurons)
     """
     F = np.stack([feedback(cholesky_upper(damped(h, damping), damping)) for h in H])
-    return walk(weights, F, F, alphabet, dead_inputs(H), pruned=pruned)
+    return walk(weights, F, F, alphabet, dead_inputs(H), pruned=pruned, budget=budget)
 
 
 def damped(H: np.ndarray, damping: float) -> np.ndarray:

@@ -5,6 +5,7 @@ import numpy as np
 from netreduce.errors import ParameterError
 from netreduce.network.layers import Conv2D, DepthwiseConv2D, Quantization, Weighted
 
+from .accumulator import Limit
 from .alphabet import Alphabet, make_alphabet
 from .gram import from_groups, has_one_group, to_groups
 from .msq import msq
@@ -12,6 +13,8 @@ from .settings import Setting
 
 # Radii that radius="output" tries, as fractions of the largest |W|: each is 0.9 times the last.
 OUTPUT_FRACTIONS = 0.9 ** np.arange(32)
+# With a narrow accumulator also wider ones, on which the weights are smaller integers.
+LIMITED_FRACTIONS = 0.9 ** np.arange(-20, 32)
 COPIES = 1 << 24  # weights that the method sees at a time then
 
 
@@ -21,6 +24,7 @@ def quantize_layer(
     alphabet: Alphabet,
     G: np.ndarray | None,
     H: np.ndarray | None,
+    limit: Limit | None = None,
 ) -> Weighted:
     """The layer with its weights, and where asked its bias, on an alphabet.
 
@@ -32,6 +36,13 @@ def quantize_layer(
         As `layer_alphabet` gives it; its scale broadcasts to the kernel.
     G, H : ndarray, shape (groups, inputs, inputs), float64
         X̃ᵀX and X̃ᵀX̃ of the layer's inputs (see `gram`), None where the setting does not need them.
+    limit : Limit, optional
+        The accumulator of its sums.
+
+    Raises
+    ------
+    ParameterError
+        An accumulator too narrow for any weights.
     """
     bias = layer.bias.astype(np.float64)
     weights = to_groups(layer.kernel.astype(np.float64), layer, setting.conv)
@@ -43,13 +54,15 @@ def quantize_layer(
             unused = (bias == 0) & setting.keep_zeros
             pruned = np.concatenate([pruned, unused[None, None]], axis=1)
     if setting.radius == "output" and G is not None and H is not None:
-        alphabet, codes = _best_on_outputs(layer, setting, alphabet, weights, G, H, pruned)
+        alphabet, codes = _best_on_outputs(layer, setting, alphabet, weights, G, H, pruned, limit)
     else:
         codes, chosen = setting.run(
-            weights, G, H, _in_groups(alphabet, layer, setting.conv), pruned
+            weights, G, H, _in_groups(alphabet, layer, setting.conv), pruned, limit
         )
         if setting.chooses_scales:
             alphabet = Alphabet(chosen.scale.reshape(alphabet.scale.shape), alphabet.top)
+    if limit is not None:
+        limit.check(_in_groups(alphabet, layer, setting.conv).scale, weights)
     kernel_codes = from_groups(codes[:, : codes.shape[1] - with_bias], layer, setting.conv)
     changes = {"kernel": (alphabet.scale * kernel_codes).astype(layer.kernel.dtype)}
     if setting.quantize_bias:
@@ -135,6 +148,7 @@ def _best_on_outputs(
     G: np.ndarray,
     H: np.ndarray,
     pruned: np.ndarray | None,
+    limit: Limit | None,
 ) -> tuple[Alphabet, np.ndarray]:
     """The alphabet, of those with a fraction of the largest radius, whose codes by the method give
     the least ‖Xw − X̃q‖² on the samples, and the codes; for every neuron where each has its own.
@@ -149,8 +163,9 @@ def _best_on_outputs(
     best = np.full(scale.shape, np.inf)
     chosen, codes = scale, np.zeros(weights.shape)
     together = max(1, COPIES // weights.size)
-    for start in range(0, len(OUTPUT_FRACTIONS), together):
-        candidates = [scale * f for f in OUTPUT_FRACTIONS[start : start + together]]
+    fractions = OUTPUT_FRACTIONS if limit is None else LIMITED_FRACTIONS
+    for start in range(0, len(fractions), together):
+        candidates = [scale * f for f in fractions[start : start + together]]
         if setting.power_of_two:
             candidates = [2.0 ** np.rint(np.log2(candidate)) for candidate in candidates]
         groups = 1 if shared else len(scale)
@@ -162,11 +177,15 @@ def _best_on_outputs(
             H,
             Alphabet(np.concatenate(spread, axis=2), widest.top),
             None if pruned is None else np.tile(pruned, copies),
+            limit,
         )
         parts = np.split(found, len(candidates), axis=2)
         for candidate, part in zip(candidates, parts, strict=True):
             levels = candidate * part
             errors = (levels * (H @ levels - 2 * targets)).sum(axis=1, keepdims=True)
+            if limit is not None:
+                room = limit.budget(candidate, neurons).has_room(weights)
+                errors = np.where(room[:, None], errors, np.inf)
             total = errors.sum() if shared else _by_alphabet(errors, layer, len(scale))
             better = total < best
             best, chosen = np.where(better, total, best), np.where(better, candidate, chosen)

@@ -14,6 +14,7 @@ from netreduce.errors import ParameterError, UnsupportedLayerError
 from netreduce.network import Network
 from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Layer, Weighted
 
+from .accumulator import limit_of
 from .gram import has_one_group
 from .layer import layer_alphabet, quantize_layer
 from .propagation import Propagation
@@ -43,6 +44,7 @@ def quantize(
     damping: float | None = None,
     zero: bool = False,
     power_of_two: bool = False,
+    accumulator_bits: int | None = None,
     memory: int = MEMORY,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Network:
@@ -99,6 +101,11 @@ def quantize(
         2^bits − 1 levels around 0, the integers of that many bits, in place of 2^bits without 0.
     power_of_two : bool
         Scales are powers of two.
+    accumulator_bits : int, optional
+        No sum of a layer's products and its bias, in whatever order and for whatever inputs, needs
+        more bits than these (AXE, see `netreduce.quantization.accumulator`). For "gpfq", "gptq" and
+        "qronos" with zero=True and conv="joint", on a network whose activations lie on grids
+        (`quantize_activations`).
     memory : int
         Bytes of layer outputs to hold in memory; beyond it they go to a temporary file. What the
         threads work on comes on top of it: 40 MB a thread for the 784-500-300-10 network, 55 for a
@@ -118,7 +125,7 @@ def quantize(
     ------
     ParameterError
         For an argument out of range, non-finite weights, a layer without an alphabet (median |W| =
-        0), or a singular X̃ᵀX̃.
+        0), a singular X̃ᵀX̃, or an accumulator too narrow for any weights.
     SampleError
         For samples of the wrong shape, not finite, none at all, or that can be iterated only once.
     UnsupportedLayerError
@@ -140,6 +147,7 @@ def quantize(
         damping,
         zero,
         power_of_two,
+        accumulator_bits,
     )
     return _Quantizer(network, samples, memory, progress, keep=False)(setting)
 
@@ -225,6 +233,11 @@ class _Quantizer:
             index: self._named(index, layer_alphabet, self.network.layers[index], settings[index])
             for index in selected
         }
+        bits = setting.accumulator_bits
+        limits = {
+            index: bits and self._named(index, limit_of, self.network, index, bits, setting.conv)
+            for index in selected
+        }
         propagation = self._propagation(setting, selected)
         quantized = {}
         for done, index in enumerate(selected):
@@ -236,7 +249,7 @@ class _Quantizer:
                 with_bias = setting.quantize_bias and has_one_group(layer, setting.conv)
                 G, H = self._named(index, propagation.gram, index, setting.conv, with_bias)
             quantized[index] = self._named(
-                index, quantize_layer, layer, settings[index], alphabets[index], G, H
+                index, quantize_layer, layer, settings[index], alphabets[index], G, H, limits[index]
             )
             if propagation:
                 propagation.exchange(index, quantized[index])

@@ -20,6 +20,7 @@ CIFAR-10 CNN (500 samples, 1,000 images) neither is ahead: 80.3, 85.8, 85.1 here
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from .accumulator import Budget
 from .alphabet import Alphabet
 from .gpfq import dead_inputs
 from .gptq import cholesky_upper, damped, feedback
@@ -35,6 +36,7 @@ def qronos(
     alphabet: Alphabet,
     damping: float = DAMPING,
     pruned: np.ndarray | None = None,
+    budget: Budget | None = None,
 ) -> np.ndarray:
     """Codes by Qronos, in the order of the inputs; weights of dead inputs get code 0.
 
@@ -49,6 +51,8 @@ def qronos(
         H), w the analog weights.
     pruned : ndarray of bool, as weights, optional
         Weights that get code 0.
+    budget : Budget, optional
+        What the sums of every neuron may take.
 
     Returns
     -------
@@ -67,6 +71,7 @@ def qronos(
                 alphabet.group(group),
                 damping,
                 zeros,
+                None if budget is None else budget.group(group),
             )
     return codes
 
@@ -78,23 +83,20 @@ def _group(
     alphabet: Alphabet,
     damping: float,
     pruned: np.ndarray | None,
+    budget: Budget | None,
 ) -> np.ndarray:
     H_damped = damped(H, damping)
     target = G @ w + (H_damped - H) @ w  # X̃ᵀX w and the pull of the penalty
     first = alphabet.nearest((target[:1] - H_damped[:1, 1:] @ w[1:]) / H_damped[0, 0])
     if pruned is not None:
         first = np.where(pruned[:1], 0, first)
+    if budget is not None:
+        first, budget = budget.spend(first)
     if len(w) == 1:
         return first
     R = cholesky_upper(H_damped[1:, 1:], damping)
     missing = target[1:] - H_damped[1:, :1] * (alphabet.scale * first)
     rest = solve_triangular(R, solve_triangular(R, missing), trans="T")
     F = feedback(R)[None]
-    return np.concatenate(
-        [
-            first,
-            walk(rest[None], F, F, alphabet, pruned=None if pruned is None else pruned[None, 1:])[
-                0
-            ],
-        ]
-    )
+    zeros = None if pruned is None else pruned[None, 1:]
+    return np.concatenate([first, walk(rest[None], F, F, alphabet, pruned=zeros, budget=budget)[0]])

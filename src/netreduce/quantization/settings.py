@@ -8,6 +8,7 @@ import numpy as np
 
 from netreduce.errors import ParameterError
 
+from .accumulator import Limit
 from .adaround import adaround
 from .alphabet import RADII, Alphabet, level_count
 from .beacon import beacon
@@ -26,7 +27,7 @@ class Method:
     options), for codes; or, where `scales` says so, for codes and the alphabet that it has chosen.
 
     `whole` says whether it reads all of G, or its lower triangle only; `by_neuron` whether every
-    neuron must have its own alphabet.
+    neuron must have its own alphabet; `limited` whether it keeps to a Budget.
     """
 
     function: Callable
@@ -35,17 +36,18 @@ class Method:
     whole: bool = False
     scales: bool = False
     by_neuron: bool = False
+    limited: bool = False
 
 
 METHODS = {
-    "gpfq": Method(gpfq),
+    "gpfq": Method(gpfq, limited=True),
     "gpfq-soft": Method(gpfq_soft, options=("threshold",)),
     "gpfq-hard": Method(gpfq_hard, options=("threshold",)),
     "spfq": Method(spfq, options=("seed",)),
     "msq": Method(msq, needs=""),
-    "gptq": Method(gptq, needs="H", options=("damping",)),
+    "gptq": Method(gptq, needs="H", options=("damping",), limited=True),
     "gptaq": Method(gptaq, options=("damping",), whole=True),
-    "qronos": Method(qronos, options=("damping",), whole=True),
+    "qronos": Method(qronos, options=("damping",), whole=True, limited=True),
     "adaround": Method(adaround, whole=True),
     "comq": Method(comq, whole=True, scales=True),
     "beacon": Method(beacon, whole=True, scales=True, by_neuron=True),
@@ -75,6 +77,7 @@ class Setting:
     damping: float | None = None
     zero: bool = False
     power_of_two: bool = False
+    accumulator_bits: int | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -107,6 +110,8 @@ class Setting:
                 f"{excluded} is not for method {self.method!r}, which fits its scales to the"
                 " outputs itself"
             )
+        if self.accumulator_bits is not None:
+            self._check_accumulator(self.accumulator_bits)
         for name in ("threshold", "damping"):
             value = getattr(self, name)
             if value is not None and name not in METHODS[self.method].options:
@@ -115,6 +120,23 @@ class Setting:
                 isinstance(value, Real) and np.isfinite(value) and value >= 0
             ):
                 raise ParameterError(f"{name} must be a number not below 0, found {value!r}")
+
+    def _check_accumulator(self, bits: object) -> None:
+        if isinstance(bits, bool) or bits not in range(2, 33):
+            raise ParameterError(
+                f"accumulator_bits must be a whole number from 2 to 32, found {bits!r}"
+            )
+        if not METHODS[self.method].limited:
+            known = ", ".join(name for name, method in METHODS.items() if method.limited)
+            raise ParameterError(
+                f"accumulator_bits is not for method {self.method!r}; methods that keep to it:"
+                f" {known}"
+            )
+        if not self.zero or self.quantize_bias:
+            raise ParameterError(
+                "accumulator_bits needs zero=True, so that a weight can be 0, and a bias that is"
+                " not quantized"
+            )
 
     @property
     def selection(self) -> Iterable | None:
@@ -160,6 +182,7 @@ class Setting:
         H: np.ndarray | None,
         alphabet: Alphabet,
         pruned: np.ndarray | None = None,
+        limit: Limit | None = None,
     ) -> tuple[np.ndarray, Alphabet]:
         """Codes by the method, of weights in groups (see `gram`), and their alphabet."""
         method = METHODS[self.method]
@@ -168,6 +191,8 @@ class Setting:
         }
         if "seed" in options:
             options["rng"] = np.random.default_rng(options.pop("seed"))
+        if limit is not None:
+            options["budget"] = limit.budget(alphabet.scale, weights.shape[2])
         matrices = [{"G": G, "H": H}[letter] for letter in method.needs]
 
         def run(

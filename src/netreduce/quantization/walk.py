@@ -14,6 +14,7 @@ import numpy as np
 
 from netreduce.threads import in_threads
 
+from .accumulator import Budget
 from .alphabet import Alphabet
 
 NEAREST, STOCHASTIC, SOFT, HARD = range(4)
@@ -32,6 +33,7 @@ def walk(
     threshold: float = 0.0,
     uniform: np.ndarray | None = None,
     pruned: np.ndarray | None = None,
+    budget: Budget | None = None,
 ) -> np.ndarray:
     """Codes of the quantized weights.
 
@@ -54,6 +56,8 @@ def walk(
         Of SOFT and HARD, as a fraction of the alphabet's radius.
     pruned : ndarray of bool, as weights, optional
         Weights that get code 0.
+    budget : Budget, optional
+        What the sums of every neuron may take; of an alphabet with 0.
 
     Returns
     -------
@@ -69,6 +73,12 @@ def walk(
     keep_zeros = pruned is not None
     pruned = pruned if keep_zeros else np.zeros((groups, 1, neurons), bool)
     rounding = alphabet.top, tolerance, mode, threshold, uniform, keep_zeros, pruned
+    if budget is None:
+        nothing = np.zeros((groups, 1))
+        limits = False, 0.0, 0.0, nothing, nothing, nothing
+    else:
+        shrinkage = budget.shrinkage(weights, scale)
+        limits = True, budget.low, budget.high, budget.least.copy(), budget.most.copy(), shrinkage
 
     def part(first_slab: int, last_slab: int) -> None:
         first, last = first_slab * SLAB, min(last_slab * SLAB, neurons)
@@ -79,7 +89,8 @@ def walk(
                 before = H[:, block, :start] @ (w[:, :start] - q[:, :start])
             else:
                 before = G[:, block, :start] @ w[:, :start] - H[:, block, :start] @ q[:, :start]
-            _walk(weights, G, H, dead, scale, rounding, before, codes, levels, start, first)
+            parts = dead, scale, rounding, limits
+            _walk(weights, G, H, *parts, before, codes, levels, start, first)
 
     in_threads(part, -(-neurons // SLAB))
     return codes
@@ -93,6 +104,7 @@ def _walk(
     dead: np.ndarray,
     scale: np.ndarray,
     rounding: tuple,
+    limits: tuple,
     before: np.ndarray,
     codes: np.ndarray,
     levels: np.ndarray,
@@ -103,6 +115,7 @@ def _walk(
     over j get from the weights before those.
     """
     top, tolerance, mode, threshold, uniform, keep_zeros, pruned = rounding
+    limited, low, high, least, most, shrinkage = limits
     groups, steps, neurons = before.shape
     w, q, total = np.zeros((steps, SLAB)), np.zeros((steps, SLAB)), np.zeros(SLAB)
     for group, slab in np.ndindex(groups, -(-neurons // SLAB)):
@@ -126,11 +139,34 @@ def _walk(
                     if abs(total[n]) < tolerance[group, t] * scale[group, first + n] * top
                     else (total[n] + G[group, t, t] * w[step, n]) / H[group, t, t]
                 )
+                if limited:
+                    z = np.sign(z) * max(abs(z) - shrinkage[group, first + n], 0.0)
                 draw = uniform[group, t, first + n] if mode == STOCHASTIC else 0.0
                 code = _round(z / scale[group, first + n], top, mode, threshold * top, draw)
+                if limited:
+                    below, above = least[group, first + n], most[group, first + n]
+                    if code > 0:
+                        code = min(code, 2 * _room(above, high, below, low))
+                        least[group, first + n] -= low * code / 2
+                        most[group, first + n] -= high * code / 2
+                    else:
+                        code = max(code, -2 * _room(above, low, below, high))
+                        least[group, first + n] += high * code / 2
+                        most[group, first + n] += low * code / 2
                 codes[group, t, first + n] = code
                 q[step, n] = scale[group, first + n] * code
             levels[group, t, first : first + width] = q[step, :width]
+
+
+@numba.njit(cache=True)
+def _room(above: float, up: float, below: float, down: float) -> float:
+    """The largest weight that takes so much for each of its units, up and down."""
+    largest = np.inf
+    if up > 0:
+        largest = np.floor(above / up)
+    if down > 0:
+        largest = min(largest, np.floor(below / down))
+    return max(largest, 0.0)
 
 
 @numba.njit(cache=True)
