@@ -15,17 +15,21 @@ from netreduce.network import Network
 from netreduce.network.layers import (
     Activation,
     Add,
+    AveragePooling2D,
     BatchNormalization,
     Concatenate,
     Conv2D,
     Conv2DTranspose,
     Dense,
     DepthwiseConv2D,
+    Dropout,
     Flatten,
     GlobalAveragePooling2D,
     Layer,
+    MaxPooling2D,
     Quantization,
     Weighted,
+    ZeroPadding2D,
 )
 
 LEVELS = [
@@ -76,6 +80,25 @@ def test_every_layer_goes_out_and_comes_in_again(name: str, tmp_path) -> None:
     again = read_network(tmp_path / "net.onnx")
     assert again.input_shape == network.input_shape
     close(again.predict(x), expected)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [MaxPooling2D(3, 2)],
+        [MaxPooling2D(2, 2, "same")],
+        [Dropout(0.5), MaxPooling2D(3, 1)],
+        [AveragePooling2D(3, 2, (1, 0, 0, 1))],
+        [Conv2D(normal(3, 3, 4, 2))],
+        [DepthwiseConv2D(normal(3, 3, 4, 1), padding="same")],
+    ],
+)
+def test_zeros_around_an_image_are_not_lost(layers, level) -> None:
+    """ONNX Runtime joins a Pad and what is behind it, even a MaxPool, which does not see zeros."""
+    network = Network([ZeroPadding2D((1, 2, 1, 0)), *layers], (8, 7, 4))
+    x = -1 - np.abs(normal(2, 8, 7, 4))
+    close(run_onnx(to_onnx(network), x, level), network.predict(x))
 
 
 @pytest.mark.parametrize("name", ["squeeze and excite", "transposed", "bilinear", "fused gelu"])

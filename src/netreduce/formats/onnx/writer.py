@@ -230,7 +230,10 @@ class Graph:
             case ZeroPadding2D():
                 top, bottom, left, right = layer.padding
                 pads = self.integers([0, 0, top, left, 0, 0, bottom, right], "padding")
-                return self.node("Pad", [x, pads])
+                readers = [self.network.layers[i] for i in self.network.readers(index)]
+                fused = all(isinstance(reader, Conv2D | DepthwiseConv2D) for reader in readers)
+                # ONNX Runtime takes padding with +0 for that of a MaxPool behind it, as if no zeros
+                return self.node("Pad", [x, pads, self.number(0.0 if fused else -0.0)])
             case Cropping2D():
                 (rows, columns, _), (top, _, left, _) = self.shapes[index], layer.cropping
                 slices = {"starts": (top, left), "ends": (top + rows, left + columns)}
