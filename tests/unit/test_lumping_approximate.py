@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lumping_networks import KINDS, Builder, mlp
 
+from netreduce.certificates import certify
 from netreduce.errors import ParameterError, SampleError
 from netreduce.lumping import lump, replay
 from netreduce.network import Network
@@ -341,6 +342,24 @@ def test_max_bound_in_balls_merges_more():
     whole = lump(network, max_bound=limit)
     lumping = lump(network, max_bound=limit, around=samples, radius=0.02)
     assert lumping.bound.max() <= limit and len(lumping.merges) > len(whole.merges)
+
+
+def test_merges_in_balls_are_the_cheapest_there_not_in_the_box_around_them():
+    samples, radius = np.stack([np.full(12, 0.1), np.full(12, 0.9)]), 0.02
+    hull = samples[0] - radius, samples[1] + radius
+    bounds = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        first, second = rng.standard_normal((2, 12, 12)) / 3
+        second[:, 6:] = second[:, :6] * 1.2 + 0.3 * rng.standard_normal((12, 6))
+        layers = [Dense(first, np.full(12, -0.2), "relu"), Dense(second, activation="relu")]
+        network = Network([*layers, Dense(rng.standard_normal((12, 3)))], (12,))
+        for arguments in ({}, {"around": samples, "radius": radius}):
+            lumped = lump(network, keep=20, input_range=hull, **arguments).network
+            certificate = certify(network, lumped, hull, around=samples, radius=radius)
+            bounds.append(certificate.bound.max())
+    in_box, in_balls = np.reshape(bounds, (4, 2)).T
+    assert (in_balls <= in_box * (1 + 1e-9)).all() and in_balls.mean() < 0.6 * in_box.mean()
 
 
 @pytest.mark.parametrize(

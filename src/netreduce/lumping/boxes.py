@@ -138,6 +138,14 @@ def input_box(network: Network, input_range: Any = None) -> Box:
     )
 
 
+def around(boxes: Sequence[Box]) -> Box:
+    """The box around some."""
+    if len(boxes) == 1:
+        return boxes[0]
+    low = np.minimum.reduce([box.low for box in boxes])
+    return Box(low, np.maximum.reduce([box.high for box in boxes]))
+
+
 def propagate(layer: Layer, boxes: Sequence[Box], arithmetic: Arithmetic) -> tuple[Box, Error]:
     """The box of a layer's output as it is evaluated, and how far rounding can move it."""
     return activate(layer, *before_activation(layer, boxes, arithmetic), arithmetic)

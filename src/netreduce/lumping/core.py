@@ -88,7 +88,7 @@ def lump(
         Raise where more neurons are left than `keep` asks for.
     around : ndarray, shape (samples, *input_shape), optional
         The bound, and with it `max_bound`, holds in balls around these samples, not on the whole
-        range: it is far smaller there.
+        range: it is far smaller there. Merges are ordered by what they cost in them.
     radius : float, optional
         Of the balls, as of `certify`.
 
@@ -149,7 +149,7 @@ def lump(
             choose = exact_step
         else:
             choose = Approximate(gains(base.logits()), least, limit, most)
-        merge(draft, box, choose)
+        merge(draft, [box] if balls is None else balls.boxes, choose)
         sweep(draft)
         return Attempt(draft, base, box, getattr(choose, "costs", ()), balls)
 

@@ -41,6 +41,10 @@ class Balls:
     low: np.ndarray
     high: np.ndarray
 
+    @property
+    def boxes(self) -> list[Box]:
+        return [Box(low, high) for low, high in zip(self.low, self.high, strict=True)]
+
     def hold(self, x: np.ndarray) -> bool:
         """Whether an input lies in one of them."""
         inside = (x >= self.low) & (x <= self.high)

@@ -23,7 +23,7 @@ from netreduce.network.layers import (
     ZeroPadding2D,
 )
 
-from .boxes import Arithmetic, Box, fan_in, linear, own_error, propagate
+from .boxes import Arithmetic, Box, around, fan_in, linear, own_error, propagate
 from .draft import Draft, Step, channels_read
 from .joined import Handed, Joined, drop_unread
 from .matching import match
@@ -75,7 +75,10 @@ def sweep_regions(draft: Draft) -> None:
 
 
 def merge(
-    draft: Draft, box: Box, choose: Choose, given: Mapping[int, Handed] | None = None
+    draft: Draft,
+    inputs: Sequence[Box],
+    choose: Choose,
+    given: Mapping[int, Handed] | None = None,
 ) -> None:
     """Go through the layers from the front and take out of each region what `choose` says; let
     layers that read others read no multiples (`joined`).
@@ -83,26 +86,24 @@ def merge(
     Parameters
     ----------
     draft : Draft
-    box : Box
-        Of the network's inputs.
+    inputs : sequence of Box
+        The network's inputs are in one of them.
     choose : callable
-        (draft, region, description, reach) → Step, where reach goes from a layer to the box of its
-        output.
+        (draft, region, description, reach) → Step, where reach goes from a layer to a box around
+        its outputs.
     given : mapping of int to (Step, Heirs), optional
         By layer outside of regions, what it no longer reads, as a record says.
     """
     joined = Joined(draft)
-    boxes, signs = {INPUT: box}, {INPUT: np.zeros(draft.network.input_shape[-1], bool)}
+    boxes, signs = {INPUT: inputs}, {INPUT: np.zeros(draft.network.input_shape[-1], bool)}
     arithmetic = Arithmetic.of(draft.original)
 
     def reach(tensor: int) -> Box:
         for index in range(len(boxes) - 1, tensor + 1):
-            boxes[index] = propagate(
-                draft.network.layers[index],
-                [boxes[s] for s in draft.network.sources[index]],
-                arithmetic,
-            )[0]
-        return boxes[tensor]
+            layer, sources = draft.network.layers[index], draft.network.sources[index]
+            read = zip(*(boxes[s] for s in sources), strict=True)
+            boxes[index] = [propagate(layer, parts, arithmetic)[0] for parts in read]
+        return around(boxes[tensor])
 
     def forget(index: int) -> None:
         for later in [i for i in boxes if i >= index]:
@@ -186,7 +187,7 @@ def class_counts(network: Network) -> dict[str, int]:
         )
 
     box = Box(np.zeros(network.input_shape), np.ones(network.input_shape))
-    merge(Draft(network), box, choose)
+    merge(Draft(network), [box], choose)
     return counts
 
 

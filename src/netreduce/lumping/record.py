@@ -233,7 +233,7 @@ def replay(network: Network, record: dict) -> Network:
             return _present(draft, forward.get(region.producer, empty))
 
         zeros = np.zeros(network.input_shape)
-        merge(draft, Box(zeros, zeros), choose, given)
+        merge(draft, [Box(zeros, zeros)], choose, given)
     if record.get("dropped"):
         _drop(draft, record["dropped"])
     for step in steps[first + len(forward) :]:
