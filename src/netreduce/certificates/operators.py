@@ -29,9 +29,8 @@ from netreduce.network.layers import (
 )
 
 from .kernels import densify, mask, put
+from .norms import spectral_norm
 
-LARGEST_GRAM = 1024  # rows or columns
-SQUARINGS = 6
 SCATTER = 1 << 17  # numbers that a transposed convolution adds up at a time
 Shape = tuple[int, ...]
 
@@ -598,32 +597,6 @@ class Mean(Linear):
             return self.sums.transposed(Rows(rows.values / self.counts.flat[0], rows.origin))
         whole = densify_rows(rows, self.counts.shape)
         return self.sums.transposed(Rows(whole.values / self.counts))
-
-
-def spectral_norm(matrix: np.ndarray) -> float:
-    """At least ‖matrix‖₂: ‖(MᵀM)^n‖_F^(1/2n), which comes down to it with growing n; of large
-    matrices the bound by row and column sums, or Frobenius'.
-    """
-    if matrix.size == 0 or not np.isfinite(matrix).all():
-        return 0.0 if matrix.size == 0 else np.inf
-    sums = [np.abs(matrix).sum(axis=axis).max() for axis in (0, 1)]
-    simple = min(math.sqrt(sums[0]) * math.sqrt(sums[1]), float(np.linalg.norm(matrix)))
-    if simple == 0 or min(matrix.shape) > LARGEST_GRAM:
-        return simple * (1 + 1e-9)
-    scaled = matrix / simple
-    power = scaled.T @ scaled if matrix.shape[0] > matrix.shape[1] else scaled @ scaled.T
-    logarithm, share = 0.0, 0.5
-    for _ in range(SQUARINGS):
-        size = float(np.linalg.norm(power))
-        if size == 0:
-            break
-        logarithm += share * math.log(size)
-        power, share = power / size, share / 2
-        power = power @ power
-    size = float(np.linalg.norm(power))
-    if size > 0:
-        simple = min(simple, simple * math.exp(logarithm + share * math.log(size)))
-    return simple * (1 + 1e-9)
 
 
 def one_hot(shape: Shape, index: tuple[np.ndarray, ...], value: float | np.ndarray = 1.0) -> Rows:

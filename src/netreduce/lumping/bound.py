@@ -19,6 +19,7 @@ from functools import cache
 
 import numpy as np
 
+from netreduce.certificates.norms import spectral_norm
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import (
     Activation,
@@ -61,7 +62,7 @@ from .boxes import (
     slopes,
 )
 from .lipschitz import Chain, averaged
-from .norms import SAFETY, length, spectral_norm
+from .norms import SAFETY, length
 from .regions import activation_of, weighted
 
 STEEPEST = 1e6  # a slope in what merges cost, where bounds take an infinite one

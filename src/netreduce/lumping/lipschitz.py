@@ -10,11 +10,12 @@ products of ten norms.
 
 import numpy as np
 
+from netreduce.certificates.norms import spectral_norm
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import BatchNormalization, Dense, Layer
 
 from .boxes import slopes
-from .norms import SAFETY, length, spectral_norm
+from .norms import SAFETY, length
 from .regions import activation_of
 
 ROUNDING = 2.0**-52
