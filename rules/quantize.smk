@@ -109,7 +109,8 @@ rule layers:
         script=own("workflow/scripts/layers.py"),
         code=code("workflow/scripts/layers.py"),
     output:
-        "results/metrics/layers/{model}.csv",
+        accuracy="results/metrics/layers/{model}.csv",
+        sensitivity="results/metrics/layers/{model}/sensitivity.csv",
     log:
         "logs/layers/{model}.log",
     benchmark:
@@ -128,5 +129,6 @@ rule layers:
         "accuracy of {wildcards.model} layer by layer"
     shell:
         "python {input.script:q} --analog {input.analog:q} --quantized {input.quantized:q}"
-        " --data {input.data:q} --images {params.images:q} --output {output:q}"
+        " --data {input.data:q} --images {params.images:q} --output {output.accuracy:q}"
+        " --sensitivity {output.sensitivity:q}"
         " > {log:q} 2>&1"

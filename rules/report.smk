@@ -161,6 +161,9 @@ rule chapter_quantized:
             "results/metrics/quantized/{model}_{bits}bit.json", model=MODELS, bits=BITS
         ),
         measures=expand("results/metrics/networks/{model}.csv", model=MODELS),
+        layers=expand(
+            "results/metrics/layers/{model}/sensitivity.csv", model=DETAILED
+        ),
         script=own("workflow/scripts/chapters/quantized.py"),
         code=code("workflow/scripts/chapters/quantized.py"),
     output:
@@ -179,12 +182,13 @@ rule chapter_quantized:
         results=results_folder,
         models=MODELS,
         bits=BITS,
+        detailed=DETAILED,
     message:
         "numbers of the chapter on quantized networks"
     shell:
         "python {input.script:q} --results {params.results:q}"
-        " --models {params.models:q} --bits {params.bits:q} --output {output:q}"
-        " > {log:q} 2>&1"
+        " --models {params.models:q} --bits {params.bits:q}"
+        " --detailed {params.detailed:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule chapter_lumped:

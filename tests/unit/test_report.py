@@ -279,6 +279,26 @@ def results(tmp_path_factory):
                         }
                     )
         write_table(results / f"metrics/layers/{model}.csv", layers)
+        (results / f"metrics/layers/{model}").mkdir()
+        write_table(
+            results / f"metrics/layers/{model}/sensitivity.csv",
+            [
+                {
+                    "method": method,
+                    "bits": float(bits),
+                    "layer": layer,
+                    "weights": 40,
+                    "layer_bits": "" if layer == LAYERS[-1] else float(bits),
+                    "skipped": "not asked for" if layer == LAYERS[-1] else "",
+                    "error": 0.1,
+                    "bytes": 30,
+                    "share": 1 / len(LAYERS),
+                }
+                for method in ("gpfq", "msq")
+                for bits in BITS
+                for layer in LAYERS
+            ],
+        )
         write_table(results / f"metrics/lumping/{model}.csv", lumped)
         write_table(results / f"metrics/tolerance/{model}.csv", curve)
         rows = [
@@ -386,7 +406,10 @@ def chapter(run, results, name, output, models=("net", "net-b")):
             *("--datasets", "digits", "--models", *models, "--trained", "net"),
             *("--converted", "net"),
         ),
-        "quantized": (*of_results, "--models", *models, "--bits", *BITS),
+        "quantized": (
+            *(*of_results, "--models", *models, "--bits", *BITS),
+            *("--detailed", models[0]),
+        ),
         "reproduction": (
             *of_results,
             *("--models", *models, "--datasets", *["digits" for _ in models]),
@@ -601,6 +624,10 @@ def test_models_are_kept_apart_and_chosen_on_validation(results, run, tmp_path):
     assert [row["bits_name"] for row in net["by_bits"]] == ["ternary", "2 bits", "4 bits"]
     assert [row["bits"] for row in net["selected"]] == [1.58, 2, 4]
     assert [row["name"] for row in net["measures"]] == ["analog", "2 bits"]
+    first, *_, last = net["each_layer"]
+    assert (first["layer"], first["layer_bits"], first["skipped"]) == ("dense 1", 1.58, None)
+    assert (last["layer_bits"], last["skipped"]) == (None, "not asked for")
+    assert first["bits_name"] == "ternary" and other["each_layer"] == []
 
 
 def test_classes_by_model_and_by_architecture(results, run, tmp_path):

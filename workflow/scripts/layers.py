@@ -1,5 +1,5 @@
 """How good a network is as its layers are quantized one after the other, and with each layer
-quantized alone.
+quantized alone; and of every layer its bits, or why it has none, its error and its bytes.
 """
 
 import argparse
@@ -12,7 +12,9 @@ from netreduce.data import read
 from netreduce.files import write_table
 from netreduce.formats import load
 from netreduce.measures.evaluation import trial
+from netreduce.quantization.sensitivity import sensitivity
 
+SAMPLES = 200  # test images on which the error of a layer is measured
 QUANTIZED = re.compile(r"(?P<method>\w+)_(?P<bits>[\d.]+)bit")
 
 
@@ -34,6 +36,12 @@ def main() -> None:
         help="test images to evaluate on, the first ones; null for all",
     )
     parser.add_argument("--output", type=Path, required=True, help="where the measures go (.csv)")
+    parser.add_argument(
+        "--sensitivity",
+        type=Path,
+        required=True,
+        help="where bits, error and bytes of every layer go (.csv)",
+    )
     arguments = parser.parse_args()
 
     analog = load(arguments.analog)
@@ -41,12 +49,14 @@ def main() -> None:
     test = trial(data, "test", analog, arguments.images)
     measure = test.measure.name
     of_analog = test.score(analog)
-    rows = []
+    few = data.images("test", SAMPLES)
+    rows, table = [], []
     for path in arguments.quantized:
         match = QUANTIZED.fullmatch(path.stem)
         assert match, path
         key = match.groupdict()
         quantized = load(path)
+        table += [{**key, **row} for row in sensitivity(analog, quantized, few)]
         indices = [
             i
             for i, layer in enumerate(quantized.layers)
@@ -66,6 +76,7 @@ def main() -> None:
                     }
                 )
     write_table(arguments.output, rows)
+    write_table(arguments.sensitivity, table)
 
 
 if __name__ == "__main__":

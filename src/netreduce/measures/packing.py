@@ -30,7 +30,7 @@ import numpy as np
 import zstandard
 
 from netreduce.errors import ModelFileError, ParameterError, VerificationError
-from netreduce.network import Network
+from netreduce.network import INPUT, Network
 from netreduce.network import layers as layer_types
 from netreduce.network.layers import Layer, Quantization
 
@@ -79,6 +79,13 @@ def pack(network: Network, coding: str = "entropy") -> bytes:
     header = _compress(json.dumps(said, separators=(",", ":")).encode())
     content = b"".join((header, *streams))
     return PREFIX.pack(MAGIC, zlib.crc32(content), len(header)) + content
+
+
+def layer_bytes(network: Network, index: int) -> int:
+    """Packed bytes of one layer of a network that reads one tensor, as a network of its own."""
+    (source,) = network.sources[index]
+    shape = network.input_shape if source == INPUT else network.shapes[source]
+    return len(pack(Network([network.layers[index]], shape)))
 
 
 def unpack(data: bytes) -> Network:

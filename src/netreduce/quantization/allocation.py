@@ -17,8 +17,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from netreduce.errors import ParameterError
 from netreduce.measures.evaluation import merit
-from netreduce.measures.packing import pack
-from netreduce.network import INPUT, Network
+from netreduce.measures.packing import layer_bytes, pack
+from netreduce.network import Network
 from netreduce.network.layers import Weighted
 
 from .pipeline import QUANTIZABLE, quantize, quantize_many
@@ -126,7 +126,7 @@ def allocate_bits(
     shape = len(places), len(widths)
     curves = list(zip(np.repeat(places, len(widths)), found, strict=False))
     errors = np.array([change(made) for _, made in curves]).reshape(shape)
-    sizes = np.array([_size(network, made, i) for i, made in curves]).reshape(shape)
+    sizes = np.array([layer_bytes(made, i) for i, made in curves]).reshape(shape)
 
     def quantized(choice: np.ndarray) -> Network:
         bits = {i: widths[k] for i, k in zip(places, choice, strict=True)}
@@ -184,19 +184,6 @@ def _cheapest_errors(errors: np.ndarray, sizes: np.ndarray, room: float) -> np.n
         ],
     )
     return np.asarray(solution.x.reshape(layers, widths).argmax(axis=1))
-
-
-def _size(network: Network, made: Network, index: int) -> int:
-    """Packed bytes of one layer of a network, as a network of its own."""
-    layer = made.layers[index]
-    assert isinstance(layer, Weighted)
-    alone = Network([layer], _input_shape(network, index))
-    return len(pack(alone))
-
-
-def _input_shape(network: Network, index: int) -> tuple[int, ...]:
-    (source,) = network.sources[index]
-    return network.input_shape if source == INPUT else network.shapes[source]
 
 
 def _bits(network: Network) -> dict[str, float]:

@@ -23,6 +23,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="folder of the results")
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--bits", nargs="+", required=True)
+    parser.add_argument(
+        "--detailed", nargs="*", required=True, help="models told of layer by layer"
+    )
     arguments = parser.parse_args()
 
     results = arguments.results
@@ -31,6 +34,7 @@ def main() -> None:
             **sweep(read_sweep(results, name, arguments.bits)),
             "selected": selected(results, name, arguments.bits),
             "measures": measures(results / f"metrics/networks/{name}.csv"),
+            "each_layer": each_layer(results, name) if name in arguments.detailed else [],
         }
         for name in arguments.models
     }
@@ -130,6 +134,18 @@ def selected(results: Path, model: str, widths: Sequence[str]) -> list[tables.Re
         ),
         key=lambda row: row["bits"],
     )
+
+
+def each_layer(results: Path, model: str) -> list[tables.Record]:
+    """Every layer of the chosen network of the fewest bits: what became of it, or why nothing."""
+    table = pd.read_csv(results / f"metrics/layers/{model}/sensitivity.csv")
+    bits = table.bits.min()
+    chosen = json.loads((results / f"metrics/quantized/{model}_{bits:g}bit.json").read_text())
+    here = table[(table.bits == bits) & (table.method == chosen["method"])]
+    return [
+        {**row, "layer": names.layer_name(row["layer"]), "bits_name": names.bits_name(bits)}
+        for row in tables.records(here)
+    ]
 
 
 def measures(path: Path) -> list[tables.Record]:
