@@ -67,9 +67,11 @@ class Graph:
         """Add a tensor and return its index; None in a shape stands for any length."""
         tensor = self.schema.TensorT()
         tensor.name, tensor.type = name, getattr(self.schema.TensorType, kind)
-        tensor.shape = [1 if length is None else length for length in shape]
+        lengths = [1 if length is None else length for length in shape]
+        tensor.shape = np.array(lengths, np.int32)
         if None in shape:
-            tensor.shapeSignature = [-1 if length is None else length for length in shape]
+            signature = [-1 if length is None else length for length in shape]
+            tensor.shapeSignature = np.array(signature, np.int32)
         tensor.hasRank, tensor.quantization, tensor.buffer = True, grid, 0
         if content is not None:
             buffer = self.schema.BufferT()

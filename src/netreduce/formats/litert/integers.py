@@ -78,12 +78,37 @@ class IntegerGraph(Graph):
         self.floats = {INPUT: self.tensor("input", "FLOAT32", (None, *network.input_shape))}
         self.codes: dict[int, int] = {}  # tensors on grids, by the layer that they come from
         for index, layer in enumerate(network.layers):
-            self.title = self.evaluated.names[index]
+            self.title = self.evaluated.names[index].removeprefix("activation_")
             self.layer(index, layer)
         last = len(network.layers) - 1
         output = self.in_floats(last)
         self.graph.tensors[output].name = "output"
         self.graph.inputs, self.graph.outputs = [self.floats[INPUT]], [output]
+
+    def to_bytes(self) -> bytes:
+        """Equal vectors and names stand in the file once, such as the zero points of layers."""
+        from tensorflow.lite.tools import flatbuffer_utils
+
+        class Builder(flatbuffer_utils.flatbuffers.Builder):
+            def __init__(self) -> None:
+                super().__init__(1024)
+                self.written: dict[tuple[np.dtype, bytes], int] = {}
+                self.names: dict[str, int] = {}
+
+            def CreateString(self, s: str, **options: Any) -> int:
+                if s not in self.names:
+                    self.names[s] = super().CreateString(s, **options)
+                return self.names[s]
+
+            def CreateNumpyVector(self, x: np.ndarray) -> int:
+                key = x.dtype, x.tobytes()
+                if key not in self.written:
+                    self.written[key] = super().CreateNumpyVector(x)
+                return self.written[key]
+
+        builder = Builder()
+        builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
+        return bytes(builder.Output())
 
     def layer(self, index: int, layer: Layer) -> None:
         """Write a layer, unless it is written with the grid behind it."""

@@ -17,10 +17,11 @@ one size is a convolution with ones, so that its sums are exact.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from netreduce.network import INPUT, Network
 from netreduce.network.integers import IntegerNetwork
@@ -40,6 +41,11 @@ from netreduce.network.layers import (
 
 from .writer import INTEGERS, Graph, arranged, pads
 
+SIGNED = {  # by their bits: integers, the operator set and the version of files that have them
+    2: (onnx.TensorProto.INT2, 25, 13),
+    4: (onnx.TensorProto.INT4, 21, 10),
+}
+USUAL = {"strides": (1, 1), "dilations": (1, 1), "group": 1, "pads": [0, 0, 0, 0]}
 UNSIGNED = 128  # code 0 of a grid in the file
 
 
@@ -52,7 +58,24 @@ class IntegerGraph(Graph):
         self.index = INPUT  # of the layer that is being written
         self.codes: dict[str, list[str]] = {}  # what the numbers of a tensor are made from
         self.read: set[str] = set()  # tensors that have a reader
+        self.known: dict[tuple[Shape, type[np.number]], str] = {}  # zero points
         self.pooled: dict[int, str] = {}  # means of images, still of shape (channels, 1, 1)
+
+    def node(self, operator: str, inputs: Sequence[str], name: str = "", **attributes: Any) -> str:
+        """As in files of floats, but with short names: there are many nodes to a layer."""
+        name = name or f"{self.title}.{len(self.nodes)}"
+        said = {key: value for key, value in attributes.items() if USUAL.get(key) != value}
+        self.nodes.append(helper.make_node(operator, inputs, [name], **said))
+        return name
+
+    def zeros(self, shape: Shape, kind: type[np.number]) -> str:
+        """Zero points, one constant for all layers."""
+        key = shape, kind
+        if key not in self.known:
+            name = "_".join(["zeros", np.dtype(kind).name, *map(str, shape)])
+            self.known[key] = name
+            self.constants.append(numpy_helper.from_array(np.zeros(shape, kind), name))
+        return self.known[key]
 
     def channels_first(self, index: int) -> str:
         if self.is_image(index) and index not in self.first:
@@ -84,8 +107,9 @@ class IntegerGraph(Graph):
         if grid.bits < 8:
             ends = [grid.scale * (end - grid.zero_point) for end in (grid.low, grid.high)]
             x = self.node("Clip", [x, *map(self.number, ends)])
-        zero_point = self.constant(np.array(grid.zero_point + UNSIGNED, np.uint8), "zero_point")
-        places = [self.number(grid.scale), zero_point]
+        scale = self.constant(np.array(grid.scale, np.float32), "scale")
+        zero_point = self.constant(np.array(grid.zero_point + UNSIGNED, np.uint8), "zero")
+        places = [scale, zero_point]
         codes = [self.node("QuantizeLinear", [x, *places]), *places]
         values = self.node("DequantizeLinear", codes)
         self.codes[values] = codes
@@ -95,7 +119,7 @@ class IntegerGraph(Graph):
         layer, (source, *_) = self.network.layers[index], self.sources[index]
         self.index = index
         if isinstance(layer, ActivationGrid):
-            self.title = self.evaluated.names[index]
+            self.title = self.evaluated.names[index].removeprefix("activation_")
             self.on_grid(index, source, layer)
             return
         super().layer(index)
@@ -137,19 +161,24 @@ class IntegerGraph(Graph):
         weights = self.evaluated.weights[self.index]
         axis = int(isinstance(layer, Dense))
         kernel = self.packed(arranged(layer, weights.kernel))
-        kernel = self.dequantized(kernel, np.int8, weights.scale, axis, "codes")
+        kernel = self.dequantized(kernel, np.int8, weights.scale, axis, "")
         bias = self.constant(weights.bias, "bias")
-        return [kernel, self.dequantized(bias, np.int32, weights.bias_scale, 0, "bias")]
+        return [kernel, self.dequantized(bias, np.int32, weights.bias_scale, 0, "bias_")]
 
     def packed(self, kernel: np.ndarray) -> str:
         """Weights of 8 bits: as they are, or from a table of 2 or 4 bits if that holds them."""
         least = int(kernel.min())
+        for width, (kind, opset, version) in SIGNED.items():
+            if -(1 << width - 1) <= least and kernel.max() < 1 << width - 1:
+                self.versions.add((opset, version))
+                table = kernel.astype(helper.tensor_dtype_to_np_dtype(kind))
+                return self.node("Cast", [self.constant(table, "codes")], to=onnx.TensorProto.INT8)
         spacing = max(int(np.gcd.reduce(kernel.ravel().astype(np.int64) - least)), 1)
         table = (kernel.astype(np.int64) - least) // spacing
-        width = next((width for width in (2, 4) if table.max() < 1 << width), None)
-        if width is None:
+        unsigned = next((width for width in (2, 4) if table.max() < 1 << width), None)
+        if unsigned is None:
             return self.constant(kernel, "codes")
-        kind, opset, version = INTEGERS[width]
+        kind, opset, version = INTEGERS[unsigned]
         self.versions.add((opset, version))
         codes = self.constant(table.astype(helper.tensor_dtype_to_np_dtype(kind)), "codes")
         codes = self.node("Cast", [codes], to=onnx.TensorProto.FLOAT)
@@ -165,18 +194,20 @@ class IntegerGraph(Graph):
         """Integers that stand for numbers: with one scale, or one for each entry of an axis."""
         if (scale == scale[0]).all():
             scale = scale[0]
-        zero = np.zeros(scale.shape, kind)
-        inputs = [integers, self.constant(scale, f"{what}_scale")]
-        inputs.append(self.constant(zero, f"{what}_zero_point"))
-        return self.node("DequantizeLinear", inputs, axis=axis)
+        inputs = [integers, self.constant(scale, f"{what}scale"), self.zeros(scale.shape, kind)]
+        if scale.shape:
+            return self.node("DequantizeLinear", inputs, axis=axis)
+        return self.node("DequantizeLinear", inputs)
 
     def mean(self, layer: AveragePooling2D, source: int, shape: Shape) -> str:
         count = int(layer.counts(shape).flat[0])
-        ones = self.constant(np.ones((shape[2], 1, *layer.pool_size), np.int8), "ones")
+        lengths = self.integers((shape[2], 1, *layer.pool_size), "shape")
+        one = numpy_helper.from_array(np.ones(1, np.int8))
+        ones = self.node("ConstantOfShape", [lengths], value=one)
         share = np.full(shape[2], np.float32(1) / np.float32(count))
         return self.node(
             "Conv",
-            [self.channels_first(source), self.dequantized(ones, np.int8, share, 0, "ones")],
+            [self.channels_first(source), self.dequantized(ones, np.int8, share, 0, "")],
             strides=layer.strides,
             pads=pads(layer.padding_widths(shape)),
             group=shape[2],

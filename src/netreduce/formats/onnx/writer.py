@@ -98,7 +98,7 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     opset, version = max(graph.versions)
     model = helper.make_model(
         helper.make_graph(
-            graph.nodes,
+            _read(graph.nodes, "output"),
             "network",
             [helper.make_tensor_value_info("input", tensor, ["batch", *network.input_shape])],
             [helper.make_tensor_value_info("output", tensor, ["batch", *network.shapes[-1]])],
@@ -112,6 +112,16 @@ def to_onnx(network: Network) -> onnx.ModelProto:
         helper.set_model_props(model, {QUANTIZATION_KEY: json.dumps(graph.quantized)})
     onnx.checker.check_model(model)
     return model
+
+
+def _read(nodes: list[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:
+    """Nodes without those that nothing reads."""
+    read, kept = {output}, []
+    for node in reversed(nodes):
+        if read.intersection(node.output):
+            read.update(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 class Graph:
