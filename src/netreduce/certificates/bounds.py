@@ -23,7 +23,7 @@ from netreduce.threads import in_order, thread_count
 
 from .enclosures import Enclosure
 from .functions import EVALUATION, Function, Lines
-from .kernels import UNIT, constants, flat, magnitudes, relax, relax_pair
+from .kernels import UNIT, flat, relax, relax_pair, sums
 from .operators import Linear, Matrix, Reshape, Rows, Scale, densify_rows, one_hot
 from .pooling import Maximum, WindowForms
 from .program import Node, Operator, Program
@@ -412,7 +412,7 @@ class Relaxation:
                 if multipliers is not None and index in multipliers:
                     rows = Rows(rows.values + multipliers[index])
                     size = flat(self.magnitude(node.sources[0]))
-                    magnitudes(flat(rows.values), origin, place, size, 2 * UNIT, slack)
+                    slack += 2 * UNIT * sums(flat(rows.values), origin, place, size, True)
                 given = (rows,)
             elif isinstance(operator, Enclosure):
                 self._relax(index, rows, origin, place, None, constant, slack)
@@ -497,15 +497,15 @@ class Relaxation:
         if operator.bias is not None:
             bias = np.broadcast_to(operator.bias, self.program.shape(index))[None]
             zeros = np.zeros(len(place), np.int64)
-            constants(values, origin, zeros, flat(bias), constant)
+            constant += sums(values, origin, zeros, flat(bias), False)
         terms = max(operator.terms, values[0].size) + 8
-        magnitudes(values, origin, place, flat(self.size[index]), gamma(terms), slack)
+        slack += gamma(terms) * sums(values, origin, place, flat(self.size[index]), True)
         slack += 4 * UNIT * np.abs(constant)
 
     def _account_sum(self, index: int, rows: Rows, place: np.ndarray, slack: np.ndarray) -> None:
         """The rounding of the sum of two forms: of the result, where the sum is."""
         size = self.magnitude(index)
-        magnitudes(flat(rows.values), rows.origins, place, flat(size), 2 * UNIT, slack)
+        slack += 2 * UNIT * sums(flat(rows.values), rows.origins, place, flat(size), True)
 
     def _relax(
         self,

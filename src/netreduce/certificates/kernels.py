@@ -22,22 +22,6 @@ def mask(values: np.ndarray, origin: np.ndarray, height: int, width: int) -> Non
 
 
 @numba.njit(nogil=True, cache=True)
-def densify(values: np.ndarray, origin: np.ndarray, whole: np.ndarray) -> None:
-    """Add windows to whole maps."""
-    for r in range(values.shape[0]):
-        for y in range(values.shape[1]):
-            row = y + origin[r, 0]
-            if row < 0 or row >= whole.shape[1]:
-                continue
-            for x in range(values.shape[2]):
-                column = x + origin[r, 1]
-                if column < 0 or column >= whole.shape[2]:
-                    continue
-                for c in range(values.shape[3]):
-                    whole[r, row, column, c] += values[r, y, x, c]
-
-
-@numba.njit(nogil=True, cache=True)
 def put(values: np.ndarray, offset: np.ndarray, out: np.ndarray) -> None:
     """Put windows into larger ones of zeros, each at its offset; what reaches beyond is lost."""
     for r in range(values.shape[0]):
@@ -84,14 +68,13 @@ def scale(values: np.ndarray, origin: np.ndarray, factor: np.ndarray, out: np.nd
 
 
 @numba.njit(nogil=True, cache=True)
-def constants(
-    values: np.ndarray,
-    origin: np.ndarray,
-    place: np.ndarray,
-    weight: np.ndarray,
-    constant: np.ndarray,
-) -> None:
-    """constant[r] += Σ values[r] · weight[place[r]], windows inside the map."""
+def sums(
+    values: np.ndarray, origin: np.ndarray, place: np.ndarray, weight: np.ndarray, sizes: bool
+) -> np.ndarray:
+    """Σ values[r] · weight[place[r]] of each row, windows inside the map; of magnitudes of values
+    where asked.
+    """
+    totals = np.zeros(values.shape[0])
     for r in range(values.shape[0]):
         s = place[r]
         total = 0.0
@@ -104,34 +87,10 @@ def constants(
                 if column < 0 or column >= weight.shape[2]:
                     continue
                 for c in range(values.shape[3]):
-                    total += values[r, y, x, c] * weight[s, row, column, c]
-        constant[r] += total
-
-
-@numba.njit(nogil=True, cache=True)
-def magnitudes(
-    values: np.ndarray,
-    origin: np.ndarray,
-    place: np.ndarray,
-    weight: np.ndarray,
-    factor: float,
-    slack: np.ndarray,
-) -> None:
-    """slack[r] += factor · Σ |values[r]| · weight[place[r]]."""
-    for r in range(values.shape[0]):
-        s = place[r]
-        total = 0.0
-        for y in range(values.shape[1]):
-            row = y + origin[r, 0]
-            if row < 0 or row >= weight.shape[1]:
-                continue
-            for x in range(values.shape[2]):
-                column = x + origin[r, 1]
-                if column < 0 or column >= weight.shape[2]:
-                    continue
-                for c in range(values.shape[3]):
-                    total += abs(values[r, y, x, c]) * weight[s, row, column, c]
-        slack[r] += factor * total
+                    value = values[r, y, x, c]
+                    total += (abs(value) if sizes else value) * weight[s, row, column, c]
+        totals[r] = total
+    return totals
 
 
 @numba.njit(nogil=True, cache=True)

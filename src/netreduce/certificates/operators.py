@@ -28,7 +28,7 @@ from netreduce.network.layers import (
     UpSampling2D,
 )
 
-from .kernels import densify, mask, put
+from .kernels import mask, put
 from .norms import spectral_norm
 
 SCATTER = 1 << 17  # numbers that a transposed convolution adds up at a time
@@ -652,7 +652,7 @@ def densify_rows(rows: Rows, shape: Shape) -> Rows:
     if rows.origin is None:
         return rows
     whole = np.zeros((len(rows.values), *shape), rows.values.dtype)
-    densify(rows.values, rows.origin, whole)
+    put(rows.values, rows.origins, whole)
     return Rows(whole)
 
 
