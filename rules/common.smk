@@ -440,6 +440,14 @@ CERTIFIED = certified()
 
 SWEEP = expand("results/sweep/{{model}}/{bits}bit.csv", bits=BITS)
 
+MIXED = [
+    chain
+    for chain in CHAINS
+    if any(
+        step.technique.family == "mixed precision" for step in steps.parse_path(chain)
+    )
+]
+
 # What each figure of a model is drawn from: argument of its script → tables or networks.
 FIGURES = {
     "training": {"history": "results/metrics/training/{model}.csv"},
@@ -456,6 +464,9 @@ FIGURES = {
     "pareto": {"comparison": "results/metrics/comparison.csv"},
     "chains": {"comparison": "results/metrics/comparison.csv"},
     "sparsity": {"comparison": "results/metrics/comparison.csv"},
+    "chosen_bits": {
+        "networks": expand("results/chains/{{model}}/{chain}/network.h5", chain=MIXED)
+    },
     "deployment": {
         "deployed": "results/metrics/deployed.csv",
         "latency": "results/timings/deployed/{model}.csv",
@@ -466,6 +477,7 @@ FIGURES = {
 # Arguments of a figure's script that are no files.
 FIGURE_VALUES = {
     "weights": {"bits": BITS},
+    "chosen_bits": {"chains": MIXED},
     **dict.fromkeys(
         (
             *("pareto", "chains", "sparsity", "deployment"),
@@ -522,6 +534,10 @@ def drawn():
                 and is_timed
                 and is_certified
                 and (figure != "sparsity" or sparse > 1)
+                and (
+                    figure != "chosen_bits"
+                    or (MIXED and name in config["comparison"]["models"])
+                )
             ):
                 yield f"results/figures/{name}/{figure}.svg"
     if len(DETAILED) < len(MODELS):

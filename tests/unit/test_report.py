@@ -42,6 +42,7 @@ FIGURES = (
     "pareto",
     "chains",
     "sparsity",
+    "chosen_bits",
     "deployment",
     "certified_bits",
     "certified_chains",
@@ -387,6 +388,10 @@ def figure_inputs(results, figure, model="net"):
         "pareto": compared,
         "chains": compared,
         "sparsity": compared,
+        "chosen_bits": (
+            *("--networks", *(results / f"quantized/{model}_{bits}bit.h5" for bits in BITS)),
+            *("--chains", *(f"mixed-kilobytes={10 * place + 2}" for place in range(len(BITS)))),
+        ),
         "deployment": (
             *("--deployed", results / "metrics/deployed.csv", "--model", model),
             *("--latency", results / f"timings/deployed/{model}.csv"),
@@ -778,7 +783,8 @@ def test_what_a_figure_is_drawn_from_is_what_its_caption_says():
     """The thesis and the rules name the same tables."""
     rules = (ROOT / "rules/common.smk").read_text()
     block = re.search(r"^FIGURES = (\{.*?^\})", rules, re.MULTILINE | re.DOTALL)[1]
-    of_rules = eval(block, {"SWEEP": ["results/sweep/{model}/"], "BITS": [], "expand": quantized})
+    known = {"SWEEP": ["results/sweep/{model}/"], "BITS": [], "MIXED": [], "expand": folder}
+    of_rules = eval(block, known)
     style = (ROOT / "report/style.typ").read_text()
     block = re.search(r"^#let sources = \((.*?)^\)", style, re.MULTILINE | re.DOTALL)[1]
     of_captions = {
@@ -791,9 +797,10 @@ def test_what_a_figure_is_drawn_from_is_what_its_caption_says():
     }
 
 
-def quantized(path, **_):
-    """In place of Snakemake's expand: the folder."""
-    return [path[: path.rindex("/") + 1]]
+def folder(path, **_):
+    """In place of Snakemake's expand: the folder that all files are in."""
+    shared = path.replace("{{model}}", "model").split("{")[0]
+    return [shared[: shared.rindex("/") + 1].replace("model", "{model}")]
 
 
 def listed(files, folder):
