@@ -488,6 +488,25 @@ def test_cases_of_neurons_certify_what_one_relaxation_does_not():
     assert decided >= 2
 
 
+def test_with_a_time_limit_cases_are_limited_by_time_only(monkeypatch):
+    make = Maker(2)
+    layers = [make.dense(5, 20, "relu"), make.dense(20, 20, "relu"), make.dense(20, 3)]
+    network = nr.Network(layers, (5,))
+    around = make.random.random((12, 5)).astype(np.float32)
+
+    def certified(**limit):
+        certificate = nr.certify(
+            network, network, around=around, radius=0.15, classes=True, **limit
+        )
+        return certificate.same_class, certificate.boxes
+
+    enough, cases = certified()
+    monkeypatch.setattr("netreduce.certificates.core.MOST_CASES", 1)
+    few, fewer = certified()
+    timed, _ = certified(seconds=60)
+    assert few.sum() < enough.sum() == timed.sum() and fewer < cases
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "count"),

@@ -16,7 +16,7 @@ from .problem import Problem, is_number, problem_of
 from .rounding import rounding_errors
 from .search import STEPS_OF_MAPS, first_points
 
-MOST_CASES = 60_000  # of neurons, for the class of one box
+MOST_CASES = 60_000  # of neurons, for the class of one box, without a time limit
 GROUP = 32  # boxes that are bounded together
 GROUP_NUMBERS = 1 << 18  # values of nodes, of all of them
 
@@ -46,6 +46,8 @@ def certify(
         Of the balls: no input is farther from the sample's. Balls end where the range ends.
     seconds : float, optional
         How long it may take, `Certificate.holds` included; without it, the same is done every time.
+        With it, classes are searched for in as many cases as there is time: each box has an equal
+        part of it, and what the boxes before it have left.
     classes : bool
         Also certify that both networks give the same class everywhere.
     intervals : bool
@@ -100,7 +102,8 @@ def certify(
     alone = len(groups) == 1 or problem.program.has_maps  # these need the memory for themselves
 
     def one(index: np.ndarray) -> dict[str, np.ndarray]:
-        return _certify_boxes(problem, index, classes, alone, deadline)
+        share = np.inf if seconds is None else start + seconds * (index[-1] + 1) / boxes
+        return _certify_boxes(problem, index, classes, alone, deadline, share)
 
     parts = list(run(one, groups, not alone))
     arrays: dict[str, Any] = {
@@ -176,7 +179,12 @@ def _group(problem: Problem) -> int:
 
 
 def _certify_boxes(
-    problem: Problem, index: np.ndarray, classes: bool, threads: bool, deadline: float
+    problem: Problem,
+    index: np.ndarray,
+    classes: bool,
+    threads: bool,
+    deadline: float,
+    share: float,
 ) -> dict[str, np.ndarray]:
     low, high = problem.low[index], problem.high[index]
     late = time.monotonic() > deadline
@@ -198,7 +206,7 @@ def _certify_boxes(
     }
     if classes:
         result["same_class"], result["class_differs"], result["cases"] = _classes(
-            problem, bounds, points, deadline
+            problem, bounds, points, share
         )
     return result
 
@@ -272,15 +280,18 @@ def _classes(
     margins = np.stack(lower).reshape(2, boxes, -1)
     same = margins.min(axis=(0, 2), initial=np.inf) > 0
     differs, cases = np.zeros(boxes, bool), np.zeros(boxes, int)
-    for box in map(int, np.nonzero(~same)[0]):
+    open_ = np.nonzero(~same)[0]
+    for number, box in enumerate(map(int, open_)):
         tried = np.concatenate([points[box], _towards_others(problem, bounds, box, rows[box])])
         with np.errstate(invalid="ignore", over="ignore"):
             found = np.stack(
                 [n.predict(tried).argmax(axis=-1) for n in (problem.original, problem.reduced)]
             )
         differs[box] = (found[0] != found[1]).any()
-        if (found == labels[box]).all() and can_split(program) and time.monotonic() < deadline:
-            same[box], cases[box] = _by_cases(bounds, box, margins[:, box], rows[box], deadline)
+        now = time.monotonic()
+        if (found == labels[box]).all() and can_split(program) and now < deadline:
+            until = now + (deadline - now) / (len(open_) - number)
+            same[box], cases[box] = _by_cases(bounds, box, margins[:, box], rows[box], until)
     return same, differs, cases
 
 
@@ -296,7 +307,8 @@ def _by_cases(
         if margins[network, row] > 0:
             break
         node = bounds.program.outputs[network]
-        positive, count = is_positive(bounds, box, node, rows[row], MOST_CASES - looked, deadline)
+        most = MOST_CASES - looked if np.isinf(deadline) else None
+        positive, count = is_positive(bounds, box, node, rows[row], most, deadline)
         looked += count
         if not positive:
             return False, looked

@@ -75,7 +75,7 @@ def can_split(program: Program) -> bool:
 
 
 def is_positive(
-    bounds: Relaxation, box: int, node: int, row: np.ndarray, most: int, deadline: float
+    bounds: Relaxation, box: int, node: int, row: np.ndarray, most: int | None, deadline: float
 ) -> tuple[bool, int]:
     """Whether a form in the values of a node is certainly positive on a box.
 
@@ -83,8 +83,8 @@ def is_positive(
     ----------
     row : ndarray
         The form.
-    most : int
-        Cases to look at.
+    most : int or None
+        Cases to look at; as many as there is time for.
     deadline : float
         Of time.monotonic().
 
@@ -98,13 +98,15 @@ def is_positive(
         return False, 0
     heap: list[tuple[float, int, Cases]] = [(0.0, 0, reduced.whole())]
     count = looked = 0
-    look, former = FIRST_LOOK, -np.inf
+    look, former, start = FIRST_LOOK, -np.inf, time.monotonic()
     while heap:
-        if looked >= most or time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline or (most is not None and looked >= most):
             return False, looked
         if looked >= look:
             worst = heap[0][0]
-            if looked * 2.0 ** _doublings(former, worst) > HOPELESS * most:
+            limit = looked * (deadline - start) / (now - start) if most is None else most
+            if looked * 2.0 ** _doublings(former, worst) > HOPELESS * limit:
                 return False, looked
             look, former = 2 * looked, worst
         # the worst first: where one cannot be decided, it is not worth to go on with the others
