@@ -10,6 +10,7 @@ import style
 
 from netreduce.chains import names
 from netreduce.formats import load
+from netreduce.network.layers import Weighted
 
 MOST = 8  # bits of the darkest cell
 
@@ -52,7 +53,7 @@ def chosen(path: Path) -> dict[str, float]:
     return {
         name: round(layer.quantization.bits, 2)
         for name, layer in zip(network.names, network.layers, strict=True)
-        if getattr(layer, "quantization", None) is not None
+        if isinstance(layer, Weighted) and layer.quantization is not None
     }
 
 
