@@ -161,9 +161,7 @@ rule chapter_quantized:
             "results/metrics/quantized/{model}_{bits}bit.json", model=MODELS, bits=BITS
         ),
         measures=expand("results/metrics/networks/{model}.csv", model=MODELS),
-        layers=expand(
-            "results/metrics/layers/{model}/sensitivity.csv", model=DETAILED
-        ),
+        layers=expand("results/metrics/layers/{model}/sensitivity.csv", model=DETAILED),
         script=own("workflow/scripts/chapters/quantized.py"),
         code=code("workflow/scripts/chapters/quantized.py"),
     output:
