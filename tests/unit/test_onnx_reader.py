@@ -44,7 +44,9 @@ def model(
         entries(outputs),
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    versions = {"": opset, "ai.onnx.ml": 3}
+    imports = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8)
 
 
 def computed(path: Path, x: np.ndarray) -> np.ndarray:
@@ -288,7 +290,57 @@ def test_operators(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+SKLEARN = {"domain": "ai.onnx.ml"}
+NUMBERS = normal(18).tolist()
+LINEAR_MODELS = {
+    "a regression of scaled features": [
+        make("Scaler", ["x"], ["1"], offset=NUMBERS[:6], scale=NUMBERS[6:12], **SKLEARN),
+        make("LinearRegressor", ["1"], ["y"], coefficients=NUMBERS, intercepts=NUMBERS[:3],
+             targets=3, **SKLEARN)],
+    "three classes": [
+        make("LinearClassifier", ["x"], ["label", "1"], coefficients=NUMBERS,
+             intercepts=NUMBERS[:3], classlabels_ints=[0, 1, 2], post_transform="SOFTMAX",
+             **SKLEARN),
+        make("Normalizer", ["1"], ["y"], norm="L1", **SKLEARN)],
+    "two classes": [
+        make("Scaler", ["x"], ["0"], offset=[0.5], scale=[2.0], **SKLEARN),
+        make("LinearClassifier", ["0"], ["label", "1"],
+             coefficients=[-n for n in NUMBERS[:6]] + NUMBERS[:6], intercepts=[-0.3, 0.3],
+             classlabels_strings=["no", "yes"], post_transform="LOGISTIC", **SKLEARN),
+        make("Normalizer", ["1"], ["y"], norm="L1", **SKLEARN)],
+    "scores": [
+        make("LinearClassifier", ["x"], ["label", "y"], coefficients=NUMBERS,
+             intercepts=NUMBERS[:3], classlabels_ints=[4, 5, 6], **SKLEARN)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINEAR_MODELS)
+def test_linear_models_of_sklearn(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(model(LINEAR_MODELS[name], VECTOR, {"y": None}), path)
+    agrees(path, read_network(path), 2 * normal(5, 6))
+
+
 REFUSALS = {
+    "shares of no probabilities": (
+        [make("Normalizer", ["x"], ["y"], norm="L1", **SKLEARN)], VECTOR,
+        r"\(Normalizer\): it divides by the sum of its inputs"),
+    "shares of single probabilities": (
+        [make("LinearClassifier", ["x"], ["label", "1"], coefficients=NUMBERS,
+              classlabels_ints=[0, 1, 2], post_transform="LOGISTIC", **SKLEARN),
+         make("Normalizer", ["1"], ["y"], norm="L1", **SKLEARN)], VECTOR,
+        r"\(Normalizer\): it divides by the sum of its inputs"),
+    "a label": (
+        [make("LinearClassifier", ["x"], ["label", "1"], coefficients=NUMBERS,
+              classlabels_ints=[0, 1, 2], **SKLEARN),
+         make("Cast", ["label"], ["y"], to=onnx.TensorProto.FLOAT)], VECTOR,
+        r"\(LinearClassifier\): its output 'label' is not supported"),
+    "too few coefficients": (
+        [make("LinearRegressor", ["x"], ["y"], coefficients=NUMBERS[:5], **SKLEARN)], VECTOR,
+        r"\(LinearRegressor\): 5 coefficients of 1 outputs and 6 features with post_transform"),
+    "a probit": (
+        [make("LinearRegressor", ["x"], ["y"], coefficients=NUMBERS[:6], post_transform="PROBIT",
+              **SKLEARN)], VECTOR, r"6 features with post_transform PROBIT are not supported"),
     "two products": ([make("MatMul", ["x", "x"], ["y"])], {"x": ["n", 2, 2]},
                      r"\(MatMul\): the product of two activations"),
     "a slice of samples": ([make("Slice", ["x", "zero", "three"], ["y"])], VECTOR,

@@ -393,16 +393,17 @@ models:
     training: {epochs: 3}
   mine: {dataset: digits, weights: mine.h5}
   other: {dataset: digits, weights: other.pth, architecture: {name: mlp, hidden: [64, 32]}}
+  blind: {dataset: bare, weights: other.pth, architecture: {name: mlp, hidden: [64, 32]}}
 sweep: {methods: [gpfq], bits: [2], alphabet_scalars: [2], samples: 500}
 lumping: {tolerances: [0]}
-comparison: {models: [mine], chains: [[gpfq: {bits: 4}]]}
+comparison: {models: [mine, blind], chains: [[gpfq: {bits: 4}]]}
 """
 
 
 @pytest.fixture(scope="module")
 def own(finished, tmp_path_factory):
     """A project with the smallest configuration, on networks trained in Keras and elsewhere, one of
-    them and a folder of images outside the project; with its bundle.
+    them, and images in folders and without labels outside the project; with its bundle.
     """
     folder = tmp_path_factory.mktemp("own")
     project = Project(folder / "project")
@@ -410,13 +411,16 @@ def own(finished, tmp_path_factory):
     shutil.copy(finished / "results/trained/digits.pth", folder / f"{ODD}.pth")
     config = yaml.safe_load(OWN)
     config["models"]["mine"]["weights"] = f"{ODD}.h5"
-    config["models"]["other"]["weights"] = str(folder / f"{ODD}.pth")
+    for name in ("other", "blind"):
+        config["models"][name]["weights"] = str(folder / f"{ODD}.pth")
     with np.load(finished / "results/data/digits.npz") as data:
         for number, label in enumerate(data["train_labels"][:600]):
             image = folder / ODD / f"digit {label}" / f"{number}.png"
             image.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(data["train_images"][number, ..., 0]).save(image)
-    config["datasets"] = {"outside": {"train": str(folder / ODD)}}
+        np.save(folder / "bare.npy", data["train_images"][:600])
+    bare = {"train": str(folder / "bare.npy"), "label": "none", "target": "classes"}
+    config["datasets"] = {"outside": {"train": str(folder / ODD)}, "bare": bare}
     (project / "own.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     project.snakemake("results/bundle.zip", "--configfile", "own.yaml")
     return project
@@ -429,6 +433,36 @@ def test_networks_trained_in_keras_and_elsewhere_with_the_smallest_configuration
             np.array_equal(array, theirs.arrays()[name]) for name, array in ours.arrays().items()
         )
     assert load(own / "results/lumped/keras_2bit.h5").shapes[-1] == (10,)
+
+
+def test_without_labels_networks_are_measured_by_the_agreement_with_the_original(own):
+    data = read(own / "results/data/bare.npz")
+    assert not data.labelled
+    original = load(own / "results/keras/blind.h5")
+    for split, name in (("validation", "quantized/blind_2bit"), ("test", "lumped/blind_2bit")):
+        images = data.images(split)
+        classes = [
+            network.predict(images).argmax(axis=1)
+            for network in (original, load(own / f"results/{name}.h5"))
+        ]
+        agreement = np.mean(classes[0] == classes[1])
+        if split == "validation":  # by which the setting was chosen
+            chosen = json.loads((own / "results/metrics/quantized/blind_2bit.json").read_text())
+            assert chosen["validation_agreement"] == agreement < 1
+        else:
+            (lumped,) = (
+                row
+                for row in rows(own / "results/metrics/networks/blind.csv")
+                if row["network"] == "lumped"
+            )
+            assert float(lumped["agreement"]) == agreement == int(lumped["correct"]) / len(images)
+    for table in ("networks/blind", "tolerance/blind", "layers/blind", "comparison"):
+        columns = (own / f"results/metrics/{table}.csv").read_text().partition("\n")[0]
+        assert "agreement" in columns and ("accuracy" in columns) == (table == "comparison")
+    words = json.loads((own / "results/report/comparison.json").read_text())
+    assert words["blind"]["measure"]["title"] == "agreement with the original"
+    assert words["mine"]["measure"]["title"] == "accuracy"
+    assert "agreement with the original" in (own / "results/report/landing.html").read_text()
 
 
 def test_a_bundle_knows_how_each_result_was_made(own):

@@ -346,7 +346,7 @@ class Graph(Rearranged):
         return value.tensor
 
 
-Operator: TypeAlias = Callable[[Graph, Node], Value | list[Tensor]]
+Operator: TypeAlias = Callable[[Graph, Node], Value | list[Tensor | None]]
 
 
 def named(title: str, error: UnsupportedLayerError) -> UnsupportedLayerError:

@@ -2,8 +2,9 @@
 
 from .elementwise import ELEMENTWISE
 from .graph import Operator
+from .linear import LINEAR
 from .products import PRODUCTS
 from .shapes import SHAPES
 from .windows import WINDOWS
 
-OPERATORS: dict[str, Operator] = {**ELEMENTWISE, **PRODUCTS, **SHAPES, **WINDOWS}
+OPERATORS: dict[str, Operator] = {**ELEMENTWISE, **LINEAR, **PRODUCTS, **SHAPES, **WINDOWS}

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -156,20 +157,20 @@ class _Reader:
             if name and value is None:
                 raise ModelFileError(f"{title}: nothing writes its input {name!r}")
         constants = [v for v in inputs if v is None or isinstance(v, Constant)]
-        results: Sequence[Value]
+        results: Sequence[Value | None]
         if len(constants) == len(inputs):
             results = self.folding.fold(node, constants)
         else:
             results = self.converted(title, node, inputs)
-        for name, value in zip(node.output, results, strict=False):
-            self.bind(name, value)
-        for name in node.output[len(results) :]:
-            if name and self.uses[name]:
+        for name, value in zip_longest(node.output, results[: len(node.output)]):
+            if value is not None:
+                self.bind(name, value)
+            elif name and self.uses[name]:
                 raise UnsupportedLayerError(f"{title}: its output {name!r} is not supported")
 
     def converted(
         self, title: str, node: onnx.NodeProto, inputs: Sequence[Value | None]
-    ) -> Sequence[Value]:
+    ) -> Sequence[Value | None]:
         kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
         operator = OPERATORS.get(kind)
         if operator is None:

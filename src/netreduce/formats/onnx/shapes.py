@@ -102,7 +102,7 @@ def _slice(graph: Graph, node: Node) -> Value:
     return _moved(graph, x, lambda order: order[tuple(parts)])
 
 
-def _split(graph: Graph, node: Node) -> list[Tensor]:
+def _split(graph: Graph, node: Node) -> list[Tensor | None]:
     x = graph.made(node.first)
     axis = graph.axis(x, node.attributes.get("axis", 0)) + x.has_batch
     lengths = node.integers(1, "split")
