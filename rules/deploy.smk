@@ -27,6 +27,9 @@ rule deploy:
         method=lookup("deployment/method", within=config),
         samples=samples,
         seed=seed,
+        preprocessing=(
+            "--preprocessing" if config["deployment"]["preprocessing"] else ""
+        ),
     message:
         "{wildcards.model} in integers: weights of {wildcards.weights} bits, activations of"
         " {wildcards.activations}"
@@ -34,7 +37,7 @@ rule deploy:
         "python {input.script:q} --network {input.network:q} --data {input.data:q}"
         " --weights {wildcards.weights:q} --activations {wildcards.activations:q}"
         " --method {params.method:q} --samples {params.samples:q} --seed {params.seed:q}"
-        " --exports {output.exports:q} --metrics {output.metrics:q} > {log:q} 2>&1"
+        " {params.preprocessing} --exports {output.exports:q} --metrics {output.metrics:q} > {log:q} 2>&1"
 
 
 # Asks for many cores, so that nothing runs beside it.

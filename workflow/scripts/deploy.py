@@ -3,13 +3,15 @@ and measure these in their runtimes.
 """
 
 import argparse
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+import netreduce
 from netreduce.cli.exits import run_script
-from netreduce.data import read
+from netreduce.data import Dataset, read
 from netreduce.files import write_json
 from netreduce.formats import load
 from netreduce.formats.export import export
@@ -29,6 +31,11 @@ def main() -> None:
     parser.add_argument("--method", required=True, help="how weights are rounded")
     parser.add_argument("--samples", type=int, required=True, help="training samples that it sees")
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument(
+        "--preprocessing",
+        action="store_true",
+        help="whether the files preprocess the dataset's values themselves, and say what they are",
+    )
     parser.add_argument("--exports", type=Path, nargs="+", required=True, help="where the files go")
     parser.add_argument("--metrics", type=Path, required=True, help="where the measures go (.json)")
     arguments = parser.parse_args()
@@ -61,8 +68,11 @@ def main() -> None:
 
     files = {}
     for path in arguments.exports:
-        export(network, path)
-        outputs = predict_file(path, test.x)
+        if arguments.preprocessing:
+            export(network, path, data.preprocessing, words(arguments, data))
+        else:
+            export(network, path)
+        outputs = predict_file(path, data.test_images if arguments.preprocessing else test.x)
         files[path.suffix[1:]] = {"bytes": path.stat().st_size, **measured(outputs)}
     widths = integers.accumulators(test.x)
     write_json(
@@ -76,6 +86,20 @@ def main() -> None:
             "accumulators": {name: asdict(width) for name, width in widths.items()},
         },
     )
+
+
+def words(arguments: argparse.Namespace, data: Dataset) -> dict[str, str]:
+    """What a file says of itself."""
+    weights, activations = f"{arguments.weights:g}", arguments.activations
+    return {
+        "description": f"weights of {weights} bits by {arguments.method}, activations of"
+        f" {activations} bits, in integers",
+        "chain": f"activations-bits={activations}/{arguments.method}-bits={weights}"
+        "-conv=joint-radius=output-per_channel=true-zero=true",
+        "dataset": data.source,
+        "classes": json.dumps(data.classes, ensure_ascii=False),
+        "netreduce": netreduce.__version__,
+    }
 
 
 if __name__ == "__main__":

@@ -1,13 +1,26 @@
 """Export of networks for deployment: to ONNX, and to LiteRT."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from netreduce.errors import ModelFileError
+import numpy as np
+
+from netreduce.errors import ModelFileError, ParameterError
 from netreduce.files import replacing
 from netreduce.network import Network
+from netreduce.network.layers import Shape
+
+if TYPE_CHECKING:
+    from netreduce.data.preprocessing import Preprocessing
 
 
-def export(network: Network, path: str | Path) -> None:
+def export(
+    network: Network,
+    path: str | Path,
+    preprocessing: "Preprocessing | None" = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write a network for deployment: .onnx for ONNX runtimes, .tflite for LiteRT.
 
     The file reads float32 inputs of shape (batch, *input_shape), channels last. The weights of
@@ -19,6 +32,12 @@ def export(network: Network, path: str | Path) -> None:
     network : Network
     path : path
         Written whole or not at all; the same network gives the same bytes.
+    preprocessing : Preprocessing, optional
+        Of the dataset (`read(path).preprocessing`): the file's first nodes, so that it reads the
+        values that the dataset has (pixels from 0 to 255, as float32).
+    metadata : mapping of str to str, optional
+        What else the file says: under these keys among the metadata of .onnx and .tflite,
+        "description" also where the format has one.
 
     Raises
     ------
@@ -26,6 +45,8 @@ def export(network: Network, path: str | Path) -> None:
         Another suffix.
     UnsupportedLayerError
         A layer that the format does not have.
+    ParameterError
+        Metadata that are no text, or preprocessing of another number of channels.
 
     Examples
     --------
@@ -37,15 +58,27 @@ def export(network: Network, path: str | Path) -> None:
     array([[3.]], dtype=float32)
     """
     path = Path(path)
+    words = dict(metadata or {})
+    for key, value in words.items():
+        if not (isinstance(key, str) and isinstance(value, str) and key):
+            raise ParameterError(f"metadata must be texts by name, found {key!r}: {value!r}")
+    steps = [] if preprocessing is None else _steps(preprocessing, network.input_shape)
     match path.suffix:
         case ".onnx":
+            from .onnx.wrapping import wrap
             from .onnx.writer import to_onnx
 
-            content = to_onnx(network).SerializeToString(deterministic=True)
+            model = to_onnx(network)
+            if steps or words:
+                wrap(model, steps, words)
+            content = model.SerializeToString(deterministic=True)
         case ".tflite":
             from .litert import to_litert
+            from .litert.wrapping import wrapped
 
             content = to_litert(network)
+            if steps or words:
+                content = wrapped(content, steps, words)
         case suffix:
             raise ModelFileError(
                 f"{path}: cannot export to {suffix or 'a file without suffix'!r}; known: .onnx,"
@@ -53,3 +86,21 @@ def export(network: Network, path: str | Path) -> None:
             )
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _steps(preprocessing: "Preprocessing", shape: Shape) -> list[tuple[str, np.ndarray]]:
+    """What preprocessing does to a value, one after the other: divide by a number, or subtract it;
+    numbers in float32.
+    """
+    numbers = [
+        ("Div", np.asarray(preprocessing.divisor, np.float32), 1),
+        ("Sub", np.asarray(preprocessing.mean, np.float32), 0),
+        ("Div", np.asarray(preprocessing.std, np.float32), 1),
+    ]
+    for _, number, _ in numbers:
+        if number.size > 1 and number.shape != shape[-1:]:
+            raise ParameterError(
+                f"preprocessing has numbers for {number.size} channels, and the network reads"
+                f" inputs of shape {shape}"
+            )
+    return [(operator, number) for operator, number, idle in numbers if np.any(number != idle)]

@@ -14,6 +14,7 @@ OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "DEQUANTIZE": "DequantizeOptions",
+    "DIV": "DivOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "GATHER": "GatherOptions",
     "MAXIMUM": "MaximumMinimumOptions",
@@ -27,6 +28,7 @@ OPTIONS = {
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
     "SLICE": "SliceOptions",
     "SOFTMAX": "SoftmaxOptions",
+    "SUB": "SubOptions",
     "TRANSPOSE": "TransposeOptions",
 }
 
@@ -120,6 +122,34 @@ class Graph:
         entry.deprecatedBuiltinCode = min(code, 127)
         self.model.operatorCodes.append(entry)
         return len(self.model.operatorCodes) - 1
+
+
+def to_bytes(model: Any) -> bytes:
+    """A model as the content of a file, in which equal vectors and names stand once, such as the
+    zero points of all layers.
+    """
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    class Builder(flatbuffer_utils.flatbuffers.Builder):
+        def __init__(self) -> None:
+            super().__init__(1024)
+            self.written: dict[tuple[np.dtype, bytes], int] = {}
+            self.names: dict[str, int] = {}
+
+        def CreateString(self, s: str, **options: Any) -> int:
+            if s not in self.names:
+                self.names[s] = super().CreateString(s, **options)
+            return self.names[s]
+
+        def CreateNumpyVector(self, x: np.ndarray) -> int:
+            key = x.dtype, x.tobytes()
+            if key not in self.written:
+                self.written[key] = super().CreateNumpyVector(x)
+            return self.written[key]
+
+    builder = Builder()
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def packed(integers: np.ndarray, width: int) -> np.ndarray:

@@ -42,7 +42,7 @@ from netreduce.network.layers import (
     ZeroPadding2D,
 )
 
-from .graph import Graph, packed
+from .graph import Graph, packed, to_bytes
 from .writer import arranged
 
 DEPTHWISE = 3  # axis of the outputs in the weights of a depthwise convolution
@@ -63,7 +63,7 @@ def to_integer_litert(network: Network) -> bytes:
     UnsupportedLayerError
         As `IntegerNetwork`, and for layers that LiteRT does not have in integers: names them.
     """
-    return IntegerGraph(network).to_bytes()
+    return to_bytes(IntegerGraph(network).model)
 
 
 class IntegerGraph(Graph):
@@ -84,31 +84,6 @@ class IntegerGraph(Graph):
         output = self.in_floats(last)
         self.graph.tensors[output].name = "output"
         self.graph.inputs, self.graph.outputs = [self.floats[INPUT]], [output]
-
-    def to_bytes(self) -> bytes:
-        """Equal vectors and names stand in the file once, such as the zero points of layers."""
-        from tensorflow.lite.tools import flatbuffer_utils
-
-        class Builder(flatbuffer_utils.flatbuffers.Builder):
-            def __init__(self) -> None:
-                super().__init__(1024)
-                self.written: dict[tuple[np.dtype, bytes], int] = {}
-                self.names: dict[str, int] = {}
-
-            def CreateString(self, s: str, **options: Any) -> int:
-                if s not in self.names:
-                    self.names[s] = super().CreateString(s, **options)
-                return self.names[s]
-
-            def CreateNumpyVector(self, x: np.ndarray) -> int:
-                key = x.dtype, x.tobytes()
-                if key not in self.written:
-                    self.written[key] = super().CreateNumpyVector(x)
-                return self.written[key]
-
-        builder = Builder()
-        builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
-        return bytes(builder.Output())
 
     def layer(self, index: int, layer: Layer) -> None:
         """Write a layer, unless it is written with the grid behind it."""
