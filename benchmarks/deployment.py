@@ -5,13 +5,15 @@
 
 Weights by GPFQ or Qronos, all input channels together, one scale for each output (radius of least
 output error), and ranges of the activations by one of several methods: the pair is chosen on
-validation samples. The test samples then go through the evaluation in integers, and through the
-exported files in ONNX Runtime and LiteRT. Without --data the inputs are random numbers in [0, 1),
-and the score is how often the network answers as the analog one does. Latencies are medians of
-measurements in turns, the analog files among them. Appends one Markdown row a file to --output.
+validation samples. The test samples then go through the exported files in ONNX Runtime and LiteRT,
+and the first ones through the evaluation in integers. Without --data the inputs are random numbers
+in [0, 1), and the score is how often the network answers as the analog one does. Latencies are
+medians of measurements in turns, the analog files among them. Appends one Markdown row a file to
+--output.
 """
 
 import argparse
+import os
 import sys
 from itertools import product
 from pathlib import Path
@@ -31,9 +33,8 @@ from netreduce.measures.evaluation import accuracy, classes_of, predict_classes
 from netreduce.measures.latency import measure_files
 from netreduce.network import Network
 
-METHODS, RANGES = ("gpfq", "qronos"), ("mse", "percentile")
 SUFFIXES = (".onnx", ".tflite")
-VALIDATION, LATENCY_IMAGES = 1000, 256
+VALIDATION, LATENCY_IMAGES = 500, 256
 SPARE = 8000  # bytes that a file may take besides 1.1 · bits / 32 of the analog one
 
 
@@ -49,6 +50,9 @@ def main() -> None:
     parser.add_argument("--activations", type=int, default=8, help="bits of activations")
     parser.add_argument("--samples", type=int, default=500, help="training samples")
     parser.add_argument("--test", type=int, help="test samples; all by default")
+    parser.add_argument("--compared", type=int, default=1000, help="of these, evaluated here too")
+    parser.add_argument("--methods", nargs="+", default=["gpfq", "qronos"], help="to choose from")
+    parser.add_argument("--ranges", nargs="+", default=["mse", "percentile"], help="the same")
     parser.add_argument("--seconds", type=float, default=60, help="for latencies; 0 for none")
     parser.add_argument("--output", type=Path, default=Path("deployment.md"))
     arguments = parser.parse_args()
@@ -60,15 +64,14 @@ def main() -> None:
     print(f"{arguments.name}: {chosen}, {perf_counter() - start:.0f} s", flush=True)
 
     integers = IntegerNetwork(network)
-    classes = classes_of(network, integers.predict(test[0]))
-    analog_score, score = accuracy(analog, *test), float(np.mean(classes == test[1]))
+    x, y = test
+    compared = slice(arguments.compared)
+    expected = classes_of(network, integers.predict(x[compared]))
     width = max(accumulator.worst for accumulator in integers.accumulators().values())
     start_of_row = [
         arguments.name,
         f"W{arguments.weights:g}A{arguments.activations}",
         chosen,
-        f"{100 * analog_score:.2f}",
-        f"{100 * score:.2f} ({100 * (score - analog_score):+.2f})",
         str(width),
     ]
     with TemporaryDirectory() as folder, arguments.output.open("a") as output:
@@ -78,17 +81,20 @@ def main() -> None:
         ):
             files[what + suffix] = path = Path(folder, what + suffix)
             export(exported, path)
-        medians = latencies(files, test[0], arguments.seconds)
+        medians = latencies(files, x, arguments.seconds)
+        whole_score = np.mean(classes_of(analog, predict_file(files["float.onnx"], x)) == y)
         for suffix in SUFFIXES:
             path = files["integers" + suffix]
-            found = classes_of(network, predict_file(path, test[0]))
+            found = classes_of(network, predict_file(path, x))
+            score = np.mean(found == y)
             size, whole = path.stat().st_size, files["float" + suffix].stat().st_size
             allowed = 1.1 * arguments.weights / 32 * whole + SPARE
             row = [
                 *start_of_row,
                 suffix,
-                f"{100 * np.mean(found == test[1]):.2f}",
-                f"{100 * np.mean(found == classes):.2f}",
+                f"{100 * whole_score:.2f}",
+                f"{100 * score:.2f} ({100 * (score - whole_score):+.2f})",
+                f"{100 * np.mean(found[compared] == expected):.1f}",
                 f"{size / 1000:.1f} of {whole / 1000:.1f}" + " (too large)" * (size > allowed),
                 *(
                     f"{1e6 * medians['integers' + suffix, threads, batch]:.0f} /"
@@ -140,9 +146,9 @@ def best(
 ) -> tuple[Network, str]:
     """The network of the method and the ranges that are best on the validation samples."""
     found: dict[str, tuple[float, Network]] = {}
-    for ranges in RANGES:
+    for ranges in arguments.ranges:
         rounded = quantize_activations(analog, train, arguments.activations, ranges)
-        for method in METHODS:
+        for method in arguments.methods:
             network = quantize(
                 rounded,
                 train,
@@ -170,7 +176,9 @@ def latencies(
     images = np.resize(images, (LATENCY_IMAGES, *images.shape[1:]))
     return {
         (row.file, row.threads, row.batch): row.seconds
-        for row in measure_files(files, images, limit=seconds)
+        for row in measure_files(
+            files, images, threads=dict.fromkeys((1, os.cpu_count() or 1)), limit=seconds
+        )
     }
 
 

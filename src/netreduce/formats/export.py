@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -11,14 +11,26 @@ from netreduce.files import replacing
 from netreduce.network import Network
 from netreduce.network.layers import Shape
 
-if TYPE_CHECKING:
-    from netreduce.data.preprocessing import Preprocessing
+
+class Preprocessing(Protocol):
+    """x ↦ (x / divisor − mean) / std, such as that of a dataset
+    (`netreduce.data.preprocessing.Preprocessing`); numbers for all channels, or one for each.
+    """
+
+    @property
+    def divisor(self) -> float: ...
+
+    @property
+    def mean(self) -> np.ndarray | float: ...
+
+    @property
+    def std(self) -> np.ndarray | float: ...
 
 
 def export(
     network: Network,
     path: str | Path,
-    preprocessing: "Preprocessing | None" = None,
+    preprocessing: Preprocessing | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a network for deployment: .onnx for ONNX runtimes, .tflite for LiteRT.
@@ -88,7 +100,7 @@ def export(
         temporary.write_bytes(content)
 
 
-def _steps(preprocessing: "Preprocessing", shape: Shape) -> list[tuple[str, np.ndarray]]:
+def _steps(preprocessing: Preprocessing, shape: Shape) -> list[tuple[str, np.ndarray]]:
     """What preprocessing does to a value, one after the other: divide by a number, or subtract it;
     numbers in float32.
     """
