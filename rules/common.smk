@@ -427,6 +427,9 @@ def ball_arguments(wildcards):
 
 CHAINS = chains("comparison")
 LUMPED_CHAINS = chains("lumping")
+for path in CHAINS:  # Snakemake looks once at what is in a folder: the lists must be there before
+    for step in steps.parse_path(path):
+        code("workflow/scripts/reduce.py", *step.modules)
 DETAILED = list(models_in("report"))
 COMPARED = compared()
 DEPLOYED = [
