@@ -179,7 +179,16 @@ def shapes(make):
     )
 
 
-KINDS = {f.__name__: f for f in (mlp, normalized, chain, windows, residual, shapes)}
+def deep(make):
+    """A chain with activations of slopes in [0, 1] only, of which errors are known otherwise."""
+    layers, widths = [make.norm(4)], [4, *make.random.integers(2, 8, 5)]
+    for inputs, outputs in pairwise(map(int, widths)):
+        layers.append(make.dense(inputs, outputs, make.activation()))
+        layers += [make.norm(outputs)] * int(make.random.integers(2))
+    return Network([*layers, make.dense(int(widths[-1]), 3)], (4,))
+
+
+KINDS = {f.__name__: f for f in (mlp, normalized, deep, chain, windows, residual, shapes)}
 
 
 def disturbed(network, random, size):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from lumping_networks import KINDS, Builder, mlp
 
+from netreduce.certificates import certify, deviation_bound
 from netreduce.errors import NetreduceError, ParameterError, SampleError, VerificationError
 from netreduce.lumping import lump, replay
 from netreduce.lumping.bound import Propagation
 from netreduce.lumping.boxes import Arithmetic, Box
-from netreduce.lumping.lipschitz import Chain
+from netreduce.lumping.lipschitz import chain_of
 from netreduce.network import Network
 from netreduce.network.layers import (
     Activation,
@@ -428,6 +429,9 @@ def test_the_bound_of_exact_lumping_of_a_deep_network():
     x = np.random.default_rng(1).random((200, 640), np.float32)
     difference = deviation(in_double(network), in_double(lumping.network), x.astype(np.float64))
     assert (difference <= lumping.bound).all() and lumping.bound.max() <= 1e-3
+    certificate = certify(network, lumping.network)
+    for bound in (certificate.bound, deviation_bound(network, lumping.network)):
+        assert (difference <= bound).all() and bound.max() <= 1e-3
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -439,7 +443,7 @@ def test_errors_in_chains_are_no_larger_than_their_lipschitz_constants_say(seed)
         layers.append(Dense(rng.standard_normal((inputs, outputs)), rng.standard_normal(outputs)))
         layers.append(Activation(str(rng.choice(["relu", "leaky_relu", "tanh", "sigmoid"]))))
     network = Network(layers[:-1], (7,))
-    chain, count = Chain(network), 300
+    chain, count = chain_of(network), 300
     for start in range(-1, len(network.layers) - 1):
         size = 10.0 ** rng.uniform(-2, 1)
         shape = (7,) if start < 0 else network.shapes[start]

@@ -10,6 +10,7 @@ large the values are.
 Rounding of the new weights is covered as that of sums of so many more terms.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -87,6 +88,9 @@ def aligned(program: Program) -> Program | None:
             partner[other] = one
             scales = _reads_only_rectifiers(program, one)
             operator, match[other] = _expanded(a, b, [match[s] for s in b.sources], scales)
+            off = _always_off(program, one)
+            if a.shape != b.shape and off.any():
+                operator, match[other] = _kept_off(a.operator, operator, match[other], off)
             place[one] = result.add(a.operator, tuple(place[s] for s in a.sources), a.shape, a.name)
             twin[other] = result.add(operator, tuple(twin[s] for s in b.sources), a.shape, b.name)
     except _NoAlignmentError:
@@ -102,6 +106,34 @@ def _reads_only_rectifiers(program: Program, index: int) -> bool:
     """Whether multiples of a node's values stay multiples behind the functions that read it."""
     readers = [node for node in program.nodes if index in node.sources]
     return bool(readers) and all(isinstance(node.operator, Rectifier) for node in readers)
+
+
+def _always_off(program: Program, index: int) -> np.ndarray:
+    """Neurons of a dense layer behind a ReLU and before one that have no weight or bias above 0:
+    none need stand for them, and what they are is 0.
+    """
+    node = program.nodes[index]
+    around = [program.nodes[s].operator for s in node.sources if s != INPUT]
+    around += [reader.operator for reader in program.nodes if index in reader.sources]
+    if (
+        not isinstance(node.operator, Matrix)
+        or INPUT in node.sources
+        or not all(isinstance(f, Rectifier) and not f.slope.any() for f in around)
+    ):
+        return np.zeros(node.shape, bool)
+    return (node.operator.kernel <= 0).all(axis=0) & (node.operator.bias <= 0)
+
+
+def _kept_off(
+    original: Operator, operator: Operator, match: Match, off: np.ndarray
+) -> tuple[Operator, Match]:
+    """With the original's own weights for neurons that are off, whatever stands for them."""
+    assert isinstance(original, Matrix) and isinstance(operator, Matrix)
+    kept = copy.copy(operator)
+    kept.kernel = np.where(off, original.kernel, operator.kernel)
+    kept.transpose = np.ascontiguousarray(kept.kernel.T)
+    kept.bias = np.where(off, original.bias, operator.bias)
+    return kept, Match(match.index, np.where(off, 0.0, match.scale), match.offset)
 
 
 def _expanded(a: Node, b: Node, matches: list[Match], scales: bool) -> tuple[Operator, Match]:

@@ -95,6 +95,13 @@ class Relaxation:
         self.boxlike = {INPUT}  # nodes whose values fill their box
         self.center = low / 2 + high / 2
         self.radius = np.maximum(high - self.center, self.center - low) * (1 + 4 * UNIT) + TINY
+        self.moved: dict[int, np.ndarray] = {}  # how far chains get from there
+        self.off = {INPUT: np.zeros(len(low))}  # rounding of the values at the center, Euclidean
+        self.errors: dict[int, np.ndarray] = {}  # of the second chain, against the first
+        for line in program.lines:
+            reached = line.chain.reach(INPUT, self.radius.reshape(len(low), -1))
+            for node, step in line.steps.items():
+                self.moved[node] = reached[step].reshape(-1, *program.shape(node))
         self.value[INPUT] = self.center
         self.reach[INPUT] = length(self.radius)
         self.apart[INPUT] = np.zeros(len(low))
@@ -195,6 +202,9 @@ class Relaxation:
             error = gamma(operator.terms + 8) * 2 * self.size[index] + TINY
             rows = np.broadcast_to(operator.row_norms, node.shape)
             radius = by_box(total, rows.ndim) * rows * SAFE + error
+            if index in self.moved:
+                passed = by_box(reduce(np.add, [self.off[s] for s in sources]), rows.ndim) * rows
+                radius = np.fmin(radius, (self.moved[index] + passed) * SAFE + error)
         elif isinstance(operator, Function):
             error = EVALUATION * np.maximum(1, np.abs(value))
             radius = by_box(steep * total, len(node.shape)) * SAFE + error
@@ -205,6 +215,7 @@ class Relaxation:
         self.high[index] = np.fmin(self.high[index], value + radius)
         far = np.maximum(self.high[index] - value, value - self.low[index])
         error = length(np.broadcast_to(error, far.shape))
+        self.off[index] = (steep * reduce(np.add, [self.off[s] for s in sources]) + error) * SAFE
         self.reach[index] = np.fmin((steep * total + error) * SAFE, length(np.maximum(far, 0)))
 
     def _improve_by_difference(self, source: int, index: int) -> None:
@@ -235,6 +246,8 @@ class Relaxation:
         else:
             low, high = self._linear_difference(index, other, parts)
         round_, apart = self._round_difference(index, other)
+        if index in self.moved:
+            round_ = np.fmin(round_, self._chained_difference(index, other))
         low, high = np.fmax(low, -round_), np.fmin(high, round_)
         if self.generators is not None:
             least, most = self.generators.difference(index)
@@ -276,6 +289,21 @@ class Relaxation:
             each = each + by_box(size, rows.ndim) * rows + bias
             apart = apart + (change.norm + loose) * size + length(bias[None])
         return each * SAFE + TINY, apart * SAFE + TINY
+
+    def _chained_difference(self, index: int, other: int) -> np.ndarray:
+        """Bounds of the difference between chains: what each layer's change of weights makes, and
+        where that gets.
+        """
+        line = self.program.lines[1]
+        sources = self.program.nodes[index].sources
+        equal = [(0 * self.low[s], 0 * self.low[s]) for s in sources]
+        low, high = self._linear_difference(index, other, equal)
+        own = np.maximum(np.abs(low), np.abs(high)).reshape(self.boxes, -1)
+        step = line.steps[index]
+        for later, error in line.chain.reach(step, own).items():
+            self.errors[later] = self.errors.get(later, 0.0) + error
+        total = (self.errors.get(step, 0.0) + own) * SAFE
+        return total.reshape(-1, *self.program.shape(index))
 
     def _linear_difference(
         self, index: int, other: int, parts: list[tuple[np.ndarray, np.ndarray]]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 LARGEST_GRAM = 1024  # rows or columns
-SAFE = 1 + 1e-9  # covers the rounding of MᵀM and of its largest eigenvalue
+SAFE = 1 + 1e-9  # covers the rounding of MᵀM and of its largest eigenvalue, and of sums
 
 
 def spectral_norm(matrix: np.ndarray) -> float:
@@ -28,3 +28,11 @@ def spectral_norm(matrix: np.ndarray) -> float:
         return scale * min(sums[0] * sums[1], float(np.linalg.norm(matrix))) * SAFE
     gram = matrix.T @ matrix if matrix.shape[0] > matrix.shape[1] else matrix @ matrix.T
     return scale * math.sqrt(float(np.linalg.eigvalsh(gram)[-1])) * SAFE
+
+
+def length(values: np.ndarray) -> float:
+    """The Euclidean norm of all values, which are none below 0."""
+    largest = float(values.max(initial=0))
+    if not 0 < largest < np.inf:
+        return largest
+    return largest * float(np.linalg.norm((values / largest).ravel())) * SAFE

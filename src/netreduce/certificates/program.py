@@ -6,6 +6,7 @@ networks to be compared share the input and stand side by side, layer by layer.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -40,6 +41,7 @@ from netreduce.network.layers import (
 )
 from netreduce.network.layers import Reshape as ReshapeLayer
 
+from .chains import Chain
 from .enclosures import Enclosure, Grid, Product, Softmax
 from .functions import Function, Rectifier, function_of
 from .operators import (
@@ -58,6 +60,7 @@ from .operators import (
 )
 from .pooling import Maximum
 
+DEEP = 4  # activations from which on norms of products of layers are smaller by far
 Operator = Linear | Function | Maximum | Enclosure
 
 
@@ -79,6 +82,21 @@ class Node:
     sources: tuple[int, ...]
     shape: Shape
     name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A program, or the part of it that one network is, as a chain (`chains`).
+
+    Attributes
+    ----------
+    chain : Chain
+    steps : dict of int to int
+        By linear node, its step.
+    """
+
+    chain: Chain
+    steps: dict[int, int]
 
 
 @dataclass
@@ -116,6 +134,44 @@ class Program:
     def has_maps(self) -> bool:
         """Whether functions read feature maps: too many values to bound them one by one."""
         return any(isinstance(n.operator, Function) and len(n.shape) == 3 for n in self.nodes)
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """The networks that are deep chains, the first and the second; none where one is not."""
+        lines = [line for end in self.outputs if (line := self._line(end)) is not None]
+        return lines if len(lines) == len(self.outputs) else []
+
+    def _line(self, end: int) -> Line | None:
+        sizes = [int(np.prod(self.input_shape))]
+        maps: list[np.ndarray | None] = []
+        bends: list[bool] = []
+        steps: dict[int, int] = {}
+        before = INPUT
+        for index in sorted(self.needed(end)):
+            node = self.nodes[index]
+            operator, size = node.operator, int(np.prod(node.shape))
+            if node.sources != (before,):
+                return None
+            before = index
+            if isinstance(operator, Function):
+                if not 0 <= min(operator.slopes) <= max(operator.slopes) <= 1:
+                    return None
+                if not bends or bends[-1]:
+                    maps, bends, sizes = [*maps, None], [*bends, True], [*sizes, size]
+                bends[-1] = True
+                continue
+            step = None
+            if isinstance(operator, Matrix):
+                step = operator.kernel
+            elif isinstance(operator, Scale):
+                step = np.broadcast_to(operator.slope, node.shape).reshape(-1)
+            elif not isinstance(operator, Reshape):
+                return None
+            steps[index] = len(maps)
+            maps, bends, sizes = [*maps, step], [*bends, False], [*sizes, size]
+        if sum(bends) < DEEP:
+            return None
+        return Line(Chain(sizes, maps, bends), steps)
 
     def change(self, node: int) -> Linear | None:
         """A linear operator less the one it is paired with; None where they are the same."""

@@ -19,7 +19,7 @@ from functools import cache
 
 import numpy as np
 
-from netreduce.certificates.norms import spectral_norm
+from netreduce.certificates.norms import SAFE, length, spectral_norm
 from netreduce.network import INPUT, Network
 from netreduce.network.layers import (
     Activation,
@@ -61,8 +61,7 @@ from .boxes import (
     slope_below_zero,
     slopes,
 )
-from .lipschitz import Chain, averaged
-from .norms import SAFETY, length
+from .lipschitz import averaged, chain_of
 from .regions import activation_of, weighted
 
 STEEPEST = 1e6  # a slope in what merges cost, where bounds take an infinite one
@@ -91,13 +90,13 @@ class Propagation:
     def __init__(self, network: Network, box: Box):
         self.network = network
         is_chain = _tail(network) == 0 and all(map(averaged, network.layers))
-        self._chain = Chain(network) if is_chain else None
+        self._chain = chain_of(network) if is_chain else None
         self.before: list[Box] = []
         self.boxes = {INPUT: box}
         self._radii = {INPUT: length(box.radius)}
         # inputs differ from the middle of their box, and so do the values behind them from theirs
         middles = {INPUT: box.center}
-        spreads = {INPUT: _Error.of(box.radius * SAFETY, np.inf)}
+        spreads = {INPUT: _Error.of(box.radius * SAFE, np.inf)}
         off = {INPUT: _Error.of(np.zeros_like(box.radius), 0.0)}  # of the middles themselves
         reach = {} if self._chain is None else self._chain.reach(INPUT, spreads[INPUT].values)
         for index, (layer, sources) in enumerate(zip(network.layers, network.sources, strict=True)):
@@ -148,7 +147,7 @@ class Propagation:
                     total = total + np.maximum(-low, high) @ given
                 low, high = _pull_back(network.layers[index], ranges[index], low, high)
             found = np.fmin(found, total + np.maximum(-low, high) @ errors[start - 1].values)
-        return np.where(np.isnan(found), np.inf, found * SAFETY)
+        return np.where(np.isnan(found), np.inf, found * SAFE)
 
     def _in_chain(self, local: Mapping[int, Error]) -> np.ndarray:
         """The same error, in a chain: from each layer to the outputs at once."""
@@ -187,7 +186,7 @@ class Propagation:
         own = REAL.gamma(fan_in(layer) + 8) * (
             linear(layer, np.abs(weights), np.abs(middle)) + np.abs(biases)
         )
-        return np.abs(linear(layer, weights, middle) + biases) + spread * SAFETY + own
+        return np.abs(linear(layer, weights, middle) + biases) + spread * SAFE + own
 
     def _forward(
         self, local: "Callable[[int, Mapping[int, _Error]], Error]"
@@ -259,7 +258,7 @@ class _Error:
     @classmethod
     def of(cls, values: np.ndarray, norm: float) -> "_Error":
         """Both, the norm no larger than that of the values."""
-        return cls(values, min(norm * SAFETY, length(values)))
+        return cls(values, min(norm * SAFE, length(values)))
 
     def plus(self, local: Error) -> "_Error":
         added = np.broadcast_to(local, self.values.shape)
