@@ -425,6 +425,12 @@ def ball_arguments(wildcards):
     )
 
 
+def first_replicate(name):
+    """A model of the comparison, trained from the first of its seeds."""
+    seed = next(seed for model, seed, _ in COMPARED if model == name)
+    return replicate(name, seed)
+
+
 CHAINS = chains("comparison")
 LUMPED_CHAINS = chains("lumping")
 for path in CHAINS:  # Snakemake looks once at what is in a folder: the lists must be there before
@@ -432,6 +438,15 @@ for path in CHAINS:  # Snakemake looks once at what is in a folder: the lists mu
         code("workflow/scripts/reduce.py", *step.modules)
 DETAILED = list(models_in("report"))
 COMPARED = compared()
+# Chains of which the latency is measured; those that round activations run elsewhere, in integers.
+TIMED_CHAINS = ["analog", *(chain for chain in CHAINS if not rounds_activations(chain))]
+CURVES = sorted(path.name for path in (HOME / "report/published/curves").glob("*.csv"))
+CURVED = list(models_in("curves"))
+LATENCIES = [
+    f"results/timings/latency/chains/{name}.csv"
+    for name in models_in("comparison")
+    if config["comparison"]["latency"]
+]
 DEPLOYED = [
     (name, f"{bits:g}", config["deployment"]["activations"])
     for name in models_in("deployment")
@@ -474,6 +489,7 @@ FIGURES = {
         "deployed": "results/metrics/deployed.csv",
         "latency": "results/timings/deployed/{model}.csv",
     },
+    "neurons": {"curves": "results/metrics/curves/{model}.csv"},
     "certified_bits": {"certificates": "results/metrics/certificates.csv"},
     "certified_chains": {"certificates": "results/metrics/certificates.csv"},
 }
@@ -526,6 +542,7 @@ def drawn():
                 "comparison" not in tables or name in config["comparison"]["models"]
             )
             is_timed = "latency" not in tables or name in TIMED
+            is_curved = "curves" not in tables or name in CURVED
             is_certified = "certificates" not in tables or any(
                 model == name and (figure == "certified_chains") == (network in CHAINS)
                 for model, _, network in CERTIFIED
@@ -535,6 +552,7 @@ def drawn():
                 trained
                 and in_comparison
                 and is_timed
+                and is_curved
                 and is_certified
                 and (figure != "sparsity" or sparse > 1)
                 and (

@@ -90,6 +90,72 @@ rule evaluate:
         " --output {output:q} > {log:q} 2>&1"
 
 
+rule curves:
+    input:
+        network="results/keras/{model}.h5",
+        data=dataset,
+        published=[own(f"report/published/curves/{name}") for name in CURVES],
+        script=own("workflow/scripts/curves.py"),
+        code=code("workflow/scripts/curves.py"),
+    output:
+        "results/metrics/curves/{model}.csv",
+    log:
+        "logs/curves/{model}.log",
+    benchmark:
+        "results/timings/jobs/curves/{model}.tsv"
+    conda:
+        "../envs/compare.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(10),
+    params:
+        fractions=config["curves"]["fractions"],
+        samples=config["curves"]["samples"],
+    message:
+        "{wildcards.model} with ever fewer neurons"
+    shell:
+        "python {input.script:q} --network {input.network:q} --data {input.data:q}"
+        " --fractions {params.fractions:q} --samples {params.samples:q}"
+        " --published {input.published:q} --output {output:q} > {log:q} 2>&1"
+
+
+# Asks for many cores, so that nothing runs beside it, and computes on one.
+rule latency_of_chains:
+    input:
+        networks=lambda wildcards: [
+            (
+                f"results/keras/{first_replicate(wildcards.model)}.h5"
+                if chain == "analog"
+                else f"results/chains/{first_replicate(wildcards.model)}/{chain}/network.h5"
+            )
+            for chain in TIMED_CHAINS
+        ],
+        data=dataset,
+        script=own("workflow/scripts/latency.py"),
+        code=code("workflow/scripts/latency.py"),
+    output:
+        "results/timings/latency/chains/{model}.csv",
+    log:
+        "logs/latency/chains/{model}.log",
+    benchmark:
+        "results/timings/jobs/latency/chains/{model}.tsv"
+    conda:
+        "../envs/export.yaml"
+    threads: 8
+    resources:
+        mem_mb=memory(4000),
+        runtime=30,
+    params:
+        networks=TIMED_CHAINS,
+    message:
+        "latency of {wildcards.model} and of what chains make of it"
+    shell:
+        "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python {input.script:q} --smaller"
+        " --names {params.networks:q} --networks {input.networks:q}"
+        " --data {input.data:q} --output {output:q} > {log:q} 2>&1"
+
+
 rule comparison:
     input:
         metrics=[

@@ -226,6 +226,7 @@ rule chapter_lumped:
 rule chapter_comparison:
     input:
         comparison="results/metrics/comparison.csv",
+        latency=LATENCIES,
         script=own("workflow/scripts/chapters/comparison.py"),
         code=code("workflow/scripts/chapters/comparison.py"),
     output:
@@ -243,8 +244,31 @@ rule chapter_comparison:
     message:
         "numbers of the chapter that compares chains"
     shell:
-        "python {input.script:q} --comparison {input.comparison:q} --output {output:q}"
-        " > {log:q} 2>&1"
+        "python {input.script:q} --comparison {input.comparison:q}"
+        " --latency {input.latency:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule chapter_neurons:
+    input:
+        curves=expand("results/metrics/curves/{model}.csv", model=CURVED),
+        script=own("workflow/scripts/chapters/neurons.py"),
+        code=code("workflow/scripts/chapters/neurons.py"),
+    output:
+        "results/report/neurons.json",
+    log:
+        "logs/chapters/neurons.log",
+    benchmark:
+        "results/timings/jobs/chapters/neurons.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=10,
+    message:
+        "numbers of the chapter on fewer neurons"
+    shell:
+        "python {input.script:q} --curves {input.curves:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule chapter_deployment:
@@ -346,6 +370,8 @@ rule landing:
 TOLD = ["lumping", "experiments", "quantized", "lumped", "reproduction"]
 if COMPARED:
     TOLD.append("comparison")
+if CURVED:
+    TOLD.append("neurons")
 if DEPLOYED:
     TOLD.append("deployment")
 if CERTIFIED:

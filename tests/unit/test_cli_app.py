@@ -13,6 +13,7 @@ import pytest
 
 import netreduce as nr
 from netreduce.cli.app import main
+from netreduce.measures import latency
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -114,6 +115,19 @@ def test_convert(folder, capsys, tmp_path):
     np.testing.assert_allclose(
         nr.load(tmp_path / "net.keras").predict(x), nr.load(folder / "net.h5").predict(x), atol=1e-5
     )
+
+
+def test_compare_with_times(folder, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(latency, "find_spec", lambda name: None)  # LiteRT's converter takes seconds
+    chains = tmp_path / "chains.yaml"
+    chains.write_text("- select=0.5\n- [{gpfq: 4}, {activations: 8}]\n")
+    arguments = ["compare", folder / "net.h5", "--data", folder / "data.npz", "--chains", chains]
+    found = as_json(capsys, *arguments, "--latency", "-o", tmp_path / "report")
+    times = [f"{runtime} {batch} ms" for runtime in ("numpy", "onnxruntime") for batch in (1, 256)]
+    for row in found["rows"]:
+        in_floats = "activations" not in row["chain"]
+        assert all((row[name] != "" and row[name] > 0) == in_floats for name in times)
+    assert "onnxruntime 256 ms" in (tmp_path / "report/comparison.csv").read_text()
 
 
 def test_compare_writes_a_table_a_figure_a_page_and_networks(folder, capsys, tmp_path):

@@ -1,5 +1,8 @@
 """Export to ONNX and LiteRT, run by their runtimes; and latency."""
 
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -32,6 +35,7 @@ from netreduce.network.layers import (
     ZeroPadding2D,
 )
 
+ROOT = Path(__file__).parents[2]
 LEVELS = [
     getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{name}")
     for name in ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_LAYOUT", "ENABLE_ALL")
@@ -325,6 +329,27 @@ def test_latency_of_every_network_runtime_and_batch(monkeypatch) -> None:
     }
     assert {(row.network, row.runtime, row.batch) for row in rows} == expected
     assert all(0 < row.fastest <= row.low <= row.seconds <= row.high for row in rows)
+
+
+def test_of_the_chains_smaller_networks_and_the_sparsest_are_timed() -> None:
+    spec = spec_from_file_location("latency_step", ROOT / "workflow/scripts/latency.py")
+    assert spec is not None and spec.loader is not None
+    step = module_from_spec(spec)
+    spec.loader.exec_module(step)
+    whole = Network([Dense(np.ones((4, 6)), activation="relu"), Dense(np.ones((6, 2)))], (4,))
+    kernel = np.eye(4, 6)
+    networks = {
+        "analog": whole,
+        "same": whole,
+        "sparse": whole.replace({0: whole.layers[0].replace(kernel=kernel)}),
+        "sparser": whole.replace({0: whole.layers[0].replace(kernel=kernel * [0, 1, 1, 1, 1, 1])}),
+        "narrow": Network(
+            [Dense(np.ones((4, 3)), activation="relu"), Dense(np.ones((3, 2)))], (4,)
+        ),
+    }
+    assert list(step.smaller(networks)) == ["analog", "sparser", "narrow"]
+    dense = {name: networks[name] for name in ("analog", "same", "narrow")}
+    assert list(step.smaller(dense)) == ["analog", "narrow"]
 
 
 def test_latency_with_too_few_samples_or_no_rounds() -> None:

@@ -120,7 +120,20 @@ def analog_least_squares(network, x, kept):
     return share @ network.layers[1].kernel
 
 
-@pytest.mark.parametrize("method", ["variance", "greedy", "thinet"])
+def lasso(parts, penalty):
+    """By coordinate descent: how much of each part makes up their sum."""
+    total, beta = sum(parts), np.ones(len(parts))
+    for _ in range(500):
+        for c, part in enumerate(parts):
+            rest = total - sum(
+                b * p for k, (b, p) in enumerate(zip(beta, parts, strict=True)) if k != c
+            )
+            fit = (part * rest).sum()
+            beta[c] = np.sign(fit) * max(abs(fit) - penalty, 0) / (part * part).sum()
+    return beta
+
+
+@pytest.mark.parametrize("method", ["variance", "greedy", "thinet", "lasso"])
 def test_published_methods_choose_by_their_definition(method):
     network = Network([Dense(normal(6, 7), normal(7), "relu"), Dense(normal(7, 3))], (6,))
     x = normal(300, 6)
@@ -138,6 +151,11 @@ def test_published_methods_choose_by_their_definition(method):
         for _ in range(4):
             rest = [i for i in range(7) if i not in kept]
             kept.append(min(rest, key=lambda i: unexplained([*kept, i])))
+    elif method == "lasso":
+        parts = [np.outer(hidden[:, i], network.layers[1].kernel[i]) for i in range(7)]
+        largest = max(abs((part * sum(parts)).sum()) for part in parts)
+        penalties = largest * np.linspace(0.01, 0.99, 60)
+        kept = next(s for p in penalties if len(s := np.flatnonzero(lasso(parts, p)).tolist()) == 4)
     else:
         gone: list[int] = []
         for _ in range(3):
@@ -161,9 +179,24 @@ def test_elimination_is_better_than_what_was_published():
     network, x, unseen = mlp((8, 40, 40, 4)), normal(600, 8), normal(200, 8, seed=1)
     errors = {
         method: relative_error(network, select(network, x, keep=40, method=method), unseen)
-        for method in ("elimination", "variance", "greedy", "thinet")
+        for method in METHODS
     }
     assert min(errors, key=errors.__getitem__) == "elimination"
+
+
+def test_layers_keep_multiples():
+    network, x = mlp((8, 40, 37, 4)), normal(600, 8)
+    for keep in (60, 48, 33):
+        widths = [layer.outputs for layer in select(network, x, keep=keep, multiple=8).layers[:2]]
+        assert keep - 8 < sum(widths) <= keep and all(w % 8 == 0 or w == 37 for w in widths)
+    widths = [layer.outputs for layer in select(network, x, fraction=0.7, multiple=16).layers]
+    assert widths == [32, 32, 4]
+    widths = [layer.outputs for layer in select(network, x, fraction=0.95, multiple=16).layers]
+    assert widths == [40, 37, 4]
+    with pytest.raises(ParameterError, match="keep must be a number of neurons from 32 to"):
+        select(network, x, keep=31, multiple=16)
+    with pytest.raises(ParameterError, match="multiple must be a whole number from 1, found 0"):
+        select(network, x, keep=31, multiple=0)
 
 
 def test_mini_batches_are_as_good_as_an_array_and_results_repeat():

@@ -44,6 +44,7 @@ FIGURES = (
     "sparsity",
     "chosen_bits",
     "deployment",
+    "neurons",
     "certified_bits",
     "certified_chains",
 )
@@ -154,6 +155,33 @@ def timed():
         for place, what in enumerate(("w4a8", "w8a8", "analog"), start=1)
         for suffix in ("onnx", "tflite")
         for threads, batch in ((1, 1), (1, 256), (2, 1), (2, 256))
+    ]
+
+
+def curves():
+    """Selection better than structured pruning, which cannot be had with three neurons."""
+    rows = [("select", 8, 0.9), ("select", 4, 0.8), ("select", 3, 0.7)]
+    rows += [("structured", 8, 0.9), ("structured", 4, 0.5)]
+    return [
+        {"method": method, "neurons": neurons, "test_accuracy": score}
+        for method, neurons, score in rows
+    ]
+
+
+def latencies():
+    """A network with half of the operations, and a batch of 256 on which it gains more."""
+    return [
+        {
+            "network": network,
+            "runtime": runtime,
+            "batch": batch,
+            "fastest": seconds * batch,
+            "flops": flops,
+            "nonzero_flops": flops,
+        }
+        for network, flops, seconds in (("analog", 800, 2e-6), (CHAINS[3], 400, 1e-6))
+        for runtime in ("numpy", "onnxruntime")
+        for batch in (1, 256)
     ]
 
 
@@ -336,6 +364,8 @@ def results(tmp_path_factory):
     write_table(results / "metrics/certificates.csv", certificates())
     write_table(results / "metrics/deployed.csv", deployed())
     write_table(results / "timings/deployed/net.csv", timed())
+    write_table(results / "metrics/curves/net.csv", curves())
+    write_table(results / "timings/latency/chains/net.csv", latencies())
     config = {
         "seed": 0,
         "models": {
@@ -355,6 +385,7 @@ def results(tmp_path_factory):
         },
         "lumping": {"chains": [], "tolerances": [0, 0.1], "input_range": [0, 1]},
         "comparison": {"models": ["net"], "seeds": [0, 1], "samples": 40, "chains": []},
+        "curves": {"models": ["net"], "fractions": [0.5], "samples": 40},
         "certificates": {"radius": ["1/255", "2/255"], "images": 10},
         "report": {"title": "Title", "subtitle": "Subtitle", "author": "Author"},
     }
@@ -396,6 +427,7 @@ def figure_inputs(results, figure, model="net"):
             *("--deployed", results / "metrics/deployed.csv", "--model", model),
             *("--latency", results / f"timings/deployed/{model}.csv"),
         ),
+        "neurons": ("--curves", results / f"metrics/curves/{model}.csv"),
         "certified_bits": certified,
         "certified_chains": certified,
     }[figure]
@@ -423,11 +455,15 @@ def chapter(run, results, name, output, models=("net", "net-b")):
             *("--comparison", results / "metrics/comparison.csv"),
         ),
         "lumped": (*of_results, "--models", *models, "--detailed", *models),
-        "comparison": ("--comparison", results / "metrics/comparison.csv"),
         "deployment": (
             *("--deployed", results / "metrics/deployed.csv"),
             *("--latency", results / "timings/deployed/net.csv"),
         ),
+        "comparison": (
+            *("--comparison", results / "metrics/comparison.csv"),
+            *("--latency", results / "timings/latency/chains/net.csv"),
+        ),
+        "neurons": ("--curves", results / "metrics/curves/net.csv"),
         "certified": ("--certificates", results / "metrics/certificates.csv"),
     }
     run(f"chapters/{name}", *arguments[name], "--output", output)
@@ -670,6 +706,25 @@ def test_the_comparison_of_chains(results, run, tmp_path):
     ]
 
 
+def test_times_beside_the_original(results, run, tmp_path):
+    entry = chapter(run, results, "comparison", tmp_path / "comparison.json")["net"]
+    times = entry["latency"]
+    assert times["columns"] == [[r, b] for r in ("numpy", "onnxruntime") for b in ("1", "256")]
+    assert times["original"] == [2e-6, 512e-6] * 2
+    analog, lumped = times["rows"]
+    assert analog["faster"] == [1] * 4 and lumped["faster"] == [2] * 4
+    assert (lumped["chain"], lumped["flops"]) == (CHAINS[3], 400)
+
+
+def test_curves_by_neurons_and_method(results, run, tmp_path):
+    entry = chapter(run, results, "neurons", tmp_path / "neurons.json")["net"]
+    assert (entry["hidden"], entry["score"]) == (8, 0.9)
+    assert entry["methods"] == ["select", "structured"]
+    assert [row["neurons"] for row in entry["rows"]] == [8, 4, 3]
+    assert entry["rows"][1] == {"neurons": 4, "scores": [0.8, 0.5], "best": 0.8}
+    assert entry["rows"][2] == {"neurons": 3, "scores": [0.7, None], "best": 0.7}
+
+
 def test_certified_networks(results, run, tmp_path):
     told = chapter(run, results, "certified", tmp_path / "certified.json")
     entry = told["net"]
@@ -827,7 +882,10 @@ def test_thesis_is_typeset_the_same_each_time(comparison, architectures, results
         )
     data = [results / "provenance.json"]
     told = ("lumping", "experiments", "quantized", "lumped", "reproduction")
-    for name in (*told, *(("comparison", "deployment", "certified") if comparison else ())):
+    for name in (
+        *told,
+        *(("comparison", "deployment", "neurons", "certified") if comparison else ()),
+    ):
         data.append(tmp_path / f"{name}.json")
         chapter(run, results, name, data[-1])
     for name in ("a", "b"):
@@ -875,7 +933,7 @@ def test_figures_and_thesis_follow_the_measure(kind, results, run, tmp_path):
         run(figure, *figure_inputs(here, figure), "--output", figures[-1])
     data = [here / "provenance.json"]
     chapters = ("lumping", "experiments", "quantized", "lumped", "reproduction")
-    for name in (*chapters, "comparison", "deployment", "certified"):
+    for name in (*chapters, "comparison", "deployment", "neurons", "certified"):
         data.append(tmp_path / f"{name}.json")
         told = chapter(run, here, name, data[-1])
         if name == "quantized":

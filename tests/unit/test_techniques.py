@@ -105,11 +105,12 @@ VALUES = {
     "distil": st.booleans(),
     "method": st.sampled_from(
         [
-            *("elimination", "variance", "greedy", "thinet"),
+            *("elimination", "variance", "greedy", "thinet", "lasso"),
             *("gptaq", "gpfq", "gptq", "qronos"),
             *("mse", "minmax", "percentile"),
         ]
     ),
+    "multiple": st.integers(1, 64),
     "kilobytes": st.floats(1e-3, 1e6),
     "what": st.sampled_from(["bias", "batch_norm", "least_squares"]),
     "radius": st.sampled_from(["median", "max", "mse", "output"]),

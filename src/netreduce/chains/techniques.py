@@ -214,7 +214,8 @@ TECHNIQUES = {
         "netreduce.pruning.selection:select",
         {
             "fraction": FRACTION,
-            "method": _choice("elimination", "variance", "greedy", "thinet"),
+            "method": _choice("elimination", "variance", "greedy", "thinet", "lasso"),
+            "multiple": _integer(1, 1),
         },
         analog=True,
     ),

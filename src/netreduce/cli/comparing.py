@@ -8,14 +8,17 @@ from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from netreduce.chains.names import chain_name
 from netreduce.chains.steps import Step, apply, parse_chain
 from netreduce.data import Dataset
 from netreduce.data.fit import fit_to_dataset
 from netreduce.errors import NetreduceError, ParameterError
-from netreduce.files import replacing, write_json, write_table
+from netreduce.files import filled, replacing, write_json, write_table
 from netreduce.formats import save
 from netreduce.network import Network
+from netreduce.network.layers import ActivationGrid
 
 from .app import DataOptions, OutputOptions, ReadOptions
 from .files import opened, read_network, refuse_existing
@@ -35,6 +38,7 @@ def compare(
     chains: Path | None,
     folder: Path,
     samples: int,
+    latency: bool,
     read: ReadOptions,
     options: DataOptions,
     output: OutputOptions,
@@ -46,7 +50,11 @@ def compare(
     with TemporaryDirectory(prefix="netreduce-") as temporary:
         part = Path(temporary, "report")
         with opened(data, options) as dataset:
-            rows, skipped = _compared(network, dataset, wanted, samples, options.seed, part)
+            rows, skipped, networks = _compared(
+                network, dataset, wanted, samples, options.seed, part
+            )
+            times = _times(networks, dataset) if latency else {}
+        rows = filled([row | times.get(str(row["chain"]), {}) for row in rows])
         write_table(part / "comparison.csv", rows)
         write_json(part / "comparison.json", {"rows": rows, "skipped": skipped})
         figure(rows, part / "pareto.svg")
@@ -59,7 +67,13 @@ def compare(
     print_table(
         str(path),
         [
-            {"chain": title(row), measure: row[measure], "bytes": row["bytes"], "MACs": row["MACs"]}
+            {
+                "chain": title(row),
+                measure: row[measure],
+                "bytes": row["bytes"],
+                "MACs": row["MACs"],
+                **{name: value for name, value in row.items() if name.endswith(" ms")},
+            }
             for row in rows
         ],
     )
@@ -75,11 +89,14 @@ def _compared(
     samples: int,
     seed: int,
     folder: Path,
-) -> tuple[list[dict[str, object]], dict[str, str]]:
-    """A row for every chain, whose network goes into the folder, and why others were left out."""
+) -> tuple[list[dict[str, object]], dict[str, str], dict[str, Network]]:
+    """A row for every chain, whose network goes into the folder, why others were left out, and the
+    networks.
+    """
     original = fit_to_dataset(network, dataset)
     rows = [{"chain": "analog", **measures(original, original, dataset)}]
-    skipped = {}
+    skipped: dict[str, str] = {}
+    networks = {"analog": original}
     for chain in progress(chains, "comparing", len(chains)):
         name = "/".join(map(str, chain))
         try:
@@ -90,8 +107,29 @@ def _compared(
             skipped[name] = str(error)
             continue
         save(reduced, folder / "networks" / f"{name.replace('/', '__')}.h5")
+        networks[name] = reduced
         rows.append({"chain": name, **measures(original, reduced, dataset)})
-    return rows, skipped
+    return rows, skipped, networks
+
+
+def _times(networks: dict[str, Network], dataset: Dataset) -> dict[str, dict[str, object]]:
+    """Milliseconds by chain, runtime and batch; networks that round activations, which run in
+    integers elsewhere, have none.
+    """
+    from netreduce.measures.latency import BATCH_SIZES, measure_latency
+
+    x = dataset.images("test")
+    x = np.resize(x, (max(BATCH_SIZES), *x.shape[1:]))  # repeated where there are fewer
+    analog = {
+        name: network
+        for name, network in networks.items()
+        if not any(isinstance(layer, ActivationGrid) for layer in network.layers)
+    }
+    times: dict[str, dict[str, object]] = {}
+    for row in measure_latency(analog, x):
+        column = f"{row.runtime} {row.batch} ms"
+        times.setdefault(row.network, {})[column] = round(1000 * row.fastest, 4)
+    return times
 
 
 def read_chains(path: Path) -> list[tuple[Step, ...]]:

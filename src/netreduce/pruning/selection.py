@@ -31,7 +31,8 @@ from netreduce.quantization.samples import Samples
 MEMORY = 1 << 26
 DAMPING = 1e-6  # of the mean diagonal entry of H
 TINY = 1e-30  # damping where all inputs are zero
-METHODS = ("elimination", "variance", "greedy", "thinet")
+METHODS = ("elimination", "variance", "greedy", "thinet", "lasso")
+LASSO_STEPS, LASSO_PENALTIES = 300, 40  # of the proximal gradient, and penalties tried
 CLEARED = 0.2  # part of the rows of a matrix that are out, before it is made smaller
 PROBED = 128  # samples on which the loss of a layer's neurons is measured, ...
 SHARES = (0.125, 0.25, 0.5, 0.75)  # ... for these shares of them
@@ -45,6 +46,7 @@ def select(
     fraction: float | None = None,
     layers: Mapping[str, int] | None = None,
     method: str = "elimination",
+    multiple: int = 1,
 ) -> Network:
     """Keep some neurons and channels, chosen for what the layers behind them compute.
 
@@ -62,6 +64,12 @@ def select(
         the outputs least, as measured on the first samples, which the weights are not fitted to.
     fraction : float
         Part of every layer's neurons that is kept, in (0, 1].
+    method : {"elimination", "variance", "greedy", "thinet", "lasso"}
+        How neurons are chosen; all but the first are for comparison: LiNNA's bases, ThiNet, and
+        channel pruning by LASSO.
+    multiple : int
+        With keep or fraction, layers keep multiples of so many neurons, or as many as they have:
+        engines compute channels in blocks, ONNX Runtime of 8 or 16.
     layers : mapping of str to int
         For layers by name, how many are kept; the others stay whole. Of layers whose channels go
         together one is enough.
@@ -74,7 +82,8 @@ def select(
     ------
     ParameterError
         None or several of keep, fraction and layers; more neurons to keep than there are, or none;
-        a name that no hidden layer has; an unknown method; parameters that are NaN or infinite.
+        a name that no hidden layer has; an unknown method; multiple below 1, or so large that keep
+        cannot be reached; parameters that are NaN or infinite.
     UnsupportedLayerError
         No hidden layer with neurons that can go; a quantized layer that reads them.
     SampleError
@@ -83,7 +92,8 @@ def select(
     References
     ----------
     C. Chau, J. Křetínský, S. Mohr, Syntactic vs semantic linear abstraction and refinement of
-    neural networks, ATVA 2023 (LiNNA); J. Luo, J. Wu, W. Lin, ThiNet, ICCV 2017.
+    neural networks, ATVA 2023 (LiNNA); J. Luo, J. Wu, W. Lin, ThiNet, ICCV 2017; Y. He, X. Zhang,
+    J. Sun, Channel pruning for accelerating very deep neural networks, ICCV 2017.
 
     Examples
     --------
@@ -106,18 +116,25 @@ def select(
         raise ParameterError(f"one of keep, fraction and layers says how many, found {given}")
     if method not in METHODS:
         raise ParameterError(f"method must be one of {', '.join(METHODS)}, found {method!r}")
+    if not (isinstance(multiple, Integral) and multiple >= 1):
+        raise ParameterError(f"multiple must be a whole number from 1, found {multiple!r}")
     if keep is not None:
-        return _kept(network, samples, keep, method)
+        return _kept(network, samples, keep, method, int(multiple))
     selection = _Selection(network, samples, method)
     if fraction is not None:
-        counts = [count_kept(fraction, len(group.members)) for group in selection.groups]
+        totals = [len(group.members) for group in selection.groups]
+        counts = [_in_blocks(count_kept(fraction, total), total, multiple) for total in totals]
     else:
         counts = selection.named(layers or {})
     return selection.reduced(counts)
 
 
 def _kept(
-    network: Network, samples: np.ndarray | Iterable[np.ndarray], keep: int, method: str
+    network: Network,
+    samples: np.ndarray | Iterable[np.ndarray],
+    keep: int,
+    method: str,
+    multiple: int,
 ) -> Network:
     """The network with so many neurons in all. How many of each layer is measured on the first
     samples, of which the weights know nothing: where these are many, they fit what they have seen.
@@ -126,11 +143,17 @@ def _kept(
     total = sum(map(len, every))
     probe, rest = _first(every, max(1, min(PROBED, total // 4)))
     selection = _Selection(network, rest if total > 1 else samples, method)
-    choices = selection.shared_out(keep, probe)
+    choices = selection.shared_out(keep, probe, multiple)
     networks = [selection.reduced(counts) for counts in choices]
     target = network.predict(probe)
     errors = [np.linalg.norm(one.predict(probe) - target) for one in networks]
     return networks[int(np.argmin(errors))]
+
+
+def _in_blocks(count: int, total: int, multiple: int) -> int:
+    """The multiple nearest to a count, one at least; or the total, where that is nearer or less."""
+    nearest = max(multiple, round(count / multiple) * multiple)
+    return min((nearest, total), key=lambda one: (one > total, abs(one - count), one))
 
 
 def _first(samples: Samples, number: int) -> tuple[np.ndarray, "_Behind"]:
@@ -261,43 +284,60 @@ class _Selection:
             counts[names[name]] = int(count)
         return counts
 
-    def shared_out(self, keep: int, probe: np.ndarray) -> list[list[int]]:
-        """Two ways to keep so many neurons: the same part of every layer, and what costs least."""
+    def shared_out(self, keep: int, probe: np.ndarray, multiple: int = 1) -> list[list[int]]:
+        """Two ways to keep so many neurons, or, in multiples, up to so many: the same part of every
+        layer, and what costs least.
+        """
         sizes = [group.neurons * len(group.members) for group in self.groups]
-        least = sum(group.neurons for group in self.groups)
+        smallest = [min(multiple, len(group.members)) for group in self.groups]
+        least = sum(
+            count * group.neurons for count, group in zip(smallest, self.groups, strict=True)
+        )
         if not isinstance(keep, Integral) or not least <= keep <= sum(sizes):
             raise ParameterError(
                 f"keep must be a number of neurons from {least:g} to the {sum(sizes):g} that can"
                 f" go, found {keep!r}"
             )
         part = keep / sum(sizes)
-        uniform = [max(1, int(part * len(group.members))) for group in self.groups]
+        uniform = [
+            max(one, int(part * len(group.members)) // multiple * multiple)
+            for one, group in zip(smallest, self.groups, strict=True)
+        ]
         room = keep - sum(
             count * group.neurons for count, group in zip(uniform, self.groups, strict=True)
         )
         for number, group in enumerate(self.groups):
-            if group.neurons <= room and uniform[number] < len(group.members):
-                uniform[number] += 1
-                room -= group.neurons
+            more = min(multiple, len(group.members) - uniform[number])
+            if 0 < more * group.neurons <= room:
+                uniform[number] += more
+                room -= more * group.neurons
         if self.method != "elimination":
             return [uniform]
         self._start()
-        cheapest = self._cheapest(self._measured(probe), keep)
+        cheapest = self._cheapest(self._measured(probe), keep, multiple)
         return [uniform, cheapest] if cheapest != uniform else [uniform]
 
-    def _cheapest(self, costs: list[np.ndarray], keep: int) -> list[int]:
+    def _cheapest(self, costs: list[np.ndarray], keep: int, multiple: int) -> list[int]:
         """How many classes of every group are kept when the cheapest removals go first."""
         counts = [len(group.members) for group in self.groups]
         left = sum(group.neurons * len(group.members) for group in self.groups)
-        queue = [(cost[0], number) for number, cost in enumerate(costs) if len(cost)]
-        heapq.heapify(queue)
+        queue: list[tuple[float, int, int]] = []
+
+        def offer(number: int) -> None:
+            """The next removal from a group, down to a multiple."""
+            count, total = counts[number], len(self.groups[number].members)
+            go = (count - 1) % multiple + 1
+            if go < count:
+                cost = costs[number][total - count : total - count + go]
+                heapq.heappush(queue, (float(cost.mean()), number, go))
+
+        for number in range(len(costs)):
+            offer(number)
         while queue and left > keep:
-            _, number = heapq.heappop(queue)
-            counts[number] -= 1
-            left -= self.groups[number].neurons
-            gone = len(self.groups[number].members) - counts[number]
-            if gone < len(costs[number]):
-                heapq.heappush(queue, (costs[number][gone], number))
+            _, number, go = heapq.heappop(queue)
+            counts[number] -= go
+            left -= go * self.groups[number].neurons
+            offer(number)
         return counts
 
     def _measured(self, probe: np.ndarray) -> list[np.ndarray]:
@@ -370,6 +410,8 @@ class _Selection:
         if self.method == "variance":
             variances = sum(_by_class(reader.variance, reader, members) for reader in readers)
             return members[np.argsort(variances, kind="stable")[:go]]
+        if self.method == "lasso":
+            return np.setdiff1d(members, _by_lasso(readers, members, count))
         if self.method == "thinet":
             return _least_heard(readers, members, go)
         if self.method == "greedy":
@@ -461,14 +503,48 @@ def _selected(readers: list[_Reader], members: np.ndarray, number: int) -> np.nd
     return members[order]
 
 
+def _heard(readers: list[_Reader], members: np.ndarray) -> np.ndarray:
+    """Products of the parts of the sums that come from each class, summed over samples."""
+    heard = np.zeros((len(members), len(members)))
+    for reader in readers:
+        parts = reader.H * (reader.W @ reader.W.T) / reader.signal
+        heard += _by_class(_by_class(parts, reader, members).T, reader, members)
+    return heard
+
+
+def _by_lasso(readers: list[_Reader], members: np.ndarray, count: int) -> np.ndarray:
+    """He, Zhang and Sun: the classes kept by the LASSO of what all compute on the part β_c of each,
+
+        min over β of ½ ‖Σ_c (1 − β_c) X_c W_c‖² + λ ‖β‖₁,
+
+    under the largest penalty λ that leaves enough of them; those with the largest β.
+    """
+    Q = _heard(readers, members)
+    target, step = Q.sum(axis=1), 1 / max(float(np.linalg.eigvalsh(Q)[-1]), TINY)
+    beta = np.ones(len(members))
+    low, high = 0.0, float(np.abs(target).max())
+    best = beta
+    for _ in range(LASSO_PENALTIES):
+        penalty = (low + high) / 2
+        former, momentum = beta, beta
+        for k in range(LASSO_STEPS):  # FISTA
+            ahead = momentum - step * (Q @ momentum - target)
+            new = np.sign(ahead) * np.maximum(np.abs(ahead) - step * penalty, 0)
+            momentum = new + k / (k + 3) * (new - former)
+            former = new
+        beta = former
+        if np.count_nonzero(beta) >= count:
+            low, best = penalty, beta
+        else:
+            high = penalty
+    return members[np.argsort(-np.abs(best), kind="stable")[:count]]
+
+
 def _least_heard(readers: list[_Reader], members: np.ndarray, number: int) -> np.ndarray:
     """ThiNet: classes taken out one by one, each time the one with which the part of the sums that
     is lost, before anything adjusts, grows least.
     """
-    lost = np.zeros((len(members), len(members)))
-    for reader in readers:
-        parts = reader.H * (reader.W @ reader.W.T) / reader.signal
-        lost += _by_class(_by_class(parts, reader, members).T, reader, members)
+    lost = _heard(readers, members)
     order: list[int] = []
     growth = np.diagonal(lost).copy()
     for _ in range(number):

@@ -16,11 +16,18 @@ BESIDE = ("low", "high", "agreement", "relative_difference", "top5", "auc", "r2"
 def main() -> None:
     parser = tables.parser(__doc__)
     parser.add_argument("--comparison", type=Path, required=True, help="table of all chains (.csv)")
+    parser.add_argument(
+        "--latency", type=Path, nargs="*", default=[], help="times of a model's chains (.csv)"
+    )
     arguments = parser.parse_args()
     table = pd.read_csv(arguments.comparison)
+    times = {path.stem: latencies(pd.read_csv(path)) for path in arguments.latency}
     tables.write(
         arguments.output,
-        {model: compare(rows) for model, rows in table.groupby("model", sort=False)},
+        {
+            model: compare(rows) | {"latency": times.get(model)}
+            for model, rows in table.groupby("model", sort=False)
+        },
     )
 
 
@@ -36,6 +43,7 @@ def compare(table: pd.DataFrame) -> tables.Record:
         "float_bytes",
         "neurons",
         "nonzero_weights",
+        "macs",
         "nonzero_macs",
         "bits_per_weight",
     ]
@@ -92,6 +100,30 @@ def compare(table: pd.DataFrame) -> tables.Record:
             for chain, row in by_chain.items()
             for before in [chain.removesuffix("/lump-tolerance=0")]
             if before != chain and before in by_chain
+        ],
+    }
+
+
+def latencies(table: pd.DataFrame) -> tables.Record:
+    """Times of the original, the first network of the table, and how many times faster the others
+    are, by runtime and batch; the fastest of all rounds counts.
+    """
+    table = table.assign(column=table.runtime + " " + table.batch.astype(str))
+    seconds = table.pivot(index="network", columns="column", values="fastest")
+    measured, columns = list(table.network.unique()), list(table.column.unique())
+    original = seconds.loc[measured[0], columns]
+    counts = table.groupby("network", sort=False)[["flops", "nonzero_flops"]].first()
+    return {
+        "columns": [column.split() for column in columns],
+        "original": original.tolist(),
+        "rows": [
+            {
+                "chain": name,
+                "name": names.chain_name(name),
+                **counts.loc[name].to_dict(),
+                "faster": (original / seconds.loc[name, columns]).tolist(),
+            }
+            for name in measured
         ],
     }
 
