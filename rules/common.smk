@@ -433,7 +433,8 @@ def first_replicate(name):
 
 CHAINS = chains("comparison")
 LUMPED_CHAINS = chains("lumping")
-for path in CHAINS:  # Snakemake looks once at what is in a folder: the lists must be there before
+# Snakemake looks once at what is in a folder: the lists must be there before
+for path in CHAINS:
     for step in steps.parse_path(path):
         code("workflow/scripts/reduce.py", *step.modules)
 DETAILED = list(models_in("report"))
