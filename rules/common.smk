@@ -567,6 +567,8 @@ def drawn():
 
 
 DRAWN = list(drawn())
+for figure in DRAWN:  # as those of chains, before Snakemake looks
+    code(f"workflow/scripts/figures/{Path(figure).stem}.py")
 
 
 def results_folder(wildcards, output):
