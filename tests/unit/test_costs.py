@@ -9,6 +9,9 @@ from netreduce.measures.cost import cost, layer_costs
 from netreduce.measures.packing import pack
 from netreduce.network import Network
 from netreduce.network.layers import (
+    Activation,
+    ActivationGrid,
+    Add,
     BatchNormalization,
     Conv2D,
     Dense,
@@ -100,3 +103,26 @@ def test_a_network_without_weights_costs_nothing():
 
 def test_costs_go_into_json_and_do_not_change():
     assert json.dumps(asdict(cost(network()))) == json.dumps(asdict(cost(network())))
+
+
+def test_memory_of_activations():
+    image = (8, 8, 2)
+    conv, dense = Conv2D(np.ones((3, 3, 2, 4)), padding="same"), Dense(np.ones((256, 10)))
+    plain = Network([conv, Activation("relu"), Flatten(), dense], image)
+    # the image beside the maps; relu and Flatten work in place
+    assert cost(plain).activation_bytes == 4 * (128 + 256)
+    grid = ActivationGrid(0.1)
+    layers = [
+        grid,
+        conv,
+        Activation("relu"),
+        grid,
+        MaxPooling2D(2),
+        Flatten(),
+        Dense(np.ones((64, 10))),
+    ]
+    assert cost(Network(layers, image)).activation_bytes == 128 + 256
+    # a tensor that is read later stays: beside both outputs of the second layer's input
+    again = Conv2D(np.ones((3, 3, 4, 4)), padding="same")
+    residual = Network([conv, again, Add()], image, [(-1,), (0,), (0, 1)])
+    assert cost(residual).activation_bytes == 4 * 3 * 256

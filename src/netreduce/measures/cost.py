@@ -8,7 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from netreduce.network import INPUT, Network
-from netreduce.network.layers import Conv2DTranspose, Layer, Shape, Weighted
+from netreduce.network.integers import moves
+from netreduce.network.layers import (
+    Activation,
+    ActivationGrid,
+    BatchNormalization,
+    Conv2DTranspose,
+    Dropout,
+    Flatten,
+    Layer,
+    Normalization,
+    PReLU,
+    Rescaling,
+    Reshape,
+    Shape,
+    Weighted,
+)
 
 from .packing import pack
 
@@ -51,6 +66,10 @@ class Cost:
         in analog ones.
     float_bytes, dense_bytes, sparse_bytes, entropy_bytes : int
         Length of the packed file, header included, for each coding of `netreduce.measures.packing`.
+    activation_bytes : int
+        Most that the activations of one sample take at a time, layer after layer: 4 bytes a value,
+        of those on a grid (`ActivationGrid`) 1. What works value by value, or moves no value, does
+        so in place where nothing else reads its input.
     """
 
     parameters: int
@@ -66,8 +85,13 @@ class Cost:
     dense_bytes: int
     sparse_bytes: int
     entropy_bytes: int
+    activation_bytes: int
 
 
+IN_PLACE = (
+    *(Activation, ActivationGrid, BatchNormalization, Dropout, Flatten, Normalization, PReLU),
+    *(Rescaling, Reshape),
+)
 SUMS = ("parameters", "nonzeros", "weights", "nonzero_weights", "neurons", "macs", "nonzero_macs")
 
 
@@ -90,6 +114,30 @@ def cost(network: Network) -> Cost:
         dense_bytes=len(pack(network, "dense")),
         sparse_bytes=len(pack(network, "sparse")),
         entropy_bytes=len(pack(network, "entropy")),
+        activation_bytes=_activation_bytes(network),
+    )
+
+
+def _activation_bytes(network: Network) -> int:
+    readers = {i: network.readers(i) for i in range(INPUT, len(network.layers))}
+    place = {INPUT: INPUT}  # the tensor in whose memory each output lies
+    widths = {INPUT: 4}
+    for index, layer in enumerate(network.layers):
+        source = network.sources[index][0]
+        there = isinstance(layer, IN_PLACE) and len(readers[source]) == 1
+        place[index] = place[source] if there else index
+        if isinstance(layer, ActivationGrid):
+            widths[place[index]] = 1
+        elif not there:
+            widths[index] = 1 if widths[place[source]] == 1 and moves(layer) else 4
+    shapes = {INPUT: network.input_shape, **dict(enumerate(network.shapes))}
+    last = dict.fromkeys(place.values(), INPUT)  # the layer after which a tensor can go
+    for index, tensor in place.items():
+        last[tensor] = max(last[tensor], index, *readers[index])
+    sizes = {tensor: widths[tensor] * math.prod(shapes[tensor]) for tensor in last}
+    return max(
+        sum(sizes[tensor] for tensor in last if tensor <= index <= last[tensor])
+        for index in range(len(network.layers))
     )
 
 
