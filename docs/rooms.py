@@ -20,7 +20,7 @@ INK, PALE = "#1f2933", "#e8eef4"
 def imports() -> dict[str, set[str]]:
     """Of every room, the rooms that it imports."""
     graph = grimp.build_graph("netreduce")
-    rooms = sorted(graph.find_children("netreduce"))
+    rooms = sorted(graph.find_children("netreduce") - {"netreduce.__main__"})
     found: dict[str, set[str]] = {}
     for room in rooms:
         others = [other for other in rooms if other != room]
