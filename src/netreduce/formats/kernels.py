@@ -1,6 +1,7 @@
 """Kernels as frameworks with channels first have them, and as layers have them."""
 
 import sys
+from types import ModuleType
 
 import numpy as np
 
@@ -20,8 +21,9 @@ def turned(kernel: np.ndarray) -> np.ndarray:
     >>> turned(np.ones((10, 3, 5, 5))).shape
     (5, 5, 3, 10)
     """
-    if "torch" in sys.modules and kernel.dtype == np.float32 and kernel.flags.writeable:
-        return _shuffled(np.ascontiguousarray(kernel))
+    torch = sys.modules.get("torch")
+    if torch is not None and kernel.dtype == np.float32 and kernel.flags.writeable:
+        return _shuffled(np.ascontiguousarray(kernel), torch)
     axes = (*range(2, kernel.ndim), 1, 0)
     result = np.empty([kernel.shape[axis] for axis in axes], kernel.dtype)
     # where rows lie a power of 2 apart, as of 1,024 numbers, whole columns push each other out of
@@ -31,18 +33,16 @@ def turned(kernel: np.ndarray) -> np.ndarray:
     return result
 
 
-def _shuffled(kernel: np.ndarray) -> np.ndarray:
+def _shuffled(kernel: np.ndarray, torch: ModuleType) -> np.ndarray:
     """The kernel turned by PyTorch, where that is there anyway, four times as fast: to shuffle the
     channels of one pixel in groups is to transpose the matrix of groups, in tiles that fit into
     registers.
     """
-    import torch
-
     outputs, inputs, *size = kernel.shape
     pixel = torch.from_numpy(kernel).as_strided(
         (1, kernel.size, 1, 1), (kernel.size, 1, kernel.size, kernel.size)
     )
-    matrix = torch.channel_shuffle(pixel, outputs).numpy()
+    matrix: np.ndarray = torch.channel_shuffle(pixel, outputs).numpy()
     if not size:
         return matrix.reshape(inputs, outputs)
     return np.ascontiguousarray(np.moveaxis(matrix.reshape(inputs, *size, outputs), 0, -2))
