@@ -165,6 +165,7 @@ def figure(rows: Sequence[dict[str, object]], path: Path) -> None:
 
 def _draw(rows: Sequence[dict[str, object]], path: Path) -> None:
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     measure = list(rows[0])[1]
     better = 1 if measure != "mean_squared_error" else -1
@@ -182,6 +183,11 @@ def _draw(rows: Sequence[dict[str, object]], path: Path) -> None:
                 name, (kilobytes, value), xytext=(6, -10), textcoords="offset points", fontsize=8
             )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.grid(color="#E4E7EB", linewidth=0.8)
+    axes.set_axisbelow(True)
     axes.set_xlabel("size, entropy-coded (kB)")
     axes.set_ylabel(f"test {measure.replace('_', ' ')}")
     axes.margins(x=0.15)
@@ -195,7 +201,13 @@ def page(
     network: Path, rows: Sequence[dict[str, object]], skipped: dict[str, str], path: Path
 ) -> None:
     """One HTML page with the figure and the table, without anything from elsewhere."""
-    names = list(rows[0])
+    of_original = "_of_original"
+    names = [name for name in rows[0] if not name.endswith(of_original)]
+    original = [
+        f"{name.removesuffix(of_original).replace('_', ' ')} {words(value)}"
+        for name, value in rows[0].items()
+        if name.endswith(of_original)
+    ]
     head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in names)
     body = "".join(
         f"<tr><th>{escape(title(row))}</th>"
@@ -208,6 +220,7 @@ def page(
     svg = re.sub(r"^.*?(?=<svg)", "", svg, flags=re.DOTALL)
     content = PAGE.format(
         title=escape(network.name),
+        original=escape(", ".join(original)),
         svg=svg,
         head=head,
         body=body,
@@ -232,7 +245,8 @@ thead th {{ font-weight: 600; vertical-align: bottom }}
 </style></head><body>
 <h1>{title}</h1>
 <p>Each point is a chain of techniques; the blue ones are not beaten in both size and quality. The
-networks are in <code>networks/</code>, the table in <code>comparison.csv</code>.</p>
+networks are in <code>networks/</code>, the table in <code>comparison.csv</code>. The original, with
+numbers of 32 bits: {original}.</p>
 {svg}
 <div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 {skipped}
