@@ -4,7 +4,7 @@ import style
 
 TITLES = {
     "select": "selection",
-    "lump": "lumping by activations",
+    "lump": "lumping",
     "variance": "variance",
     "greedy": "greedy",
     "structured": "by norm",
@@ -17,7 +17,7 @@ def main() -> None:
     scores = scale.factor * table.test_score
     hidden = table.neurons.max()
 
-    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 3.1))
+    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 2.7))
     axes.axhline(scores[table.neurons.idxmax()], **style.ANALOG)
     for index, (method, rows) in enumerate(table.groupby("method", sort=False)):
         axes.plot(
@@ -30,7 +30,8 @@ def main() -> None:
     axes.set_xlabel("hidden neurons")
     axes.set_ylabel(f"test {scale.name}")
     scale.axis(axes, scores)
-    figure.legend(loc="outside upper center", ncols=3, handlelength=3)
+    columns = table.method.nunique()
+    figure.legend(loc="outside upper center", ncols=columns, handlelength=2.6, columnspacing=1.4)
     style.save(figure, arguments.output)
 
 
