@@ -340,7 +340,7 @@ def test_a_chain_in_integers_is_compared_and_not_certified(changed):
         r"    - \[magnitude: 0.5\]",
         "    - [gpfq: {bits: 4}, activations: 8]",
     )
-    assert changed.stale()["certify"] == 0
+    assert "certify" not in changed.stale()
     path = "results/chains/digits/gpfq-bits=4/activations-bits=8"
     changed.snakemake(f"{path}/metrics.json")
     found = json.loads((changed / path / "metrics.json").read_text())
@@ -422,7 +422,8 @@ def own(finished, tmp_path_factory):
     bare = {"train": str(folder / "bare.npy"), "label": "none", "target": "classes"}
     config["datasets"] = {"outside": {"train": str(folder / ODD)}, "bare": bare}
     (project / "own.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    project.snakemake("results/bundle.zip", "--configfile", "own.yaml")
+    landing = "results/report/landing.html"
+    project.snakemake("results/bundle.zip", landing, "--configfile", "own.yaml")
     return project
 
 
