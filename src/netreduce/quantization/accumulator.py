@@ -22,6 +22,7 @@ from netreduce.network.integers import moves
 from netreduce.network.layers import ActivationGrid, Conv2D, DepthwiseConv2D, Weighted
 
 from .gram import to_groups
+from .l1_ball import threshold
 
 MARGIN = 1  # units that a bias may be rounded otherwise than here
 
@@ -75,17 +76,9 @@ class Budget:
     def shrinkage(self, weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """The λ of every neuron, shape (groups, neurons), by which its weights, shape (groups,
         inputs, neurons), have to shrink to lie in the ℓ1 ball.
-
-        J. Duchi et al., Efficient projections onto the ℓ1-ball (2008), figure 1.
         """
         radius = 2 * scale * np.maximum(self.most + self.least, 0) / (self.high + self.low)
-        sizes = -np.sort(-np.abs(weights), axis=1)
-        sums = np.cumsum(sizes, axis=1) - radius[:, None]
-        counts = np.arange(1, weights.shape[1] + 1)[None, :, None]
-        inside = sizes * counts > sums
-        last = np.maximum(inside.sum(axis=1, keepdims=True), 1) - 1
-        shrinkage = np.take_along_axis(sums / counts, last, axis=1)[:, 0]
-        return np.maximum(shrinkage, 0.0)
+        return threshold(weights, radius)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from netreduce.network import Network
 from netreduce.network.layers import Weighted
 
 from .gram import from_groups, to_groups
+from .l1_ball import threshold
 from .pipeline import MEMORY, QUANTIZABLE
 from .propagation import Propagation
 
@@ -106,17 +107,11 @@ def reduce_magnitude(weights: np.ndarray, H: np.ndarray, strength: float) -> np.
 
 
 def project(v: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """The nearest points of the ℓ¹ balls: J. Duchi, S. Shalev-Shwartz, Y. Singer and T. Chandra,
-    Efficient projections onto the ℓ1-ball for learning in high dimensions, ICML 2008.
+    """The nearest points of the ℓ¹ balls.
 
     Parameters
     ----------
     v : ndarray, shape (groups, inputs, neurons)
     radius : ndarray, shape (groups, neurons)
     """
-    sizes = np.sort(np.abs(v), axis=1)[:, ::-1]
-    excess = np.cumsum(sizes, axis=1) - radius[:, None]
-    counts = np.arange(1, v.shape[1] + 1)[:, None]
-    last = (sizes * counts > excess).sum(axis=1, keepdims=True) - 1
-    cut = np.take_along_axis(excess, np.maximum(last, 0), axis=1) / (np.maximum(last, 0) + 1)
-    return np.sign(v) * np.maximum(np.abs(v) - np.maximum(cut, 0), 0)
+    return np.sign(v) * np.maximum(np.abs(v) - threshold(v, radius)[:, None], 0)
