@@ -1,10 +1,13 @@
 import json
 import math
 from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from netreduce.formats.onnx.writer import to_onnx
 from netreduce.measures.cost import cost, layer_costs
 from netreduce.measures.packing import pack
 from netreduce.network import Network
@@ -126,3 +129,18 @@ def test_memory_of_activations():
     again = Conv2D(np.ones((3, 3, 4, 4)), padding="same")
     residual = Network([conv, again, Add()], image, [(-1,), (0,), (0, 1)])
     assert cost(residual).activation_bytes == 4 * 3 * 256
+
+
+def test_the_table_has_bytes_of_exported_files_where_there_are_such(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "workflow/scripts")
+    exported = import_module("measure").exported
+    analog = network()
+    assert exported(analog) == {"onnx_bytes": len(to_onnx(analog).SerializeToString())}
+    codes = [
+        Quantization(np.float32(0.5), bits)
+        for bits in (4, 4.0)  # as made, and as read from a file
+    ]
+    sizes = [exported(Network([Dense(np.ones((3, 2)), quantization=q)], (3,))) for q in codes]
+    assert sizes[0] == sizes[1]
+    on_grid = Network([ActivationGrid(0.1), Dense(np.ones((3, 2)))], (3,))
+    assert exported(on_grid) == {}  # its weights are analog

@@ -18,7 +18,7 @@ import yaml
 from conftest import ODD, Project, digests
 from PIL import Image
 
-from netreduce import IntegerNetwork, certify, load
+from netreduce import IntegerNetwork, certify, export, load
 from netreduce.data import read
 from netreduce.measures.deployment import predict_file
 
@@ -193,6 +193,12 @@ def test_every_row_of_the_comparison_is_made_again_by_its_path(changed):
     for path, row in zip(paths, table.itertuples(), strict=True):
         made = json.loads((changed / path).read_text())
         assert (made["accuracy"], made["entropy_bytes"]) == (row.accuracy, row.entropy_bytes), path
+        folder = changed / f"results/chains/{path.split('/')[2]}"
+        analog = changed / f"results/keras/{folder.name}.h5"
+        network = analog if row.chain == "analog" else folder / row.chain / "network.h5"
+        export(load(network), changed / "network.onnx")
+        size = (changed / "network.onnx").stat().st_size
+        assert size == made["onnx_bytes"] == row.onnx_bytes
 
 
 def test_keras_loads_what_lumping_wrote(finished):

@@ -11,8 +11,10 @@ import numpy as np
 
 from netreduce.cli.exits import run_script
 from netreduce.data import Dataset, read
+from netreduce.errors import NetreduceError
 from netreduce.files import write_json
 from netreduce.formats import load
+from netreduce.formats.onnx.writer import to_onnx
 from netreduce.measures.cost import cost
 from netreduce.measures.evaluation import evaluate, predict_classes
 from netreduce.network import Network
@@ -24,7 +26,7 @@ WITH_LABELS = ("accuracy", "low", "high", "top5", "auc", "mean_squared_error", "
 
 def measure(network: Network, reference: Network | np.ndarray, data: Dataset) -> dict[str, Any]:
     """Quality, agreement with a reference (a network, or its `predictions`) and cost of a network
-    on the test samples, as one flat dictionary.
+    on the test samples, with the bytes of its .onnx file, as one flat dictionary.
     """
     if isinstance(reference, Network):
         reference = predictions(reference, data)
@@ -36,7 +38,15 @@ def measure(network: Network, reference: Network | np.ndarray, data: Dataset) ->
     if not data.labelled:
         quality = {key: value for key, value in quality.items() if key not in WITH_LABELS}
     known = {key: value for key, value in quality.items() if value is not None}
-    return {**known, **asdict(cost(network))}
+    return {**known, **asdict(cost(network)), **exported(network)}
+
+
+def exported(network: Network) -> dict[str, int]:
+    """Bytes of the .onnx file of a network, where it has one."""
+    try:
+        return {"onnx_bytes": to_onnx(network).ByteSize()}
+    except NetreduceError:
+        return {}
 
 
 def predictions(network: Network, data: Dataset) -> np.ndarray:

@@ -10,7 +10,10 @@ from netreduce.chains import names
 from netreduce.chains.techniques import TECHNIQUES
 from netreduce.cli.exits import run_script
 
-BESIDE = ("low", "high", "agreement", "relative_difference", "top5", "auc", "r2")
+BESIDE = (
+    *("low", "high", "agreement", "relative_difference", "top5", "auc", "r2"),
+    "onnx_bytes",
+)
 
 
 def main() -> None:
@@ -41,6 +44,7 @@ def compare(table: pd.DataFrame) -> tables.Record:
         "dense_bytes",
         "sparse_bytes",
         "float_bytes",
+        "activation_bytes",
         "neurons",
         "nonzero_weights",
         "macs",

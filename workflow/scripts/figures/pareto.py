@@ -1,5 +1,6 @@
 """The measure over size of every technique and chain, with the Pareto front: mean over the seeds,
-bars from the worst to the best of them.
+bars from the worst to the best of them. Above over the entropy-coded network, below over the file
+for ONNX runtimes, which need not unpack it.
 """
 
 from collections.abc import Iterable
@@ -7,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import style
+from matplotlib.axes import Axes
 from style import BLUE, GREEN, INK, MUTED, ORANGE, PINK, SKY, VERMILION
 
 from netreduce.chains import names
@@ -25,7 +27,11 @@ FAMILIES = {
     "chain": (VERMILION, "D"),
 }
 
-
+# Sizes of a network, with the label of their axis and the height of their panel (inches).
+SIZES = {
+    "entropy_bytes": ("size of the entropy-coded network (kB)", 4.6),
+    "onnx_bytes": ("size of the .onnx file (kB)", 2.9),
+}
 REACH = 8  # the axis reaches down to so many times the error of the analog network
 
 
@@ -51,44 +57,57 @@ def main() -> None:
     arguments = style.arguments(__doc__, ("comparison", "table of all chains (.csv)"), model=True)
     table = style.read(arguments.comparison).query("model == @arguments.model")
     table, scale = style.scored(table)
-    share, factor = scale.measure.share, scale.factor
-    points = style.over_seeds(table, "score", "entropy_bytes")
-    points = points.assign(
-        kilobytes=points.entropy_bytes / 1000,
-        score=factor * points.score,
-        family=points.chain.map(family),
-    )
-    points = points.sort_values(["kilobytes", "score"], ascending=[True, not share], kind="stable")
-    best = (
-        points.score.cummax().shift(fill_value=0)
-        if share
-        else points.score.cummin().shift(fill_value=np.inf)
-    )
-    front = points[points.score > best if share else points.score < best]
+    share = scale.measure.share
+    sizes = [column for column in SIZES if column in table]
+    points = style.over_seeds(table, "score", *sizes)
+    points[sizes] /= 1000
+    points[["score", "lowest", "highest"]] *= scale.factor
     # Networks far worse than the analog one would push all others together: they are drawn hollow
     # at the lower edge.
     analog = points.score[points.chain == "analog"].iloc[0]
     if share:
-        bottom, top = 100 - max(REACH * (100 - analog), 2), np.inf
+        limits = 100 - max(REACH * (100 - analog), 2), np.inf
     else:
-        bottom, top = -np.inf, REACH * analog or np.inf
+        limits = -np.inf, REACH * analog or np.inf
     points = points.assign(
-        shown=points.score.clip(bottom, top), far=~points.score.between(bottom, top)
+        family=points.chain.map(family),
+        shown=points.score.clip(*limits),
+        far=~points.score.between(*limits),
+        lowest=points.lowest.clip(*limits),
+        highest=points.highest.clip(*limits),
     )
 
-    figure, axes = style.plt.subplots(figsize=(style.WIDTH, 4.6))
-    axes.step(front.kilobytes, front.score, where="post", color=MUTED, linewidth=0.9, zorder=1)
+    heights = [SIZES[column][1] for column in sizes]
+    figure, panels = style.plt.subplots(
+        len(sizes),
+        figsize=(style.WIDTH, sum(heights)),
+        height_ratios=heights,
+        squeeze=False,
+    )
+    for axes, column in zip(panels.flat, sizes, strict=True):
+        draw(axes, points.dropna(subset=column), column, scale)
+    used = {name: look for name, look in FAMILIES.items() if (points.family == name).any()}
+    handles = [
+        style.plt.Line2D([], [], color=color, marker=marker, linestyle="none", markersize=5.5)
+        for color, marker in used.values()
+    ]
+    figure.legend(handles, used, loc="outside upper center", ncols=len(used), handlelength=1)
+    for axes, column in zip(panels.flat, sizes, strict=True):
+        name_points(axes, points.dropna(subset=column), column, scale)
+    style.save(figure, arguments.output)
+
+
+def draw(axes: Axes, points: style.pd.DataFrame, column: str, scale: style.Scale) -> None:
+    """Every chain over one kind of size, in kB, and the front."""
+    points = ordered(points, column, scale)
+    front = front_of(points, column, scale)
+    axes.step(front[column], front.score, where="post", color=MUTED, linewidth=0.9, zorder=1)
     for name, (color, marker) in FAMILIES.items():
         rows = points[points.family == name]
         if len(rows):
             near = rows[~rows.far]
             axes.vlines(
-                near.kilobytes,
-                (factor * near.lowest).clip(bottom, top),
-                (factor * near.highest).clip(bottom, top),
-                color=color,
-                linewidth=0.7,
-                alpha=0.7,
+                near[column], near.lowest, near.highest, color=color, linewidth=0.7, alpha=0.7
             )
             for part, face in ((near, color), (rows[rows.far], "white")):
                 look = {
@@ -97,47 +116,61 @@ def main() -> None:
                     "markeredgecolor": "white" if face == color else color,
                     "markeredgewidth": 0.6,
                 }
-                axes.plot(part.kilobytes, part.shown, marker, markersize=5.5, **look)
+                axes.plot(part[column], part.shown, marker, markersize=5.5, **look)
     axes.set_xscale("log")
-    axes.set_xlim(points.kilobytes.min() / 1.7, points.kilobytes.max() * 1.9)
-    axes.set_xlabel("size of the entropy-coded network (kB)")
+    axes.set_xlim(points[column].min() / 1.7, points[column].max() * 1.9)
+    axes.set_xlabel(SIZES[column][0])
     axes.set_ylabel(f"test {scale.name}")
     style.log_ticks(axes.xaxis)
-    scale.axis(axes, [*points.shown, *(factor * points.highest[~points.far]).clip(bottom, top)])
-    if share:  # room for labels
+    scale.axis(axes, [*points.shown, *points.highest[~points.far]])
+    if scale.measure.share:  # room for labels
         axes.set_ylim(top=100 + style.PERFECT - (100 + style.PERFECT - axes.get_ylim()[1]) / 1.25)
-    used = {name: look for name, look in FAMILIES.items() if (points.family == name).any()}
-    handles = [
-        style.plt.Line2D([], [], color=color, marker=marker, linestyle="none", markersize=5.5)
-        for color, marker in used.values()
-    ]
-    figure.legend(handles, used, loc="outside upper center", ncols=len(used), handlelength=1)
 
-    # The front gets its labels first, then the long ones, for which it is hardest to find room.
+
+def front_of(points: style.pd.DataFrame, column: str, scale: style.Scale) -> style.pd.DataFrame:
+    """The chains that no smaller one is as good as, the smallest first."""
+    points, share = ordered(points, column, scale), scale.measure.share
+    best = (
+        points.score.cummax().shift(fill_value=0)
+        if share
+        else points.score.cummin().shift(fill_value=np.inf)
+    )
+    return points[points.score > best if share else points.score < best]
+
+
+def ordered(points: style.pd.DataFrame, column: str, scale: style.Scale) -> style.pd.DataFrame:
+    """The smallest first, of equal ones the best."""
+    ascending = [True, not scale.measure.share]
+    return points.sort_values([column, "score"], ascending=ascending, kind="stable")
+
+
+def name_points(axes: Axes, points: style.pd.DataFrame, column: str, scale: style.Scale) -> None:
+    """The front gets its labels first, then the long ones, for which it is hardest to find room."""
+    points = ordered(points, column, scale)
+    front = front_of(points, column, scale)
     rest = points.drop(front.index).sort_values(
         "chain", key=lambda chains: -chains.map(names.chain_name).str.len(), kind="stable"
     )
-    ordered = style.pd.concat([points.loc[front.index], rest])
+    named = style.pd.concat([front, rest])
     texts = [
         names.chain_name(chain) + (f" ({scale.text(score, digits=1)})" if far else "")
-        for chain, score, far in ordered[["chain", "score", "far"]].to_numpy()
+        for chain, score, far in named[["chain", "score", "far"]].to_numpy()
     ]
-    colors = [FAMILIES[name][0] for name in ordered.family]
-    corners = list(zip(front.kilobytes, front.score, strict=True))
+    colors = [FAMILIES[name][0] for name in named.family]
+    corners = list(zip(front[column], front.score, strict=True))
     steps = [
         corners[0],
         *(point for (_, y), (x, top) in pairwise(corners) for point in ((x, y), (x, top))),
     ]
     bars = [
-        [(x, max(factor * low, bottom)), (x, min(factor * high, top))]
-        for x, low, high in points.loc[~points.far, ["kilobytes", "lowest", "highest"]].to_numpy()
+        [(x, low), (x, high)]
+        for x, low, high in points.loc[~points.far, [column, "lowest", "highest"]].to_numpy()
     ]
     style.place_labels(
         axes,
-        merged(zip(ordered.kilobytes, ordered.shown, texts, colors, strict=True)),
+        merged(zip(named[column], named.shown, texts, colors, strict=True)),
         lines=[steps, *bars],
     )
-    style.save(figure, arguments.output)
 
 
 if __name__ == "__main__":

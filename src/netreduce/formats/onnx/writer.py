@@ -330,7 +330,7 @@ class Graph:
         codes = self.constant(table, "codes")
         self.versions.add((opset, version))
         self.quantized[codes] = {
-            "bits": integers.quantization.bits,
+            "bits": float(integers.quantization.bits),
             "quantized_bias": integers.quantization.quantized_bias,
             "spacing": integers.spacing,
         }
