@@ -188,6 +188,7 @@ def test_certified_share():
     ordered = np.sort(outputs, axis=1)
     sure = ordered[:, -1] - ordered[:, -2] > 2 * lumping.bound.max()
     assert sure.mean() <= lumping.certified(x) < 1
+    assert lumping.certified(x, lumping.network.predict(x)) == lumping.certified(x)
     predicted = network.predict(x).argmax(axis=1) == outputs.argmax(axis=1)
     assert predicted.mean() >= lumping.certified(x)
     assert lump(network, 0.0).certified(x) == 1  # nothing merged

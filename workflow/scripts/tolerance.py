@@ -9,16 +9,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from balls import balls, summary
-from measure import predictions
 from netreduce.cli.exits import run_script
 from netreduce.data import read
 from netreduce.errors import UnsupportedLayerError
 from netreduce.files import write_table
 from netreduce.formats import load
 from netreduce.lumping import Lumping, lump
-from netreduce.measures.evaluation import evaluate, trial
+from netreduce.measures.evaluation import classes_of, judge, trial
 from netreduce.network import Network
+from netreduce.network.integers import in_integers, predict
 from netreduce.quantization import quantize
 from netreduce.quantization.settings import SWEPT
 
@@ -75,21 +77,36 @@ def main() -> None:
 
     test = trial(data, "test", analog)
     shares = test.measure.share
-    predicted = {
-        name: predictions(network, data)
-        for name, network in {"analog": analog, **quantized}.items()
-    }
 
     @cache
+    def outputs(network: Network) -> np.ndarray:
+        """Every network answers once."""
+        return predict(network, images)
+
+    @cache
+    def answers(name: str) -> np.ndarray:
+        """What the network that others are compared with answers: classes, or numbers."""
+        network = {"analog": analog, **quantized}[name]
+        if shares:
+            return classes_of(network, outputs(network))
+        return outputs(network).reshape(len(images), -1).astype(np.float64)
+
     def measured(network: Network, name: str) -> dict[str, float | None]:
-        found = asdict(evaluate(network, images, test.y, reference=predicted[name]))
+        found, against_truth = (
+            asdict(judge(network, outputs(network), test.y, reference))
+            for reference in (answers(name), test.y)
+        )
         beside = "agreement" if shares else "relative_difference"
-        columns = {f"test_{test.measure.name}": test.score(network)}
+        columns = {f"test_{test.measure.name}": against_truth[test.measure.name]}
         return columns | ({} if beside in columns else {beside: found[beside]})
 
     def certified(lumping: Lumping) -> float | None:
         """Only classes can be certified to be the same."""
-        return lumping.certified(images) if shares else None
+        if not shares:
+            return None
+        network = lumping.network
+        known = network.logits() is network and not in_integers(network)
+        return lumping.certified(images, outputs(network) if known else None)
 
     @cache
     def on_balls(lumping: Lumping) -> dict[str, Any]:

@@ -90,13 +90,15 @@ class Lumping:
         """
         return self.deviation.rounding
 
-    def certified(self, samples: np.ndarray) -> float:
+    def certified(self, samples: np.ndarray, outputs: np.ndarray | None = None) -> float:
         """Share of samples on which the bound, with the rounding, rules out that the prediction has
         changed.
 
         Parameters
         ----------
         samples : ndarray, shape (samples, *input_shape)
+        outputs : ndarray, shape (samples, scores), optional
+            What `network.logits()` computes of them, where that is known.
 
         Raises
         ------
@@ -108,7 +110,9 @@ class Lumping:
         self._check_range(samples)
         if not self.draft.smaller:
             return 1.0
-        outputs = self.network.logits().predict(samples).astype(np.float64)
+        if outputs is None:
+            outputs = self.network.logits().predict(samples)
+        outputs = outputs.astype(np.float64)
         bound = self.deviation.of_logits + self.deviation.rounding_of_logits
         if outputs.shape[1] == 1:
             distance = np.abs(outputs - threshold(self.network))
