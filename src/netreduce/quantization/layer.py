@@ -15,7 +15,7 @@ from .settings import Setting
 OUTPUT_FRACTIONS = 0.9 ** np.arange(32)
 # With a narrow accumulator also wider ones, on which the weights are smaller integers.
 LIMITED_FRACTIONS = 0.9 ** np.arange(-20, 32)
-COPIES = 1 << 24  # weights that the method sees at a time then
+COPIES = 1 << 20  # weights that the method sees at a time then
 
 
 def quantize_layer(

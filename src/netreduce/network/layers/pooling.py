@@ -1,6 +1,8 @@
 """Pooling: the largest value or the mean of windows, or of everything."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 
@@ -40,11 +42,6 @@ class Pooling2D(Layer):
         """Padding before and after, of rows and of columns, for inputs of that shape."""
         return padding_widths(shape[:2], self.pool_size, self.strides, self.padding)
 
-    def _windows(self, x: np.ndarray, fill: float) -> list[np.ndarray]:
-        padded = pad(x, self.padding_widths(x.shape[1:]), fill)
-        view = windows(padded, self.pool_size, self.strides)
-        return [view[:, :, :, i, j] for i, j in np.ndindex(self.pool_size)]
-
 
 @dataclass(frozen=True, eq=False)
 class MaxPooling2D(Pooling2D):
@@ -57,11 +54,10 @@ class MaxPooling2D(Pooling2D):
     """
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        first, *others = self._windows(x, -np.inf)
-        out = first.copy()
-        for window in others:
-            np.maximum(out, window, out=out)
-        return out
+        padded = pad(x, self.padding_widths(x.shape[1:]), -np.inf)
+        (rows, columns), (down, across) = self.pool_size, self.strides
+        by_rows = reduce(np.maximum, _places(padded, (rows, 1), (down, 1)))
+        return reduce(np.maximum, _places(by_rows, (1, columns), (1, across)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +77,17 @@ class AveragePooling2D(Pooling2D):
     count_padding: bool = field(default=False, kw_only=True)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        total = sum(self._windows(x, 0))
-        return total / self.counts(x.shape[1:]).astype(x.dtype)
+        return self._sums(x) / self.counts(x.shape[1:]).astype(x.dtype)
 
     def counts(self, shape: Shape) -> np.ndarray:
         """How many values the mean of every window is over, shape (1, rows, columns, 1)."""
         if self.count_padding:
             return np.full((1, 1, 1, 1), self.pool_size[0] * self.pool_size[1])
-        return np.sum(self._windows(np.ones((1, *shape[:2], 1)), 0), axis=0)
+        return self._sums(np.ones((1, *shape[:2], 1)))
+
+    def _sums(self, x: np.ndarray) -> np.ndarray:
+        padded = pad(x, self.padding_widths(x.shape[1:]))
+        return sum(_places(padded, self.pool_size, self.strides), np.zeros((), x.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,3 +112,10 @@ class GlobalMaxPooling2D(Layer):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return x.max(axis=(1, 2))
+
+
+def _places(x: np.ndarray, size: tuple[int, int], strides: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The values at each place of all windows of a padded image batch."""
+    view = windows(x, size, strides)
+    for i, j in np.ndindex(size):
+        yield view[:, :, :, i, j]

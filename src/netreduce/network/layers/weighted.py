@@ -215,16 +215,20 @@ class Conv2D(Convolution):
         size = self.kernel[..., 0].size
         out = np.empty((batch, rows, columns, self.outputs), np.result_type(x, self.kernel))
         step = max(1, PATCH_BYTES // (rows * columns * size * self.groups * x.itemsize))
-        for inputs, outputs in self.parts():
-            matrix = self.kernel[..., outputs].reshape(size, -1)
-            for start in range(0, batch, step):
+        # added to rows of pixels: NumPy's loops are slow over a short last axis
+        bias = np.tile(self.bias, columns)
+        for start in range(0, batch, step):
+            some = out[start : start + step]
+            block = some.reshape(-1, self.outputs)
+            for inputs, outputs in self.parts():
                 part = _rows(patches[start : start + step, ..., inputs])
-                block = out[start : start + step].reshape(-1, self.outputs)
+                matrix = self.kernel[..., outputs].reshape(size, -1)
                 if self.groups == 1:
                     np.matmul(part, matrix, out=block)
-                    block += self.bias
                 else:
-                    block[:, outputs] = part @ matrix + self.bias[outputs]
+                    block[:, outputs] = part @ matrix
+            pixels = some.reshape(-1, bias.size)
+            pixels += bias
         return out
 
     def reading(self, values: np.ndarray) -> np.ndarray:
