@@ -38,6 +38,12 @@ class Network:
     ------
     ShapeError
         When layers do not fit together: names the layer, the shape found and the shape expected.
+
+    Examples
+    --------
+    >>> from netreduce import Dense
+    >>> Network([Dense(np.ones((4, 3)), activation="relu"), Dense(np.ones((3, 2)))], (4,))
+    <Network (4,) → (2,): dense_1, dense_2; 23 parameters>
     """
 
     layers: Sequence[Layer]
@@ -183,6 +189,13 @@ class Network:
         if index and self.sources[-1] == (index - 1,):
             return Network(self.layers[:-1], self.input_shape, self.sources[:-1])
         return self.replace({index: Activation("linear")})
+
+    def __repr__(self) -> str:
+        parameters = sum(a.size for layer in self.layers for a in layer.arrays().values())
+        return (
+            f"<Network {self.input_shape} → {self.shapes[-1]}: {', '.join(self.names)};"
+            f" {parameters:,} parameters>"
+        )
 
     def summary(self) -> str:
         """A table of layers, output shapes and parameter counts."""
