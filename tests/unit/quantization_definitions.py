@@ -41,10 +41,15 @@ def gptq(w, H, alphabet):
 
 def qronos(w, X, X_quantized, alphabet, penalty):
     """Zhang et al. (2025): each step rounds the best value of its weight and solves for the weights
-    that remain.
+    that remain. What inputs that are dead in the quantized network alone gave is to be made up for.
     """
-    X, X_quantized = (np.vstack([x, np.sqrt(penalty) * np.eye(len(w))]) for x in (X, X_quantized))
-    target, w, q = X @ w, w.copy(), np.zeros(len(w))
+    live, result = X_quantized.any(axis=0), np.zeros(len(w))
+    target = np.concatenate([X @ w, np.sqrt(penalty) * w[live]])
+    w, X_quantized = (
+        w[live],
+        np.vstack([X_quantized[:, live], np.sqrt(penalty) * np.eye(sum(live))]),
+    )
+    q = np.zeros(len(w))
     for t in range(len(w)):
         x = X_quantized[:, t]
         missing = target - X_quantized[:, :t] @ q[:t] - X_quantized[:, t + 1 :] @ w[t + 1 :]
@@ -52,7 +57,8 @@ def qronos(w, X, X_quantized, alphabet, penalty):
         w[t + 1 :] = np.linalg.lstsq(
             X_quantized[:, t + 1 :], target - X_quantized[:, : t + 1] @ q[: t + 1], rcond=None
         )[0]
-    return q
+    result[live] = q
+    return result
 
 
 def each_neuron(function, weights, *arguments):

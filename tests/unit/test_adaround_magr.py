@@ -68,7 +68,10 @@ def with_autograd(weights, G, H, alphabet):
 def test_adaround_is_what_autograd_finds(count):
     weights, G, H = problem(count)
     alphabet = Alphabet(np.abs(weights).max(axis=1, keepdims=True) / (count - 1), count - 1)
-    found, expected = adaround(weights, G, H, alphabet)[0], with_autograd(weights, G, H, alphabet)
+    found, expected = (
+        adaround(weights, G @ weights, H, alphabet)[0],
+        with_autograd(weights, G, H, alphabet),
+    )
     assert (found != msq(weights, alphabet)[0]).any()
     np.testing.assert_array_equal(found, expected)
 
@@ -78,7 +81,7 @@ def test_adaround_stays_next_to_the_weights_and_lowers_the_error(count):
     problems = [problem(seed) for seed in range(8)]
     weights, G, H = (np.concatenate(arrays) for arrays in zip(*problems, strict=True))
     alphabet = Alphabet(np.asarray(2.0 / (count - 1)), count - 1)
-    codes = adaround(weights, G, H, alphabet)
+    codes = adaround(weights, G @ weights, H, alphabet)
     inside = np.clip(weights / alphabet.scale, -alphabet.top, alphabet.top)
     assert (np.abs(codes - inside) < 2 + 1e-9).all()
     assert ((codes + alphabet.top) % 2 == 0).all()
@@ -92,7 +95,9 @@ def test_adaround_with_inputs_that_share_nothing_rounds_to_the_nearest_level():
     weights = np.random.default_rng(0).uniform(-1, 1, (2, 30, 7))
     H = np.stack([np.eye(30), 1e-12 * np.eye(30)])  # whatever the unit of the inputs
     alphabet = Alphabet(np.asarray(1 / 7), 7)
-    np.testing.assert_array_equal(adaround(weights, H, H, alphabet), msq(weights, alphabet))
+    np.testing.assert_array_equal(
+        adaround(weights, H @ weights, H, alphabet), msq(weights, alphabet)
+    )
 
 
 def test_adaround_gives_dead_inputs_and_pruned_weights_code_0():
@@ -100,11 +105,11 @@ def test_adaround_gives_dead_inputs_and_pruned_weights_code_0():
     H[:, 3], H[:, :, 3], G[:, 3] = 0, 0, 0
     pruned = np.zeros(weights.shape, bool)
     pruned[0, :4, 2] = True
-    codes = adaround(weights, G, H, Alphabet(np.asarray(0.5), 3), pruned)
+    codes = adaround(weights, G @ weights, H, Alphabet(np.asarray(0.5), 3), pruned)
     assert (codes[0, 3] == 0).all() and (codes[pruned] == 0).all()
     assert (codes[0, 4:] != 0).all()
     dead = np.zeros_like(H)
-    assert not adaround(weights, dead, dead, Alphabet(np.asarray(0.5), 3)).any()
+    assert not adaround(weights, 0 * weights, dead, Alphabet(np.asarray(0.5), 3)).any()
 
 
 def convolutional():

@@ -12,7 +12,7 @@ from netreduce.network.layers import Add, Conv2D, Dense, DepthwiseConv2D, Flatte
 from netreduce.quantization import METHODS, quantize, quantize_many
 from netreduce.quantization.alphabet import Alphabet, make_alphabet
 from netreduce.quantization.gptq import cholesky_upper, damped
-from netreduce.quantization.gram import PANEL, accumulate
+from netreduce.quantization.gram import PANEL, accumulate, to_groups
 from netreduce.quantization.propagation import Propagation
 from netreduce.quantization.samples import Budget, Chunks, Samples
 from netreduce.quantization.walk import HARD, NEAREST, SLAB, STOCHASTIC, walk
@@ -165,6 +165,19 @@ def test_gram_matrices_of_dilated_windows_in_double_precision(dilation, kind):
         )
         np.testing.assert_allclose(H[channel], windows.T @ windows, rtol=1e-12)
         np.testing.assert_allclose(np.tril(G[channel]), np.tril(windows.T @ others), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "groups, conv", [(1, "joint"), (2, "joint"), (1, "channel"), (2, "channel")]
+)
+def test_targets_in_place_of_G(groups, conv):
+    layer = Conv2D(normal(3, 2, 4 // groups, 6), padding="same", groups=groups)
+    x, analog = normal(5, 9, 8, 4), normal(5, 9, 8, 4, seed=1)
+    weights = to_groups(layer.kernel.astype(np.float64), layer, conv)
+    G, H = accumulate(layer, conv, [(x, analog)])
+    target, same = accumulate(layer, conv, [(x, analog)], weights=weights)
+    np.testing.assert_array_equal(same, H)
+    np.testing.assert_allclose(target, G @ weights, rtol=1e-9, atol=1e-9)
 
 
 def test_damping_is_a_fraction_of_the_live_inputs():

@@ -125,15 +125,13 @@ def test_gptq_is_the_textbook(problem, damping):
 def test_qronos_is_its_alternating_definition(problem, damping):
     weights, X, X_quantized, count, radius = problem
     alphabet, live = alphabet_of(radius, count), X_quantized.any(axis=0)
-    codes = qronos(weights[None], *matrices(X, X_quantized), alphabet, damping)[0]
+    G, H = matrices(X, X_quantized)
+    codes = qronos(weights[None], G @ weights[None], H, alphabet, damping)[0]
     assert (codes[~live] == 0).all()
     if live.any():
-        X, X_quantized = X[:, live], X_quantized[:, live]
-        penalty = damping * (X_quantized**2).sum(axis=0).mean()
-        plain = each_neuron(
-            plain_qronos, weights[live], X, X_quantized, levels(radius, count), penalty
-        )
-        np.testing.assert_allclose(alphabet.scale * codes[live], plain, atol=1e-12)
+        penalty = damping * (X_quantized[:, live] ** 2).sum(axis=0).mean()
+        plain = each_neuron(plain_qronos, weights, X, X_quantized, levels(radius, count), penalty)
+        np.testing.assert_allclose(alphabet.scale * codes, plain, atol=1e-12)
 
 
 def test_more_inputs_than_a_block_of_the_walk():
@@ -172,7 +170,7 @@ def test_qronos_without_quantized_inputs_is_gptq(problem):
     weights, X, _, count, radius = problem
     G, H = matrices(X, X)
     np.testing.assert_array_equal(
-        qronos(weights[None], G, H, alphabet_of(radius, count), 0.02),
+        qronos(weights[None], G @ weights[None], H, alphabet_of(radius, count), 0.02),
         gptq(weights[None], H, alphabet_of(radius, count), 0.02),
     )
 
@@ -202,7 +200,7 @@ def test_data_driven_methods_beat_rounding_on_the_samples():
         "msq": msq(weights, alphabet),
         "gpfq": gpfq(weights, G, H, alphabet),
         "gptq": gptq(weights, H, alphabet),
-        "qronos": qronos(weights, G, H, alphabet),
+        "qronos": qronos(weights, G @ weights, H, alphabet),
         "spfq": spfq(weights, G, H, alphabet, np.random.default_rng(0)),
     }
     error = {
@@ -214,7 +212,7 @@ def test_data_driven_methods_beat_rounding_on_the_samples():
 
 
 @pytest.mark.parametrize(
-    "method", [lambda w, H, a: gptq(w, H, a, 0.0), lambda w, H, a: qronos(w, H, H, a, 0.0)]
+    "method", [lambda w, H, a: gptq(w, H, a, 0.0), lambda w, H, a: qronos(w, H @ w, H, a, 0.0)]
 )
 def test_singular_gram_matrix_is_reported_with_its_damping(method):
     X = np.random.default_rng(0).standard_normal((3, 8))

@@ -93,7 +93,7 @@ def test_comq_cannot_be_bettered_by_one_code_or_the_scale(problem, own):
     (G, H), start = matrices(X, X_quantized), alphabet_of(2.0, count)
     if own:
         start = Alphabet(np.full((1, 1, weights.shape[1]), start.scale), start.top)
-    codes, alphabet = comq(weights[None], G, H, start, sweeps=100)
+    codes, alphabet = comq(weights[None], G @ weights[None], H, start, sweeps=100)
     assert alphabet.scale.shape == start.scale.shape
     codes, scale = codes[0], np.broadcast_to(alphabet.scale, (1, 1, weights.shape[1]))[0]
     live = X_quantized.any(axis=0)
@@ -125,7 +125,8 @@ def test_comq_begins_with_the_walk_of_gpfq():
     G, H = matrices(X, X)
     alphabet = alphabet_of(2.0, 4)
     np.testing.assert_array_equal(
-        comq(weights[None], G, H, alphabet, sweeps=1)[0], gpfq(weights[None], G, H, alphabet)
+        comq(weights[None], G @ weights[None], H, alphabet, sweeps=1)[0],
+        gpfq(weights[None], G, H, alphabet),
     )
 
 
@@ -174,7 +175,7 @@ def test_few_weights_are_quantized_almost_as_well_as_can_be(count):
     start = alphabet_of(2.0, count)
     found = excess(*beacon(weights[None], G, H, start))
     assert 1 <= found < 2
-    assert found < excess(*comq(weights[None], G, H, start)) / 2
+    assert found < excess(*comq(weights[None], G @ weights[None], H, start)) / 2
     assert found < excess(gpfq(weights[None], G, H, start), start) / 4
 
 
@@ -187,7 +188,7 @@ def test_rivals_beat_rounding_on_the_samples():
     rounded = error(weights[0], X, X_quantized, alphabet.scale * msq(weights, alphabet)[0])
     for codes, chosen in (
         (gptaq(weights, G, H, alphabet), alphabet),
-        comq(weights, G, H, alphabet),
+        comq(weights, G @ weights, H, alphabet),
         beacon(weights, G, H, alphabet),
     ):
         made = error(weights[0], X, X_quantized, (chosen.scale * codes)[0])

@@ -28,7 +28,7 @@ TINY = 1e-8
 
 def adaround(
     weights: np.ndarray,
-    G: np.ndarray,
+    target: np.ndarray,
     H: np.ndarray,
     alphabet: Alphabet,
     pruned: np.ndarray | None = None,
@@ -38,8 +38,10 @@ def adaround(
     Parameters
     ----------
     weights : ndarray, shape (groups, inputs, neurons), float64
-    G, H : ndarray, shape (groups, inputs, inputs), float64
-        X̃ᵀX and X̃ᵀX̃ of the inputs X of the analog and X̃ of the quantized network.
+    target : ndarray, as weights
+        X̃ᵀXw of the inputs X of the analog and X̃ of the quantized network.
+    H : ndarray, shape (groups, inputs, inputs), float64
+        X̃ᵀX̃.
     alphabet : Alphabet
     pruned : ndarray of bool, as weights, optional
         Weights that get code 0.
@@ -56,16 +58,16 @@ def adaround(
     below = np.clip(np.floor(place), 0, alphabet.top - 1)
     zero = alphabet.top / 2
     # the gradient of ‖Xw − X̃q‖² / 2 in h is curvature @ (h − what is fixed) − slope, in steps
-    target = G @ (place - zero) / size - (H / size) @ np.where(fixed, 0.0, below - zero)
-    upper = _minimize(target, H / size, np.clip(place - below, 0, 1), fixed)
+    slope = target / (2 * alphabet.scale * size) - (H / size) @ np.where(fixed, 0.0, below - zero)
+    upper = _minimize(slope, H / size, np.clip(place - below, 0, 1), fixed)
     return np.where(fixed, 0.0, 2 * (below + (upper > 0.5)) - alphabet.top)
 
 
 def _minimize(
-    target: np.ndarray, curvature: np.ndarray, start: np.ndarray, fixed: np.ndarray
+    slope: np.ndarray, curvature: np.ndarray, start: np.ndarray, fixed: np.ndarray
 ) -> np.ndarray:
     """The shares h of the upper levels after the last step; 0 where the weight is fixed."""
-    target, curvature = target.astype(np.float32), curvature.astype(np.float32)
+    slope, curvature = slope.astype(np.float32), curvature.astype(np.float32)
     share = (np.clip(start, 0.01, 0.99).astype(np.float32) - LOW) / (HIGH - LOW)
     v = np.log(share / (1 - share))
     mean, square = np.zeros_like(v), np.zeros_like(v)
@@ -74,7 +76,7 @@ def _minimize(
         sigmoid = 1 / (1 + np.exp(-v))
         h = np.clip(sigmoid * (HIGH - LOW) + LOW, 0, 1)
         h[fixed] = 0
-        gradient = curvature @ h - target
+        gradient = curvature @ h - slope
         if step > warm:
             beta = BETA[0] + (BETA[1] - BETA[0]) * (step - warm) / (STEPS - warm)
             away = 2 * h - 1

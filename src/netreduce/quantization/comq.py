@@ -22,7 +22,7 @@ SWEEPS = 4  # the paper's number; what follows changes little
 
 def comq(
     weights: np.ndarray,
-    G: np.ndarray,
+    target: np.ndarray,
     H: np.ndarray,
     alphabet: Alphabet,
     sweeps: int = SWEEPS,
@@ -33,8 +33,10 @@ def comq(
     Parameters
     ----------
     weights : ndarray, shape (groups, inputs, neurons), float64
-    G, H : ndarray, shape (groups, inputs, inputs), float64
-        X̃ᵀX and X̃ᵀX̃ of the inputs X of the analog and X̃ of the quantized network.
+    target : ndarray, as weights
+        X̃ᵀXw of the inputs X of the analog and X̃ of the quantized network.
+    H : ndarray, shape (groups, inputs, inputs), float64
+        X̃ᵀX̃.
     alphabet : Alphabet
         The scales to begin with: one for all, or of shape (groups, 1, neurons).
     sweeps : int
@@ -51,7 +53,6 @@ def comq(
     fixed = fixed if pruned is None else fixed | pruned
     norms = np.sqrt(np.diagonal(H, axis1=1, axis2=2))[:, :, None]
     order = np.argsort(-np.abs(weights) * norms, axis=1, kind="stable")
-    target = G @ weights
     codes, levels = np.zeros(weights.shape), np.where(fixed, 0.0, weights)
     for _ in range(sweeps):
         before = codes
@@ -72,7 +73,7 @@ def best_scale(
     Parameters
     ----------
     codes, target : ndarray, shape (groups, inputs, neurons)
-        `target` is G @ weights.
+        `target` is X̃ᵀXw.
     H : ndarray, shape (groups, inputs, inputs)
     scale : ndarray, shape () or (groups, 1, neurons)
     """

@@ -1,5 +1,6 @@
 """The samples as the methods see them: H = X̃ᵀX̃ and G = X̃ᵀX, accumulated chunk by chunk in
-float64.
+float64. Methods that read no more of G than its products Gw with the weights are given these,
+X̃ᵀ(Xw): inputs × neurons numbers in place of inputs × inputs.
 
 The weights of a layer form groups that are quantized independently: one group for a Dense layer and
 for a convolution with all input channels together (conv="joint"), or as many as the convolution has
@@ -82,6 +83,7 @@ def accumulate(
     pairs: Iterable[tuple[np.ndarray, np.ndarray | None]],
     constant: bool = False,
     whole: bool = True,
+    weights: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gram matrices of a layer's inputs.
 
@@ -96,6 +98,8 @@ def accumulate(
         Whether a constant input 1 (that of the bias) comes after the others; one group only.
     whole : bool
         Whether all of G is wanted; its lower triangle costs less.
+    weights : ndarray, shape (groups, inputs, neurons), float64, optional
+        Where they are given, Gw takes the place of G.
 
     Returns
     -------
@@ -108,9 +112,13 @@ def accumulate(
     )
     if _by_channel(layer, conv):
         assert isinstance(layer, Convolution)
-        return total(_windows(layer, whole, inputs) for inputs in chunks)
+        G, H = total(_windows(layer, whole, inputs) for inputs in chunks)
+        return (G if weights is None or G is H else G @ weights), H
     parts = [part for part, _ in layer.parts()] if isinstance(layer, Conv2D) else [slice(None)]
-    grams = [_Rows(layer, constant, whole, part) for part in parts]
+    grams = [
+        _Rows(layer, constant, whole, part, None if weights is None else weights[group])
+        for group, part in enumerate(parts)
+    ]
     for inputs in chunks:
         for gram in grams:
             gram.add(inputs)
@@ -137,8 +145,15 @@ class _Rows:
     channels.
     """
 
-    def __init__(self, layer: Weighted, constant: bool, whole: bool, channels: slice) -> None:
-        self.channels = channels
+    def __init__(
+        self,
+        layer: Weighted,
+        constant: bool,
+        whole: bool,
+        channels: slice,
+        weights: np.ndarray | None,
+    ) -> None:
+        self.channels, self.weights = channels, weights
         self.layer, self.inputs, self.size, self.whole = (
             layer,
             layer.kernel[..., 0].size,
@@ -179,9 +194,11 @@ class _Rows:
         X, *others = (buffer[: self.filled] for buffer in self.buffers)
         self.H = _add_product(self.H, X, X, self.size if self.size <= LARGE else PANEL)
         for X_analog in others:
-            self.G = _add_product(
-                self.G, X, X_analog, self.size if self.whole else PANEL, self.whole
-            )
+            if self.weights is not None:
+                self.G = _add_product(self.G, X, X_analog @ self.weights, self.size)
+            else:
+                panel = self.size if self.whole else PANEL
+                self.G = _add_product(self.G, X, X_analog, panel, self.whole)
         self.filled = 0
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
@@ -198,10 +215,10 @@ def _add_product(
     else is in the panels.
     """
     size, first = left.shape[1], total is None
-    total = np.zeros((size, size)) if total is None else total
+    total = np.zeros((size, right.shape[1])) if total is None else total
     for start in range(0, size, panel):
         stop = min(start + panel, size)
-        part = left[:, start:stop].T, right[:, : size if whole else stop]
+        part = left[:, start:stop].T, right[:, : None if whole else stop]
         target = total[start:stop, : part[1].shape[1]]
         if first:
             np.matmul(*part, out=target)

@@ -1,5 +1,7 @@
 """One layer quantized: its alphabet, its codes, and the layer that they make."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from netreduce.errors import ParameterError
@@ -22,8 +24,8 @@ def quantize_layer(
     layer: Weighted,
     setting: Setting,
     alphabet: Alphabet,
-    G: np.ndarray | None,
-    H: np.ndarray | None,
+    weights: np.ndarray,
+    given: Mapping[str, np.ndarray],
     limit: Limit | None = None,
 ) -> Weighted:
     """The layer with its weights, and where asked its bias, on an alphabet.
@@ -34,8 +36,11 @@ def quantize_layer(
     setting : Setting
     alphabet : Alphabet
         As `layer_alphabet` gives it; its scale broadcasts to the kernel.
-    G, H : ndarray, shape (groups, inputs, inputs), float64
-        X̃ᵀX and X̃ᵀX̃ of the layer's inputs (see `gram`), None where the setting does not need them.
+    weights : ndarray, shape (groups, inputs, neurons), float64
+        As `layer_weights` gives them.
+    given : mapping
+        Those of the matrices G = X̃ᵀX and H = X̃ᵀX̃ of the layer's inputs, and the target T = Gw, that
+        the setting needs (see `gram`).
     limit : Limit, optional
         The accumulator of its sums.
 
@@ -45,19 +50,16 @@ def quantize_layer(
         An accumulator too narrow for any weights.
     """
     bias = layer.bias.astype(np.float64)
-    weights = to_groups(layer.kernel.astype(np.float64), layer, setting.conv)
     pruned = _pruned(layer, setting, alphabet)
-    with_bias = setting.quantize_bias and has_one_group(layer, setting.conv)
-    if with_bias:
-        weights = np.concatenate([weights, bias[None, None]], axis=1)
-        if pruned is not None:
-            unused = (bias == 0) & setting.keep_zeros
-            pruned = np.concatenate([pruned, unused[None, None]], axis=1)
-    if setting.radius == "output" and G is not None and H is not None:
-        alphabet, codes = _best_on_outputs(layer, setting, alphabet, weights, G, H, pruned, limit)
+    with_bias = bias_is_weight(layer, setting)
+    if with_bias and pruned is not None:
+        unused = (bias == 0) & setting.keep_zeros
+        pruned = np.concatenate([pruned, unused[None, None]], axis=1)
+    if setting.radius == "output":
+        alphabet, codes = _best_on_outputs(layer, setting, alphabet, weights, given, pruned, limit)
     else:
         codes, chosen = setting.run(
-            weights, G, H, _in_groups(alphabet, layer, setting.conv), pruned, limit
+            weights, given, _in_groups(alphabet, layer, setting.conv), pruned, limit
         )
         if setting.chooses_scales:
             alphabet = Alphabet(chosen.scale.reshape(alphabet.scale.shape), alphabet.top)
@@ -77,6 +79,19 @@ def quantize_layer(
     return layer.replace(
         **changes, quantization=Quantization(alphabet.scale, bits, setting.quantize_bias)
     )
+
+
+def bias_is_weight(layer: Weighted, setting: Setting) -> bool:
+    """Whether the bias is quantized as one more weight."""
+    return setting.quantize_bias and has_one_group(layer, setting.conv)
+
+
+def layer_weights(layer: Weighted, setting: Setting) -> np.ndarray:
+    """The weights to quantize in groups (see `gram`), and the bias where it is one of them."""
+    weights = to_groups(layer.kernel.astype(np.float64), layer, setting.conv)
+    if not bias_is_weight(layer, setting):
+        return weights
+    return np.concatenate([weights, layer.bias.astype(np.float64)[None, None]], axis=1)
 
 
 def layer_alphabet(layer: Weighted, setting: Setting) -> Alphabet:
@@ -145,21 +160,20 @@ def _best_on_outputs(
     setting: Setting,
     widest: Alphabet,
     weights: np.ndarray,
-    G: np.ndarray,
-    H: np.ndarray,
+    given: Mapping[str, np.ndarray],
     pruned: np.ndarray | None,
     limit: Limit | None,
 ) -> tuple[Alphabet, np.ndarray]:
     """The alphabet, of those with a fraction of the largest radius, whose codes by the method give
     the least ‖Xw − X̃q‖² on the samples, and the codes; for every neuron where each has its own.
 
-    ‖Xw − X̃q‖² is a constant − 2 q·(Gw) + q·(Hq). The method runs once for as many radii as fit into
+    ‖Xw − X̃q‖² is a constant − 2 q·T + q·(Hq). The method runs once for as many radii as fit into
     memory, on that many copies of the neurons.
     """
     neurons = weights.shape[2]
     shared = np.ndim(widest.scale) == 0
     scale = widest.scale if shared else _in_groups(widest, layer, setting.conv).scale
-    targets = G @ weights
+    T, H = given["T"], given["H"]
     best = np.full(scale.shape, np.inf)
     chosen, codes = scale, np.zeros(weights.shape)
     together = max(1, COPIES // weights.size)
@@ -173,8 +187,7 @@ def _best_on_outputs(
         copies = (1, 1, len(candidates))
         found, _ = setting.run(
             np.tile(weights, copies),
-            G,
-            H,
+            {**given, "T": np.tile(T, copies)},
             Alphabet(np.concatenate(spread, axis=2), widest.top),
             None if pruned is None else np.tile(pruned, copies),
             limit,
@@ -182,7 +195,7 @@ def _best_on_outputs(
         parts = np.split(found, len(candidates), axis=2)
         for candidate, part in zip(candidates, parts, strict=True):
             levels = candidate * part
-            errors = (levels * (H @ levels - 2 * targets)).sum(axis=1, keepdims=True)
+            errors = (levels * (H @ levels - 2 * T)).sum(axis=1, keepdims=True)
             if limit is not None:
                 room = limit.budget(candidate, neurons).has_room(weights)
                 errors = np.where(room[:, None], errors, np.inf)

@@ -15,8 +15,7 @@ from netreduce.network import Network
 from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Layer, Weighted
 
 from .accumulator import limit_of
-from .gram import has_one_group
-from .layer import layer_alphabet, quantize_layer
+from .layer import bias_is_weight, layer_alphabet, layer_weights, quantize_layer
 from .propagation import Propagation
 from .settings import Setting
 
@@ -244,16 +243,38 @@ class _Quantizer:
             self.progress(self.network.names[index], done, len(selected))
             layer = self.network.layers[index]
             assert isinstance(layer, Weighted)
-            G = H = None
-            if propagation:
-                with_bias = setting.quantize_bias and has_one_group(layer, setting.conv)
-                G, H = self._named(index, propagation.gram, index, setting.conv, with_bias)
+            weights = layer_weights(layer, setting)
+            given = (
+                self._named(index, self._matrices, propagation, index, setting, weights)
+                if propagation
+                else {}
+            )
             quantized[index] = self._named(
-                index, quantize_layer, layer, settings[index], alphabets[index], G, H, limits[index]
+                index,
+                quantize_layer,
+                layer,
+                settings[index],
+                alphabets[index],
+                weights,
+                given,
+                limits[index],
             )
             if propagation:
                 propagation.exchange(index, quantized[index])
         return self.network.replace(quantized)
+
+    def _matrices(
+        self, propagation: Propagation, index: int, setting: Setting, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Those of G, H and T that the setting needs."""
+        layer, needs = self.network.layers[index], setting.needs
+        assert isinstance(layer, Weighted)
+        read = index, setting.conv, bias_is_weight(layer, setting)
+        if "G" not in needs and "T" in needs:
+            T, H = propagation.gram(*read, weights)
+            return {"T": T, "H": H}
+        G, H = propagation.gram(*read)
+        return {"G": G, "H": H, "T": G @ weights} if "T" in needs else {"G": G, "H": H}
 
     def _propagation(self, setting: Setting, selected: list[int]) -> Propagation | None:
         """The samples on their way, at the start of the network; None where none are needed."""
@@ -261,7 +282,7 @@ class _Quantizer:
             return None
         if self.propagation is None:
             self.propagation = Propagation(self.network, self.samples, self.memory, self.keep)
-        self.propagation.start(selected, "G" in setting.needs, setting.whole)
+        self.propagation.start(selected, setting.needs != {"H"}, setting.whole)
         return self.propagation
 
     def _selected(self, layers: Iterable | None) -> list[int]:

@@ -89,9 +89,11 @@ class Propagation:
             if i == index or not self.touched.isdisjoint(sources):
                 self.touched.add(i)
 
-    def gram(self, index: int, conv: str, constant: bool) -> Matrices:
-        """G and H of the inputs of layer `index`, as `accumulate` gives them; raises SampleError
-        when they are not finite.
+    def gram(
+        self, index: int, conv: str, constant: bool, weights: np.ndarray | None = None
+    ) -> Matrices:
+        """G and H of the inputs of layer `index`, or with `weights` Gw and H, as `accumulate` gives
+        them; raises SampleError when they are not finite.
         """
         (source,) = self.network.sources[index]
         inputs = (
@@ -99,7 +101,8 @@ class Propagation:
             self._output(source, False) if self.with_analog else None,
         )
         key = (index, conv, constant)
-        known = None if source in self.touched else self.grams.get(key)
+        same = source not in self.touched
+        known = self.grams.get(key) if same else None
 
         live = {
             s for sources in self.network.sources[index:] for s in sources if s < index
@@ -126,16 +129,18 @@ class Propagation:
                     inputs,
                     new,
                     old,
-                    lambda pairs: accumulate(layer, conv, pairs, constant, self.whole),
+                    lambda pairs: accumulate(
+                        layer, conv, pairs, constant, self.whole, None if same else weights
+                    ),
                 )
             )
             self._check(index, known)
-            if self.keep and source not in self.touched:
+            if self.keep and same:
                 self.grams[key] = known
         elif new:
             deque(self._passes(True, inputs, new, old, lambda pairs: None), maxlen=0)
         self._drop(old)
-        return known
+        return (known[1] @ weights, known[1]) if same and weights is not None else known
 
     def _check(self, index: int, matrices: Matrices) -> None:
         if not all(np.isfinite(matrix).all() for matrix in matrices):

@@ -31,7 +31,7 @@ DAMPING = 1e-3
 
 def qronos(
     weights: np.ndarray,
-    G: np.ndarray,
+    target: np.ndarray,
     H: np.ndarray,
     alphabet: Alphabet,
     damping: float = DAMPING,
@@ -43,8 +43,10 @@ def qronos(
     Parameters
     ----------
     weights : ndarray, shape (groups, inputs, neurons), float64
-    G, H : ndarray, shape (groups, inputs, inputs), float64
-        X̃ᵀX and X̃ᵀX̃ of the inputs X of the analog and X̃ of the quantized network.
+    target : ndarray, as weights
+        X̃ᵀXw of the inputs X of the analog and X̃ of the quantized network.
+    H : ndarray, shape (groups, inputs, inputs), float64
+        X̃ᵀX̃.
     alphabet : Alphabet
     damping : float
         The least-squares problem gets the penalty λ ‖v − w‖², λ = damping · (mean diagonal entry of
@@ -66,7 +68,7 @@ def qronos(
             zeros = None if pruned is None else pruned[group, live]
             codes[group, live] = _group(
                 weights[group, live],
-                G[group][here],
+                target[group, live],
                 H[group][here],
                 alphabet.group(group),
                 damping,
@@ -78,7 +80,7 @@ def qronos(
 
 def _group(
     w: np.ndarray,
-    G: np.ndarray,
+    target: np.ndarray,
     H: np.ndarray,
     alphabet: Alphabet,
     damping: float,
@@ -86,7 +88,7 @@ def _group(
     budget: Budget | None,
 ) -> np.ndarray:
     H_damped = damped(H, damping)
-    target = G @ w + (H_damped - H) @ w  # X̃ᵀX w and the pull of the penalty
+    target = target + (H_damped - H) @ w  # with the pull of the penalty
     first = alphabet.nearest((target[:1] - H_damped[:1, 1:] @ w[1:]) / H_damped[0, 0])
     if pruned is not None:
         first = np.where(pruned[:1], 0, first)

@@ -23,8 +23,9 @@ from .spfq import spfq
 
 @dataclass(frozen=True)
 class Method:
-    """How a method is called: function(weights, those of G and H that it needs, alphabet, its own
-    options), for codes; or, where `scales` says so, for codes and the alphabet that it has chosen.
+    """How a method is called: function(weights, those of G, H and the target T = Gw that it needs,
+    alphabet, its own options), for codes; or, where `scales` says so, for codes and the alphabet
+    that it has chosen.
 
     `whole` says whether it reads all of G, or its lower triangle only; `by_neuron` whether every
     neuron must have its own alphabet; `limited` whether it keeps to a Budget.
@@ -47,9 +48,9 @@ METHODS = {
     "msq": Method(msq, needs=""),
     "gptq": Method(gptq, needs="H", options=("damping",), limited=True),
     "gptaq": Method(gptaq, options=("damping",), whole=True),
-    "qronos": Method(qronos, options=("damping",), whole=True, limited=True),
-    "adaround": Method(adaround, whole=True),
-    "comq": Method(comq, whole=True, scales=True),
+    "qronos": Method(qronos, needs="TH", options=("damping",), limited=True),
+    "adaround": Method(adaround, needs="TH"),
+    "comq": Method(comq, needs="TH", scales=True),
     "beacon": Method(beacon, whole=True, scales=True, by_neuron=True),
 }
 
@@ -166,25 +167,26 @@ class Setting:
         return METHODS[self.method].scales
 
     @property
-    def needs(self) -> str:
-        """Which of G and H the method and the choice of the radius read."""
-        return "GH" if self.radius == "output" else METHODS[self.method].needs
+    def needs(self) -> frozenset[str]:
+        """Which of G, H and T the method and the choice of the radius read."""
+        return frozenset(METHODS[self.method].needs + ("TH" if self.radius == "output" else ""))
 
     @property
     def whole(self) -> bool:
-        """Whether all of G is read, or its lower triangle only."""
-        return METHODS[self.method].whole or self.activation_order or self.radius == "output"
+        """Whether all of G is read, where it is read at all, or its lower triangle only."""
+        return METHODS[self.method].whole or self.activation_order or "T" in self.needs
 
     def run(
         self,
         weights: np.ndarray,
-        G: np.ndarray | None,
-        H: np.ndarray | None,
+        given: Mapping[str, np.ndarray],
         alphabet: Alphabet,
         pruned: np.ndarray | None = None,
         limit: Limit | None = None,
     ) -> tuple[np.ndarray, Alphabet]:
-        """Codes by the method, of weights in groups (see `gram`), and their alphabet."""
+        """Codes by the method, of weights in groups (see `gram`), and their alphabet; `given` are
+        those of G, H and T that it needs.
+        """
         method = METHODS[self.method]
         options = {
             name: getattr(self, name) for name in method.options if getattr(self, name) is not None
@@ -193,7 +195,7 @@ class Setting:
             options["rng"] = np.random.default_rng(options.pop("seed"))
         if limit is not None:
             options["budget"] = limit.budget(alphabet.scale, weights.shape[2])
-        matrices = [{"G": G, "H": H}[letter] for letter in method.needs]
+        matrices = [given[letter] for letter in method.needs]
 
         def run(
             weights: np.ndarray, matrices: list, pruned: np.ndarray | None
@@ -201,12 +203,14 @@ class Setting:
             found = method.function(weights, *matrices, alphabet, pruned=pruned, **options)
             return found if method.scales else (found, alphabet)
 
-        if not (self.activation_order and matrices and H is not None):
+        if not (self.activation_order and matrices):
             return run(weights, matrices, pruned)
-        order = np.argsort(-np.diagonal(H, axis1=1, axis2=2), axis=1, kind="stable")[:, :, None]
+        norms = np.diagonal(given["H"], axis1=1, axis2=2)
+        order = np.argsort(-norms, axis=1, kind="stable")[:, :, None]
+        rows = [np.take_along_axis(matrix, order, 1) for matrix in matrices]
         ordered = [
-            np.take_along_axis(np.take_along_axis(matrix, order, 1), order.transpose(0, 2, 1), 2)
-            for matrix in matrices
+            matrix if letter == "T" else np.take_along_axis(matrix, order.transpose(0, 2, 1), 2)
+            for letter, matrix in zip(method.needs, rows, strict=True)
         ]
         if pruned is not None:
             pruned = np.take_along_axis(pruned, order, 1)
