@@ -251,7 +251,7 @@ def test_steps_that_no_chain_or_no_data_can_carry():
         "models": {"mine": {"dataset": "bare"}, "other": {"dataset": "mnist"}},
         "datasets": {"bare": {"train": "x.npy", "label": "none"}},
     }
-    tuned, distilled = "gpfq-bits=2/finetune-epochs=1", "gpfq-bits=2/finetune-epochs=1-distil=true"
+    tuned, distilled = "gpfq-bits=2/finetune-epochs=1", "gpfq-bits=2/finetune-epochs=1-distil=1"
     check_steps([tuned, "nnrelief-fraction=0.9-epochs=1"], ["other"], config)
     check_steps([distilled, "lump-tolerance=0"], ["mine", "other"], config)
     with pytest.raises(

@@ -172,7 +172,7 @@ def test_fine_tuning_as_a_step():
     assert tuned.layers[0].quantization.bits == 2
     assert accuracy(tuned, *data(network)) > accuracy(quantized, *data(network))
     parse_chain([{"activations": 8}, {"msq": 2}, "finetune"])
-    distil = parse_step("finetune-epochs=5-scales=true-distil=true")
+    distil = parse_step("finetune-epochs=5-scales=true-distil=1")
     assert not distil.needs_labels
     distilled = apply(distil, quantized, known, original=network)
     np.testing.assert_array_equal(distilled.layers[0].codes, quantized.layers[0].codes)
@@ -191,5 +191,5 @@ def test_distilling_can_do_without_labels():
     known = Data(teacher())
     known.labelled = False
     network = quantize(teacher(), None, "msq", bits=2)
-    step = parse_step("finetune-epochs=1-distil=true")
+    step = parse_step("finetune-epochs=1-distil=1")
     assert apply(step, network, known, original=teacher()).layers[0].quantization.bits == 2

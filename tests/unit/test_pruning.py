@@ -18,6 +18,7 @@ from netreduce.network.layers import (
 )
 from netreduce.pruning import prune, prune_iteratively
 from netreduce.pruning.magnitude import magnitude
+from netreduce.quantization.activations import quantize_activations
 from netreduce.training.retraining import retrain
 
 
@@ -198,3 +199,141 @@ def test_retraining_without_a_label_for_each_image():
         match=r"one label for each of the 3 images is needed, found labels of shape \(2,\)",
     ):
         retrain(mlp(), np.ones((3, 12)), np.zeros(2, int), epochs=1)
+
+
+@pytest.mark.parametrize("end", ["linear", "softmax"])
+def test_a_network_learns_what_another_one_answers(end):
+    """Of logits, which differ where probabilities are nearly alike."""
+    (x, y), (test, _) = blobs(600), blobs(600, seed=1)
+    original = retrain(mlp(), x, y, epochs=10)
+    last = len(original.layers) - 1
+    original = original.replace({last: original.layers[last].replace(activation=end)})
+    small = magnitude(original, 0.3)
+
+    def off(network):
+        return np.abs(network.logits().predict(test) - original.logits().predict(test)).mean()
+
+    wrong = (y + 1) % 3
+    taught = retrain(small, x, None, epochs=10, original=original, distil=1)
+    partly = retrain(small, x, wrong, epochs=10, original=original, distil=0.5)
+    ignored = retrain(small, x, wrong, epochs=10, original=original)
+    assert off(taught) < 0.5 * off(small)
+    assert off(taught) < off(partly) < off(ignored)
+    assert taught.layers[last].activation == end
+    for before, after in zip(small.layers, taught.layers, strict=True):
+        np.testing.assert_array_equal(after.kernel[before.kernel == 0], 0)
+    again = retrain(small, x, wrong, epochs=10, original=original, distil=1)
+    np.testing.assert_array_equal(again.layers[0].kernel, taught.layers[0].kernel)
+
+
+def test_numbers_and_activations_on_grids_are_taught_too():
+    """As they are, without a network's end that a loss of classes would bring along."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 12)).astype(np.float32)
+    original = quantize_activations(mlp(), x, bits=3)
+    numbers = original.predict(x)
+    small = magnitude(mlp(), 0.5)
+    taught = retrain(small, x, -numbers, epochs=20, original=original, distil=1)
+
+    def off(network, targets):
+        return ((network.predict(x) - targets) ** 2).mean()
+
+    assert off(taught, numbers) < 0.5 * off(small, numbers)
+    half = retrain(small, x, -numbers, epochs=20, original=original, distil=0.5)
+    assert off(half, 0) < 0.5 * off(taught, 0)  # halfway between the numbers and their opposites
+
+
+def strips(count, seed=0):
+    """Images of a bright column on the left (0) or on the right (1) half of four columns."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    x = 0.1 * rng.random((count, 3, 4, 1))
+    x[np.arange(count), :, 3 * labels] += 1
+    return x.astype(np.float32), labels
+
+
+def strip_network():
+    rng = np.random.default_rng(0)
+    kernels = [rng.normal(size=size) / 10 for size in ((2, 2, 1, 4), (48, 2))]
+    kernels = [kernel.astype(np.float32) for kernel in kernels]
+    layers = [Conv2D(kernels[0], activation="relu", padding="same"), Flatten(), Dense(kernels[1])]
+    return Network(layers, (3, 4, 1))
+
+
+def test_retraining_on_changed_images():
+    x, y = strips(400)
+    network = strip_network()
+    plain, moved, again, other = (
+        retrain(network, x, y, epochs=25, augmentation=augmentation, seed=seed)
+        for augmentation, seed in (
+            (None, 0),
+            ({"shift": 1}, 0),
+            ({"shift": 1, "flip": False}, 0),
+            ({"shift": 1}, 1),
+        )
+    )
+    shifted = np.zeros_like(x)
+    shifted[:, :, :-1] = x[:, :, 1:]
+    seen = y == 1  # of these, the column is still there
+    assert accuracy(moved, shifted[seen], y[seen]) > 0.95
+    np.testing.assert_array_equal(moved.layers[0].kernel, again.layers[0].kernel)
+    assert (moved.layers[0].kernel != plain.layers[0].kernel).any()
+    assert (moved.layers[0].kernel != other.layers[0].kernel).any()
+    # where half of the images are mirrored, left and right are the same
+    mirrored = retrain(network, x, y, epochs=25, augmentation={"flip": True})
+    assert accuracy(plain, x, y) > 0.95
+    assert 0.4 < accuracy(mirrored, x, y) < 0.6
+
+
+def test_the_teacher_sees_the_changed_images():
+    x, y = strips(400)
+    original = retrain(strip_network(), x, y, epochs=25)
+    student = strip_network()
+    taught = retrain(student, x, None, 25, original=original, distil=1, augmentation={"flip": True})
+    assert accuracy(taught, x, y) > 0.95
+    assert accuracy(taught, x[:, :, ::-1], 1 - y) > 0.95
+
+
+def test_retraining_in_bfloat16():
+    x, y = strips(400)
+    full, half, again = (
+        retrain(strip_network(), x, y, epochs=25, precision=precision)
+        for precision in ("float32", "bfloat16", "bfloat16")
+    )
+    assert half.dtype == np.float32
+    np.testing.assert_array_equal(half.layers[0].kernel, again.layers[0].kernel)
+    assert (half.layers[0].kernel != full.layers[0].kernel).any()
+    assert accuracy(half, x, y) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"distil": 1.5}, ParameterError, "distil must be a number from 0 to 1, found 1.5"),
+        ({"distil": np.nan}, ParameterError, "distil must be a number from 0 to 1, found nan"),
+        ({"distil": 0.5}, ParameterError, "distil=0.5 needs the original network, found none"),
+        (
+            {"distil": 1, "original": mlp((12, 5, 4))},
+            ParameterError,
+            r"the original has inputs and outputs of shapes \(\(12,\), \(4,\)\), the network"
+            r" \(\(12,\), \(3,\)\)",
+        ),
+        (
+            {"precision": "float16"},
+            ParameterError,
+            "precision must be one of float32, bfloat16, found 'float16'",
+        ),
+        ({"augmentation": {"turn": 1}}, ParameterError, "unknown augmentation 'turn'"),
+        ({"augmentation": {"flip": True}}, ParameterError, "augmentation needs images"),
+        (
+            {"augmentation": {"shift": -1}},
+            ParameterError,
+            "shift must be a whole number of pixels from 0, found -1",
+        ),
+        ({"labels": None}, SampleError, "one label for each of the 2000 images is needed"),
+    ],
+)
+def test_settings_of_retraining_that_do_not_fit(arguments, error, message):
+    x, y = blobs()
+    with pytest.raises(error, match=message):
+        retrain(mlp(), x, **{"labels": y, "epochs": 1, **arguments})

@@ -102,7 +102,10 @@ VALUES = {
     "epochs": st.integers(1, 99),
     "fold": st.booleans(),
     "repair": st.booleans(),
-    "distil": st.booleans(),
+    "distil": st.floats(0, 1),
+    "shift": st.integers(0, 9),
+    "flip": st.booleans(),
+    "precision": st.sampled_from(["float32", "bfloat16"]),
     "method": st.sampled_from(
         [
             *("elimination", "variance", "greedy", "thinet", "lasso"),
@@ -294,13 +297,41 @@ def test_retraining_as_a_step_learns_from_the_training_samples():
     assert retrained.shapes == reduced.shapes
     assert (retrained.layers[0].kernel != reduced.layers[0].kernel).any()
     x = data.images("train", 50)
-    distilled = apply(parse_step("retrain-epochs=9-distil=true"), reduced, data, original=original)
+    distilled = apply(parse_step("retrain-epochs=9-distil=1"), reduced, data, original=original)
     before, after = (
         np.linalg.norm(one.predict(x) - original.predict(x)) for one in (reduced, distilled)
     )
     assert after < before
+    step = parse_step("retrain-epochs=2-distil=0.5")
+    assert step.needs_labels and step.label == "Retraining 2, distil 0.5"
+    halfway = apply(step, reduced, data, original=original)
+    assert (halfway.layers[0].kernel != retrained.layers[0].kernel).any()
     with pytest.raises(ParameterError, match=r"retrain-epochs=1 cannot follow msq-bits=4"):
         parse_chain([{"msq": 4}, "retrain"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"distil": True}, "retrain: distil must be a number from 0 to 1, found True"),
+        ({"distil": 1.1}, "retrain: distil must be a number from 0 to 1, found 1.1"),
+        ({"shift": -1}, "retrain: shift must be a whole number from 0, found -1"),
+        ({"flip": 1}, "retrain: flip must be true or false, found 1"),
+        ({"precision": "half"}, "retrain: precision must be float32 or bfloat16, found 'half'"),
+        ({"learning_rate": 1}, "retrain has no parameter 'learning_rate'; allowed: epochs, distil"),
+    ],
+)
+def test_settings_of_retraining_that_a_configuration_cannot_have(values, message):
+    with pytest.raises(ParameterError, match=message):
+        parse_chain([{"select": 0.5}, {"retrain": {"epochs": 2, **values}}])
+
+
+def test_augmentation_as_a_step_needs_images():
+    original = network()
+    step = parse_chain([{"retrain": {"epochs": 1, "shift": 2, "flip": True}}])[0]
+    assert str(step) == "retrain-epochs=1-shift=2-flip=true"
+    with pytest.raises(ParameterError, match="augmentation needs images"):
+        apply(step, original, Data(original))
 
 
 def test_lossless_in_a_chain_knows_the_range_of_the_data(monkeypatch):

@@ -94,7 +94,7 @@ class Step:
     @property
     def needs_labels(self) -> bool:
         """Whether it learns from labels."""
-        return self.trains and not self.parameters.get("distil")
+        return self.trains and self.parameters.get("distil") != 1
 
 
 def parse_chain(entry: object) -> tuple[Step, ...]:

@@ -58,6 +58,7 @@ def _flag(default: bool) -> Parameter:
 FLAG = _flag(True)
 FRACTION = Parameter("a number in (0, 1]", lambda value: is_number(value) and 0 < value <= 1)
 TOLERANCE = Parameter("a number in [0, 1)", lambda value: is_number(value) and 0 <= value < 1, 0)
+PART = Parameter("a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1, 0)
 BITS = Parameter(
     "1.58 (ternary) or a whole number from 2 to 8",
     lambda value: is_number(value) and value in (1.58, *range(2, 9)),
@@ -238,14 +239,20 @@ TECHNIQUES = {
         "Retraining",
         "training",
         "netreduce.training.retraining:retrain_on",
-        {"epochs": _integer(1, 1), "distil": _flag(False)},
+        {
+            "epochs": _integer(1, 1),
+            "distil": PART,
+            "shift": _integer(0, 0),
+            "flip": _flag(False),
+            "precision": _choice("float32", "bfloat16"),
+        },
         analog=True,
     ),
     "finetune": Technique(
         "Fine-tuning",
         "training",
         "netreduce.training.finetuning:finetune_on",
-        {"epochs": _integer(1, 1), "scales": _flag(False), "distil": _flag(False)},
+        {"epochs": _integer(1, 1), "scales": _flag(False), "distil": PART},
         on_grid=True,
     ),
     "fold_batch_norm": Technique(

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -50,21 +50,41 @@ def check_training(
         ("schedule", schedule, SCHEDULES),
         ("precision", precision, PRECISIONS),
     ):
-        if value not in allowed:
-            raise ParameterError(f"{name} must be one of {', '.join(allowed)}, found {value!r}")
+        check_choice(name, value, allowed)
     if not (isinstance(l1, Real) and 0 <= l1 < math.inf):
         raise ParameterError(f"l1 must be a number ≥ 0, found {l1!r}")
-    for key in augmentation or {}:
+    check_augmentation(network, augmentation)
+    network.check_samples(images)
+    return loss_for(network, images, labels)
+
+
+def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
+    """Refuse a setting that is none of those allowed (ParameterError)."""
+    if value not in allowed:
+        raise ParameterError(f"{name} must be one of {', '.join(allowed)}, found {value!r}")
+
+
+def check_augmentation(network: Network, augmentation: Mapping[str, Any] | None) -> None:
+    """Refuse random changes of images that are not known, or that the network's inputs have no use
+    for.
+
+    Raises
+    ------
+    ParameterError
+    """
+    given = augmentation or {}
+    for key in given:
         if key not in AUGMENTATIONS:
             raise ParameterError(
                 f"unknown augmentation {key!r}, expected {' or '.join(AUGMENTATIONS)}"
             )
-    if any((augmentation or {}).values()) and len(network.input_shape) != 3:
+    shift = given.get("shift", 0)
+    if not (isinstance(shift, Integral) and shift >= 0):
+        raise ParameterError(f"shift must be a whole number of pixels from 0, found {shift!r}")
+    if any(given.values()) and len(network.input_shape) != 3:
         raise ParameterError(
             f"augmentation needs images, the network takes inputs of shape {network.input_shape}"
         )
-    network.check_samples(images)
-    return loss_for(network, images, labels)
 
 
 def loss_for(network: Network, images: np.ndarray, labels: np.ndarray) -> str:

@@ -16,14 +16,14 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from netreduce.errors import ParameterError
-from netreduce.formats.pytorch.module import to_torch, with_parameters_of
+from netreduce.formats.pytorch.module import with_parameters_of
 from netreduce.formats.tensors import to_tensors
 from netreduce.network import Network
-from netreduce.network.layers import Activation, ActivationGrid, Layer, Quantization, Weighted
-from netreduce.training import loss_for
+from netreduce.network.layers import Layer, Quantization, Weighted
 
-from .losses import tensors
-from .retraining import descend, hold_zeros, without_end
+from .lesson import lesson
+from .modules import in_pytorch, straight_through
+from .retraining import descend, hold_zeros
 
 CODE_RATE = 0.03  # of codes, in units of the scale: a code is 2 from the next one
 RATE = 2e-3  # of everything else; scales as logarithms
@@ -32,9 +32,12 @@ RATE = 2e-3  # of everything else; scales as logarithms
 def finetune(
     network: Network,
     images: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | None,
     epochs: int,
     scales: bool = False,
+    *,
+    original: Network | None = None,
+    distil: float = 0.0,
     seed: int = 0,
 ) -> Network:
     """Train a quantized network on its grid, by Adam on the loss that the labels call for
@@ -49,10 +52,12 @@ def finetune(
     network : Network
         Quantized; ends as for `netreduce.training.retraining.retrain`.
     images : ndarray, shape (n, *network.input_shape)
-    labels : ndarray of int, shape (n,), or of float, shape (n, outputs)
+    labels : ndarray of int, shape (n,), or of float, shape (n, outputs), or None
     epochs : int
     scales : bool
         Hold all codes and train the scales. Those of layers whose bias is on the grid stay.
+    original, distil
+        As for `netreduce.training.retraining.retrain`.
     seed : int
         Of the order of the images.
 
@@ -65,7 +70,8 @@ def finetune(
     Raises
     ------
     ParameterError
-        No layer is quantized; parameters that are NaN or infinite.
+        No layer is quantized; parameters that are NaN or infinite; an original that is missing, or
+        of other inputs or outputs.
     SampleError
         Images that do not fit the network, or labels that do not fit the images.
 
@@ -81,9 +87,7 @@ def finetune(
     >>> np.array_equal(trained.layers[0].codes, ternary.layers[0].codes)
     True
     """
-    network.check_parameters()
-    images, labels = network.check_samples(images), np.asarray(labels)
-    loss = loss_for(network, images, labels)
+    lessons = lesson(network, images, labels, original, distil)
     grids = {
         index: layer
         for index, layer in enumerate(network.layers)
@@ -91,17 +95,7 @@ def finetune(
     }
     if not grids:
         raise ParameterError("no layer is quantized: fine-tuning on the grid needs one")
-    plain = without_end(network, loss).replace(
-        {
-            index: Activation("linear")
-            for index, layer in enumerate(network.layers)
-            if isinstance(layer, ActivationGrid)
-        }
-    )
-    model = to_torch(plain).eval()
-    for name, layer in zip(plain.names, network.layers, strict=True):
-        if isinstance(layer, ActivationGrid):
-            model.add_module(name, RoundedActivation(layer))
+    model, plain = in_pytorch(lessons.network)
     trained = {
         index: _train_weight(model, plain, index, layer, scales) for index, layer in grids.items()
     }
@@ -112,18 +106,10 @@ def finetune(
         if parameter.requires_grad and not any(parameter is original for original in ours)
     ]
     hold_zeros(others)
-    x, y = tensors(images.astype(network.dtype, copy=False), labels)
-    descend(
-        model,
-        torch.optim.Adam(
-            [{"params": ours, "lr": RATE if scales else CODE_RATE}, {"params": others, "lr": RATE}]
-        ),
-        loss,
-        x,
-        y,
-        epochs,
-        seed,
+    optimizer = torch.optim.Adam(
+        [{"params": ours, "lr": RATE if scales else CODE_RATE}, {"params": others, "lr": RATE}]
     )
+    descend(model, optimizer, lessons, epochs, seed)
     factors = {
         index: np.exp(original.detach().double().numpy())
         for index, original in trained.items()
@@ -149,15 +135,19 @@ def finetune_on(
     original: Network,
     epochs: int,
     scales: bool = False,
-    distil: bool = False,
+    distil: float = 0.0,
     seed: int = 0,
 ) -> Network:
-    """`finetune` as a step of chains, behind a quantizer: on the labels of the training samples,
-    or, to `distil`, on what the original network gives for them.
-    """
-    images, labels = training
-    targets = original.predict(images) if distil else labels
-    return finetune(network, images, targets, epochs=epochs, scales=scales, seed=seed)
+    """`finetune` as a step of chains, behind a quantizer."""
+    return finetune(
+        network,
+        *training,
+        epochs=epochs,
+        scales=scales,
+        original=original,
+        distil=distil,
+        seed=seed,
+    )
 
 
 class OnGrid(nn.Module):
@@ -197,24 +187,6 @@ class Scaled(nn.Module):
 
     def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
         return weight.new_zeros(int(self.places.max()) + 1)
-
-
-class RoundedActivation(nn.Module):
-    """An ActivationGrid with the gradient of one that only cuts off."""
-
-    def __init__(self, grid: ActivationGrid) -> None:
-        super().__init__()
-        self.scale = grid.scale
-        self.low, self.high = grid.low - grid.zero_point, grid.high - grid.zero_point
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        inside = (x / self.scale).clamp(self.low, self.high)
-        return self.scale * straight_through(inside, torch.round(inside))
-
-
-def straight_through(x: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
-    """What was rounded, with the gradient of x."""
-    return x + (rounded - x).detach()
 
 
 def _train_weight(

@@ -1,34 +1,45 @@
-"""Retraining of a pruned network in PyTorch: weights that are zero stay zero."""
+"""Retraining of a reduced network in PyTorch: weights that are zero stay zero."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from netreduce.errors import ParameterError
-from netreduce.formats.pytorch.module import to_torch, with_parameters_of
+from netreduce.formats.pytorch.module import with_parameters_of
 from netreduce.network import Network
-from netreduce.network.layers import Activation, Layer
-from netreduce.training import loss_for
+from netreduce.training import PRECISIONS, check_augmentation, check_choice
 
-from .losses import loss_of, tensors
+from .augmentation import augment
+from .lesson import Lesson, lesson
+from .modules import in_pytorch
 
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3  # sparse networks bear, and need, more than dense ones
-BROUGHT = {"cross entropy": "softmax", "binary cross entropy": "sigmoid"}
 WEIGHT_DECAY = 1e-4  # small weights carry little signal, so that the next iteration prunes them
 
 
 def retrain(
-    network: Network, images: np.ndarray, labels: np.ndarray, epochs: int, seed: int = 0
+    network: Network,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    epochs: int,
+    *,
+    original: Network | None = None,
+    distil: float = 0.0,
+    augmentation: Mapping[str, Any] | None = None,
+    precision: str = "float32",
+    seed: int = 0,
 ) -> Network:
     """Train a network further, by Adam on the loss that the labels call for
     (`netreduce.training.loss_for`), with the learning rate falling linearly to zero.
 
     Zero weights and zero biases stay zero; the mean and variance of batch normalization stay as
-    they are. The same seed and number of threads give the same weights, bit for bit.
+    they are, and nothing is dropped out. The same seed and number of threads give the same weights,
+    bit for bit.
 
     Parameters
     ----------
@@ -36,10 +47,20 @@ def retrain(
         Ends in one score per class: logits, or softmax; in one score for two classes: a logit, or
         sigmoid; or in numbers.
     images : ndarray, shape (n, *network.input_shape)
-    labels : ndarray of int, shape (n,), or of float, shape (n, outputs)
+    labels : ndarray of int, shape (n,), or of float, shape (n, outputs), or None
+        None with distil=1.
     epochs : int
+    original : Network, optional
+        To distil.
+    distil : float in [0, 1]
+        The part of the loss that is the mean squared distance to the original's logits, or numbers,
+        the rest being that of the labels: 1 needs no labels.
+    augmentation : dict, optional
+        {"shift": pixels, "flip": bool}, as in training: see `netreduce.training.torch.train`.
+    precision : {"float32", "bfloat16"}
+        As in training.
     seed : int
-        Of the order of the images.
+        Of the order of the images and of augmentation.
 
     Returns
     -------
@@ -48,21 +69,36 @@ def retrain(
     Raises
     ------
     ParameterError
-        A layer is quantized: training would leave its grid; parameters that are NaN or infinite.
+        A layer is quantized: training would leave its grid; parameters that are NaN or infinite; a
+        setting that is not known; an original that is missing, or of other inputs or outputs.
     SampleError
         Images that do not fit the network, or labels that do not fit the images.
+
+    Examples
+    --------
+    A network that is taught what another one computes:
+
+    >>> from netreduce import Dense
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(256, 4)).astype("float32")
+    >>> original, network = (
+    ...     Network([Dense(rng.normal(size=(4, 3)).astype("float32"))], (4,)) for _ in range(2)
+    ... )
+    >>> taught = retrain(network, x, None, epochs=300, original=original, distil=1)
+    >>> before, after = (abs(n.predict(x) - original.predict(x)).mean() for n in (network, taught))
+    >>> bool(after < before / 2)
+    True
     """
-    network.check_parameters()
-    images, labels = network.check_samples(images), np.asarray(labels)
-    loss = loss_for(network, images, labels)
+    lessons = lesson(network, images, labels, original, distil)
     for name, layer in zip(network.names, network.layers, strict=True):
         if getattr(layer, "quantization", None) is not None:
             raise ParameterError(f"{name} is quantized: retrain before quantizing")
-    model = to_torch(without_end(network, loss)).eval()
+    check_choice("precision", precision, PRECISIONS)
+    check_augmentation(network, augmentation)
+    model, _ = in_pytorch(lessons.network)
     hold_zeros(model.parameters())
-    x, y = tensors(images.astype(network.dtype, copy=False), labels)
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    descend(model, optimizer, loss, x, y, epochs, seed)
+    descend(model, optimizer, lessons, epochs, seed, augmentation, precision)
     return with_parameters_of(model, network)
 
 
@@ -71,15 +107,23 @@ def retrain_on(
     training: tuple[np.ndarray, np.ndarray],
     original: Network,
     epochs: int,
-    distil: bool = False,
+    distil: float = 0.0,
+    shift: int = 0,
+    flip: bool = False,
+    precision: str = "float32",
     seed: int = 0,
 ) -> Network:
-    """`retrain` as a step of chains, behind one that took neurons or weights out: on the labels of
-    the training samples, or, to `distil`, on what the original network gives for them.
-    """
-    images, labels = training
-    targets = original.predict(images) if distil else labels
-    return retrain(network, images, targets, epochs=epochs, seed=seed)
+    """`retrain` as a step of chains, behind one that took neurons or weights out."""
+    return retrain(
+        network,
+        *training,
+        epochs=epochs,
+        original=original,
+        distil=distil,
+        augmentation={"shift": shift, "flip": flip},
+        precision=precision,
+        seed=seed,
+    )
 
 
 def hold_zeros(parameters: Iterable[nn.Parameter]) -> None:
@@ -91,37 +135,23 @@ def hold_zeros(parameters: Iterable[nn.Parameter]) -> None:
 def descend(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loss: str,
-    x: torch.Tensor,
-    y: torch.Tensor,
+    lessons: Lesson,
     epochs: int,
     seed: int,
+    augmentation: Mapping[str, Any] | None = None,
+    precision: str = "float32",
 ) -> None:
     """Take the steps of an optimizer, with its learning rates falling linearly to zero."""
-    y = y.to(x.dtype) if y.is_floating_point() else y
+    x = lessons.x
     steps = epochs * -(-len(x) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    order = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        for batch in torch.split(torch.randperm(len(x), generator=order), BATCH_SIZE):
+        for index in torch.split(torch.randperm(len(x), generator=random), BATCH_SIZE):
             optimizer.zero_grad()
-            loss_of(loss, model(x[batch]), y[batch]).backward()
+            batch = augment(x[index], **(augmentation or {}), generator=random)
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                loss = lessons.off(model(batch).to(x.dtype), batch, index)
+            loss.backward()
             optimizer.step()
             schedule.step()
-
-
-def without_end(network: Network, loss: str) -> Network:
-    """The network without softmax, or sigmoid, which the loss brings along."""
-    last = len(network.layers) - 1
-    return network.replace({last: _logits(network.layers[last], loss)})
-
-
-def _logits(layer: Layer, loss: str) -> Layer:
-    brought = BROUGHT.get(loss)
-    if isinstance(layer, Activation):
-        return Activation("linear") if layer.name == brought else layer
-    return (
-        layer.replace(activation="linear")
-        if brought and getattr(layer, "activation", None) == brought
-        else layer
-    )
