@@ -77,7 +77,6 @@ _PUBLIC = {
     "fold_neurons": "pruning.fold_neurons",
     "lossless": "pruning.lossless",
     "retrain": "training.retraining",
-    "finetune": "training.finetuning",
     "certify": "certificates",
     "Certificate": "certificates",
     "fold_batch_norm": "folding",
@@ -150,7 +149,6 @@ if TYPE_CHECKING:  # the same names for editors and type checkers, which do not 
     from .quantization.allocation import allocate_bits as allocate_bits
     from .quantization.magr import magr as magr
     from .repair import repair as repair
-    from .training.finetuning import finetune as finetune
     from .training.retraining import retrain as retrain
 
 

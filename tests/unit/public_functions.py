@@ -13,7 +13,7 @@ import netreduce as nr
 from netreduce.cli.app import main as commands
 
 # What takes a live model of another framework, or trains in one, and so needs its extra.
-OTHERS = {"from_torch", "from_keras", "retrain", "finetune"}
+OTHERS = {"from_torch", "from_keras", "retrain"}
 FILES = {".h5": None, ".keras": None, ".txt": "mlp"}  # and whether they need an architecture
 COMMANDS = (
     "show net.onnx",

@@ -79,7 +79,7 @@ def check_augmentation(network: Network, augmentation: Mapping[str, Any] | None)
                 f"unknown augmentation {key!r}, expected {' or '.join(AUGMENTATIONS)}"
             )
     shift = given.get("shift", 0)
-    if not (isinstance(shift, Integral) and shift >= 0):
+    if not (isinstance(shift, Integral) and int(shift) >= 0):
         raise ParameterError(f"shift must be a whole number of pixels from 0, found {shift!r}")
     if any(given.values()) and len(network.input_shape) != 3:
         raise ParameterError(

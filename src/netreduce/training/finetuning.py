@@ -21,9 +21,9 @@ from netreduce.formats.tensors import to_tensors
 from netreduce.network import Network
 from netreduce.network.layers import Layer, Quantization, Weighted
 
+from .descent import descend, hold_zeros
 from .lesson import lesson
 from .modules import in_pytorch, straight_through
-from .retraining import descend, hold_zeros
 
 CODE_RATE = 0.03  # of codes, in units of the scale: a code is 2 from the next one
 RATE = 2e-3  # of everything else; scales as logarithms

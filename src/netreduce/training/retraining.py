@@ -1,23 +1,14 @@
 """Retraining of a reduced network in PyTorch: weights that are zero stay zero."""
 
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from netreduce.errors import ParameterError
-from netreduce.formats.pytorch.module import with_parameters_of
 from netreduce.network import Network
 from netreduce.training import PRECISIONS, check_augmentation, check_choice
 
-from .augmentation import augment
-from .lesson import Lesson, lesson
-from .modules import in_pytorch
-
-BATCH_SIZE = 128
 LEARNING_RATE = 3e-3  # sparse networks bear, and need, more than dense ones
 WEIGHT_DECAY = 1e-4  # small weights carry little signal, so that the next iteration prunes them
 
@@ -89,6 +80,14 @@ def retrain(
     >>> bool(after < before / 2)
     True
     """
+    import torch
+
+    from netreduce.formats.pytorch.module import with_parameters_of
+
+    from .descent import descend, hold_zeros
+    from .lesson import lesson
+    from .modules import in_pytorch
+
     lessons = lesson(network, images, labels, original, distil)
     for name, layer in zip(network.names, network.layers, strict=True):
         if getattr(layer, "quantization", None) is not None:
@@ -124,34 +123,3 @@ def retrain_on(
         precision=precision,
         seed=seed,
     )
-
-
-def hold_zeros(parameters: Iterable[nn.Parameter]) -> None:
-    """What is zero gets no gradient."""
-    for parameter in parameters:
-        parameter.register_hook(partial(torch.mul, (parameter != 0).to(parameter.dtype)))
-
-
-def descend(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    lessons: Lesson,
-    epochs: int,
-    seed: int,
-    augmentation: Mapping[str, Any] | None = None,
-    precision: str = "float32",
-) -> None:
-    """Take the steps of an optimizer, with its learning rates falling linearly to zero."""
-    x = lessons.x
-    steps = epochs * -(-len(x) // BATCH_SIZE)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    random = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        for index in torch.split(torch.randperm(len(x), generator=random), BATCH_SIZE):
-            optimizer.zero_grad()
-            batch = augment(x[index], **(augmentation or {}), generator=random)
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                loss = lessons.off(model(batch).to(x.dtype), batch, index)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
