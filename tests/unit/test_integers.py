@@ -16,6 +16,7 @@ from netreduce.network.layers import (
     ActivationGrid,
     Add,
     BatchNormalization,
+    Conv2D,
     Dense,
     Flatten,
     MaxPooling2D,
@@ -254,6 +255,15 @@ def test_files_are_as_small_as_their_weights(bits, size, tmp_path):
     network = Network([Dense(normal(300, 200), activation="relu"), Dense(normal(200, 10))], (300,))
     nr.export(on_grids(network, weight_bits=bits), tmp_path / "network.onnx")
     assert (tmp_path / "network.onnx").stat().st_size < size + 8_000
+
+
+@pytest.mark.parametrize("weight_bits", [4, 8])
+def test_a_channel_takes_a_bias_and_a_scale(weight_bits):
+    """And nothing besides: scales of biases are products of others, names are short."""
+    layers = [Conv2D(normal(1, 1, 128, 128), normal(128), "relu") for _ in range(3)]
+    network = on_grids(Network([*layers, conv(128, 128)], (3, 3, 128)), weight_bits=weight_bits)
+    weights, channels = 128 * (3 * 128 + 9 * 128), 4 * 128
+    assert to_onnx(network).ByteSize() < weights * weight_bits / 8 + 8 * channels + 2800
 
 
 GRID = ActivationGrid(0.1)

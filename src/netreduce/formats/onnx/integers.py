@@ -3,8 +3,9 @@
 Every tensor on a grid goes through QuantizeLinear and DequantizeLinear (QDQ), an integer of 8 bits
 between them. ONNX Runtime replaces a layer between two such pairs by QLinearConv, QGemm, QLinearAdd
 and their like, but only where the two nodes of a pair are neighbours: so there is one behind layers
-that only move values, too. Weights are int8, biases int32; tables
-of 2 or 4 bits become int8 when the file is loaded.
+that only move values, too. Weights are int8, biases int32 in units of the scale of the inputs times
+that of the weights, which a node multiplies; tables of 2 or 4 bits become int8 when the file is
+loaded. Equal constants stand once, and names are short but for those of weights and biases.
 
 Activations are uint8, a code of `ActivationGrid` being 128 less: on x86 ONNX Runtime turns int8
 ones into these by default, but fails to where several layers read a tensor, and then computes in
@@ -46,6 +47,8 @@ SIGNED = {  # by their bits: integers, the operator set and the version of files
     4: (onnx.TensorProto.INT4, 21, 10),
 }
 USUAL = {"strides": (1, 1), "dilations": (1, 1), "group": 1, "pads": [0, 0, 0, 0]}
+NAMED = ("codes", "bias")  # constants that have the name of their layer
+FEW = 16  # numbers that take no more room than a node that computes them
 UNSIGNED = 128  # code 0 of a grid in the file
 
 
@@ -58,23 +61,26 @@ class IntegerGraph(Graph):
         self.index = INPUT  # of the layer that is being written
         self.codes: dict[str, list[str]] = {}  # what the numbers of a tensor are made from
         self.read: set[str] = set()  # tensors that have a reader
-        self.known: dict[tuple[Shape, type[np.number]], str] = {}  # zero points
+        self.known: dict[tuple[np.dtype, Shape, bytes], str] = {}  # constants
         self.pooled: dict[int, str] = {}  # means of images, still of shape (channels, 1, 1)
 
     def node(self, operator: str, inputs: Sequence[str], name: str = "", **attributes: Any) -> str:
         """As in files of floats, but with short names: there are many nodes to a layer."""
-        name = name or f"{self.title}.{len(self.nodes)}"
+        name = name or np.base_repr(len(self.nodes), 36)
         said = {key: value for key, value in attributes.items() if USUAL.get(key) != value}
         self.nodes.append(helper.make_node(operator, inputs, [name], **said))
         return name
 
-    def zeros(self, shape: Shape, kind: type[np.number]) -> str:
-        """Zero points, one constant for all layers."""
-        key = shape, kind
+    def constant(self, array: np.ndarray, what: str = "") -> str:
+        """A constant, once for all who read it: of a short name, or of what it is to a layer."""
+        array = np.asarray(array, order="C")
+        key = array.dtype, array.shape, array.tobytes()
         if key not in self.known:
-            name = "_".join(["zeros", np.dtype(kind).name, *map(str, shape)])
+            name = (
+                f"{self.title}.{what}" if what in NAMED else f"_{np.base_repr(len(self.known), 36)}"
+            )
             self.known[key] = name
-            self.constants.append(numpy_helper.from_array(np.zeros(shape, kind), name))
+            self.constants.append(numpy_helper.from_array(array, name))
         return self.known[key]
 
     def channels_first(self, index: int) -> str:
@@ -107,9 +113,8 @@ class IntegerGraph(Graph):
         if grid.bits < 8:
             ends = [grid.scale * (end - grid.zero_point) for end in (grid.low, grid.high)]
             x = self.node("Clip", [x, *map(self.number, ends)])
-        scale = self.constant(np.array(grid.scale, np.float32), "scale")
-        zero_point = self.constant(np.array(grid.zero_point + UNSIGNED, np.uint8), "zero")
-        places = [scale, zero_point]
+        zero_point = self.constant(np.array(grid.zero_point + UNSIGNED, np.uint8))
+        places = [self.number(grid.scale), zero_point]
         codes = [self.node("QuantizeLinear", [x, *places]), *places]
         values = self.node("DequantizeLinear", codes)
         self.codes[values] = codes
@@ -161,9 +166,15 @@ class IntegerGraph(Graph):
         weights = self.evaluated.weights[self.index]
         axis = int(isinstance(layer, Dense))
         kernel = self.packed(arranged(layer, weights.kernel))
-        kernel = self.dequantized(kernel, np.int8, weights.scale, axis, "")
-        bias = self.constant(weights.bias, "bias")
-        return [kernel, self.dequantized(bias, np.int32, weights.bias_scale, 0, "bias_")]
+        scale = one_if_equal(weights.scale)
+        kernel = self.dequantized(kernel, np.int8, scale, self.constant(scale), axis)
+        bias, bias_scale = self.constant(weights.bias, "bias"), one_if_equal(weights.bias_scale)
+        if bias_scale.size > FEW:
+            grid = self.evaluated.grids[self.sources[self.index][0]]
+            product = self.node("Mul", [self.number(grid.scale), self.constant(scale)])
+        else:
+            product = self.constant(bias_scale)
+        return [kernel, self.dequantized(bias, np.int32, bias_scale, product, 0)]
 
     def packed(self, kernel: np.ndarray) -> str:
         """Weights of 8 bits: as they are, or from a table of 2 or 4 bits if that holds them."""
@@ -189,12 +200,12 @@ class IntegerGraph(Graph):
         return self.node("Cast", [codes], to=onnx.TensorProto.INT8)
 
     def dequantized(
-        self, integers: str, kind: type[np.integer], scale: np.ndarray, axis: int, what: str
+        self, integers: str, kind: type[np.integer], scale: np.ndarray, name: str, axis: int
     ) -> str:
-        """Integers that stand for numbers: with one scale, or one for each entry of an axis."""
-        if (scale == scale[0]).all():
-            scale = scale[0]
-        inputs = [integers, self.constant(scale, f"{what}scale"), self.zeros(scale.shape, kind)]
+        """Integers that stand for numbers: with one scale, or one for each entry of an axis; and
+        the name of the scale.
+        """
+        inputs = [integers, name, self.constant(np.zeros(scale.shape, kind))]
         if scale.shape:
             return self.node("DequantizeLinear", inputs, axis=axis)
         return self.node("DequantizeLinear", inputs)
@@ -204,11 +215,18 @@ class IntegerGraph(Graph):
         lengths = self.integers((shape[2], 1, *layer.pool_size), "shape")
         one = numpy_helper.from_array(np.ones(1, np.int8))
         ones = self.node("ConstantOfShape", [lengths], value=one)
-        share = np.full(shape[2], np.float32(1) / np.float32(count))
+        share = np.array(np.float32(1) / np.float32(count))
         return self.node(
             "Conv",
-            [self.channels_first(source), self.dequantized(ones, np.int8, share, 0, "")],
+            [
+                self.channels_first(source),
+                self.dequantized(ones, np.int8, share, self.constant(share), 0),
+            ],
             strides=layer.strides,
             pads=pads(layer.padding_widths(shape)),
             group=shape[2],
         )
+
+
+def one_if_equal(scale: np.ndarray) -> np.ndarray:
+    return scale[0] if (scale == scale[0]).all() else scale
