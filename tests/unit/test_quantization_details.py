@@ -180,6 +180,56 @@ def test_targets_in_place_of_G(groups, conv):
     np.testing.assert_allclose(target, G @ weights, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_with_corrected_biases_the_codes_are_those_of_centred_inputs(method):
+    kernel, bias, x = normal(12, 9), normal(9), np.maximum(normal(200, 12) + 1, 0)
+    x[:, 3], x[:, 5] = 0, 0.7  # a dead input, and one that never varies
+    words = {"bits": 2, "radius": "mse", "per_channel": True}
+    centred = x - x.mean(axis=0)
+    centred[:, 5] = 0
+    (layer,) = quantize(
+        Network([Dense(kernel, bias)], (12,)), x, method, correct_bias=True, **words
+    ).layers
+    (other,) = quantize(Network([Dense(kernel, bias)], (12,)), centred, method, **words).layers
+    if method == "msq":  # which sees no samples
+        np.testing.assert_array_equal(layer.codes, other.codes)
+    else:
+        np.testing.assert_array_equal(layer.codes[3], 0)
+        np.testing.assert_array_equal(layer.codes[5], 0)
+        np.testing.assert_array_equal(layer.codes, other.codes)
+    wanted = x @ kernel + bias
+    np.testing.assert_allclose(layer.linear(x).mean(axis=0), wanted.mean(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("radius", ["median", "output"])
+@pytest.mark.parametrize("method", ["gpfq", "gptaq", "qronos", "msq"])
+def test_corrected_biases_keep_the_means_of_every_layer(method, radius):
+    network = Network(
+        [
+            Conv2D(normal(3, 3, 2, 4), normal(4), "relu"),
+            DepthwiseConv2D(normal(2, 2, 4, 1), normal(4), activation="relu"),
+            Flatten(),
+            Dense(normal(100, 6), normal(6), "relu"),
+            Dense(normal(6, 3), normal(3)),
+        ],
+        (8, 8, 2),
+    )
+    x = normal(300, 8, 8, 2)
+    words = {"bits": 1.58, "conv": "joint", "radius": radius, "correct_bias": True}
+    quantized = quantize(network, x, method, **words)
+    analog, seen = x, x
+    for index, (layer, other) in enumerate(zip(network.layers, quantized.layers, strict=True)):
+        if index in (0, 3, 4):
+            means = [
+                one.linear(values).mean(axis=tuple(range(values.ndim - 1)))
+                for one, values in ((layer, analog), (other, seen))
+            ]
+            np.testing.assert_allclose(*means, atol=1e-4)
+        elif index == 1:  # quantized in several groups
+            np.testing.assert_array_equal(layer.bias, other.bias)
+        analog, seen = layer(analog), other(seen)
+
+
 def test_damping_is_a_fraction_of_the_live_inputs():
     H = np.diag([4.0, 0.0, 2.0])
     np.testing.assert_array_equal(np.diagonal(damped(H, 0.1)), [4.3, 1.0, 2.3])

@@ -14,7 +14,7 @@ from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Flatten
 from netreduce.quantization import quantize
 from netreduce.quantization.alphabet import Alphabet
 from netreduce.quantization.beacon import beacon
-from netreduce.quantization.comq import best_scale, comq
+from netreduce.quantization.comq import best_scale, comq, refine
 from netreduce.quantization.gpfq import gpfq
 from netreduce.quantization.gptaq import gptaq
 from netreduce.quantization.gptq import gptq
@@ -131,6 +131,35 @@ def test_comq_begins_with_the_walk_of_gpfq():
 
 
 @settings(max_examples=100, deadline=None)
+@given(problems(), st.booleans(), st.sampled_from([0.0, 0.3]))
+def test_sweeps_after_a_walk_end_where_no_code_betters_the_error(problem, own, damping):
+    weights, X, X_quantized, count = problem
+    (G, H), start = matrices(X, X_quantized), alphabet_of(2.0, count)
+    if own:
+        start = Alphabet(np.full((1, 1, weights.shape[1]), start.scale), start.top)
+    walked = gpfq(weights[None], G, H, start)
+    codes, alphabet = refine(walked, weights[None], G @ weights[None], H, start, damping, 100)
+    live = X_quantized.any(axis=0)
+    assert (codes[0, ~live] == 0).all()
+    assert np.isin(codes[0, live], np.arange(1 - count, count, 2)).all()
+    pull = damping * (X_quantized[:, live] ** 2).sum(axis=0).mean() if live.any() else 0.0
+
+    def penalized(levels):
+        near = ((levels - weights)[live] ** 2).sum(axis=0)
+        return error(weights, X, X_quantized, levels) + pull * near
+
+    scale = np.broadcast_to(alphabet.scale, (1, 1, weights.shape[1]))[0]
+    reached = penalized(scale * codes[0])
+    slack = 1e-9 * (1 + reached)
+    before = penalized((start.scale * walked)[0])
+    assert (reached <= before + slack).all() if own else reached.sum() <= (before + slack).sum()
+    for t, code in product(np.flatnonzero(live), range(1 - count, count, 2)):
+        changed = codes[0].copy()
+        changed[t] = code
+        assert (penalized(scale * changed) >= reached - slack).all()
+
+
+@settings(max_examples=100, deadline=None)
 @given(problems())
 def test_beacon_cannot_be_bettered_by_one_code_with_its_best_scale(problem):
     weights, X, X_quantized, count = problem
@@ -244,6 +273,57 @@ def test_whole_networks(method, per_channel, keep_zeros):
     assert np.linalg.norm(quantized.predict(samples) - exact) < 0.7 * np.linalg.norm(
         rounded.predict(samples) - exact
     )
+
+
+@pytest.mark.parametrize("radius", ["mse", "output"])
+@pytest.mark.parametrize("keep_zeros", [False, True])
+def test_sweeps_in_whole_networks(radius, keep_zeros):
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((3, 3, 2, 6))
+    kernel[0, 0, 0, 2] = 0
+    network = Network(
+        [
+            Conv2D(kernel, rng.standard_normal(6), "relu"),
+            DepthwiseConv2D(rng.standard_normal((2, 2, 6, 2)), activation="relu"),
+            Conv2D(rng.standard_normal((2, 2, 6, 4)), activation="relu", groups=2),
+            Flatten(),
+            Dense(rng.standard_normal((64, 3)), rng.standard_normal(3)),
+        ],
+        (8, 8, 2),
+    )
+    samples = rng.standard_normal((50, 8, 8, 2))
+    words = {"radius": radius, "per_channel": True, "conv": "joint", "keep_zeros": keep_zeros}
+    plain, swept = (
+        quantize(network, samples, "gpfq", 2, sweeps=sweeps, **words) for sweeps in (0, 6)
+    )
+    for index in (0, 1, 2, 4):
+        layer = swept.layers[index]
+        np.testing.assert_allclose(
+            layer.kernel, (layer.quantization.scale * layer.codes).astype(layer.kernel.dtype)
+        )
+        assert np.isin(layer.codes, [-3, -1, 1, 3] + [0] * keep_zeros).all()
+    assert (swept.layers[0].kernel[0, 0, 0, 2] == 0) == keep_zeros
+    exact = network.predict(samples)
+    errors = [np.linalg.norm(found.predict(samples) - exact) for found in (plain, swept)]
+    assert errors[1] < 0.95 * errors[0]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"sweeps": -1}, "sweeps must be a whole number not below 0, found -1"),
+        ({"sweeps": 1.5}, "sweeps must be a whole number"),
+        ({"sweeps": 2, "method": "spfq"}, "sweeps is not for method 'spfq'; .*msq, gpfq"),
+        ({"sweeps": 2, "power_of_two": True}, "not with power_of_two"),
+        ({"sweeps": 2, "conv": "channel"}, "conv2d_1: sweeps chooses one scale .*joint"),
+        ({"correct_bias": True, "quantize_bias": True}, "a bias that is not quantized"),
+        ({"sweeps": 2, "accumulator_bits": 16, "zero": True}, "accumulator_bits excludes sweeps"),
+    ],
+)
+def test_what_sweeps_and_corrected_biases_exclude(options, message):
+    network = Network([Conv2D(np.ones((2, 2, 1, 2)))], (4, 4, 1))
+    with pytest.raises(ParameterError, match=message):
+        quantize(network, np.ones((5, 4, 4, 1)), **{"conv": "joint", **options})
 
 
 @pytest.mark.parametrize("method", ["beacon", "comq"])

@@ -122,6 +122,9 @@ VALUES = {
     "symmetric": st.booleans(),
     "scales": st.booleans(),
     "strength": st.floats(1e-3, 10),
+    "sweeps": st.integers(0, 20),
+    "damping": st.one_of(st.none(), st.floats(0, 10)),
+    "correct_bias": st.booleans(),
 }
 
 

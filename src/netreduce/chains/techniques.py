@@ -73,6 +73,13 @@ SCALAR = Parameter(
 )
 
 
+DAMPING = Parameter(
+    "a number not below 0, or null (the method's own)",
+    lambda value: value is None or (is_number(value) and value >= 0),
+    None,
+)
+
+
 def _positive(default: object = REQUIRED) -> Parameter:
     return Parameter("a positive number", lambda value: is_number(value) and value > 0, default)
 
@@ -133,7 +140,7 @@ class Technique:
         return getattr(import_module(self.module), self.function.partition(":")[2])
 
 
-def _quantizer(title: str, method: str) -> Technique:
+def _quantizer(title: str, method: str, **more: Parameter) -> Technique:
     parameters = {
         "bits": BITS,
         "alphabet_scalar": SCALAR,
@@ -141,8 +148,9 @@ def _quantizer(title: str, method: str) -> Technique:
         "radius": _choice("median", "max", "mse", "output"),
         "per_channel": _flag(False),
         "zero": _flag(False),
+        "correct_bias": _flag(False),
     }
-    return _quantization(title, parameters, {"method": method})
+    return _quantization(title, {**parameters, **more}, {"method": method})
 
 
 def _fitter(title: str, method: str, **parameters: Parameter) -> Technique:
@@ -177,12 +185,12 @@ def _pruner(title: str, method: str, **parameters: Parameter) -> Technique:
 
 
 TECHNIQUES = {
-    "gpfq": _quantizer("GPFQ", "gpfq"),
-    "msq": _quantizer("MSQ", "msq"),
-    "gptq": _quantizer("GPTQ", "gptq"),
-    "qronos": _quantizer("Qronos", "qronos"),
+    "gpfq": _quantizer("GPFQ", "gpfq", sweeps=_integer(0, 0)),
+    "msq": _quantizer("MSQ", "msq", sweeps=_integer(0, 0)),
+    "gptq": _quantizer("GPTQ", "gptq", sweeps=_integer(0, 0), damping=DAMPING),
+    "qronos": _quantizer("Qronos", "qronos", sweeps=_integer(0, 0), damping=DAMPING),
     "spfq": _quantizer("SPFQ", "spfq"),
-    "gptaq": _quantizer("GPTAQ", "gptaq"),
+    "gptaq": _quantizer("GPTAQ", "gptaq", sweeps=_integer(0, 0), damping=DAMPING),
     "adaround": _fitter("AdaRound", "adaround", per_channel=_flag(False)),
     "comq": _fitter("COMQ", "comq", per_channel=_flag(False)),
     "beacon": _fitter("Beacon", "beacon"),

@@ -16,6 +16,7 @@ from netreduce.threads import in_threads
 
 from .alphabet import Alphabet
 from .gpfq import dead_inputs
+from .gptq import damped
 
 SWEEPS = 4  # the paper's number; what follows changes little
 
@@ -49,11 +50,53 @@ def comq(
     codes : ndarray, shape (groups, inputs, neurons)
     alphabet : Alphabet
     """
-    fixed = np.broadcast_to(dead_inputs(H)[:, :, None], weights.shape)
-    fixed = fixed if pruned is None else fixed | pruned
+    fixed = _fixed(weights, H, pruned)
+    levels = np.where(fixed, 0.0, weights)
+    return _descend(np.zeros(weights.shape), levels, weights, target, H, alphabet, fixed, sweeps)
+
+
+def refine(
+    codes: np.ndarray,
+    weights: np.ndarray,
+    target: np.ndarray,
+    H: np.ndarray,
+    alphabet: Alphabet,
+    damping: float,
+    sweeps: int,
+    pruned: np.ndarray | None = None,
+) -> tuple[np.ndarray, Alphabet]:
+    """Codes of another method after sweeps from there, and the alphabet with the scales that fit
+    them.
+
+    The error to minimize is ‖Xw − X̃q‖² + λ ‖q − w‖², λ = damping · (mean diagonal entry of H): what
+    the samples leave open stays near the weights. It never rises. Parameters are those of `comq`.
+    """
+    fixed = _fixed(weights, H, pruned)
+    wider = np.stack([damped(h, damping) for h in H])
+    target = target + (wider - H) @ np.where(fixed, 0.0, weights)
+    alphabet = Alphabet(best_scale(codes, target, wider, alphabet.scale), alphabet.top)
+    levels = alphabet.scale * codes
+    return _descend(codes, levels, weights, target, wider, alphabet, fixed, sweeps)
+
+
+def _fixed(weights: np.ndarray, H: np.ndarray, pruned: np.ndarray | None) -> np.ndarray:
+    dead = np.broadcast_to(dead_inputs(H)[:, :, None], weights.shape)
+    return dead if pruned is None else dead | pruned
+
+
+def _descend(
+    codes: np.ndarray,
+    levels: np.ndarray,
+    weights: np.ndarray,
+    target: np.ndarray,
+    H: np.ndarray,
+    alphabet: Alphabet,
+    fixed: np.ndarray,
+    sweeps: int,
+) -> tuple[np.ndarray, Alphabet]:
+    """Codes and alphabet after sweeps that begin with `levels`."""
     norms = np.sqrt(np.diagonal(H, axis1=1, axis2=2))[:, :, None]
     order = np.argsort(-np.abs(weights) * norms, axis=1, kind="stable")
-    codes, levels = np.zeros(weights.shape), np.where(fixed, 0.0, weights)
     for _ in range(sweeps):
         before = codes
         codes = _sweep(levels, target - H @ levels, H, alphabet, fixed, order)

@@ -7,7 +7,7 @@ for a convolution with all input channels together (conv="joint"), or as many as
 groups; one per input channel for conv="channel" and for a depthwise convolution.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numba
 import numpy as np
@@ -24,6 +24,7 @@ BLOCK_BYTES = 1 << 24  # float64 rows that are multiplied at a time
 MIN_ROWS = 256  # their least number: adding up products of fewer rows costs more than the products
 MANY = 1536  # inputs from which on there is no memory for a Gram matrix of every chunk
 PANEL = 128  # columns of G at a time when just its lower triangle is wanted
+CONSTANT = 1e-12  # variance, in units of the mean square, from which on an input varies
 LARGE = 8192  # inputs from which on all of H at a time would need another array of 0.5 GB or more
 
 
@@ -127,6 +128,30 @@ def accumulate(
         return results[0]
     H = np.concatenate([h for _, h in results])
     return (H if results[0][0] is results[0][1] else np.concatenate([g for g, _ in results])), H
+
+
+def centred(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """G, H and T of the inputs less their means, from those that have a constant input after the
+    others; with the means "seen" of X̃ and "wanted" of Xw.
+
+    Parameters
+    ----------
+    given : mapping
+        H, T and maybe G, of one group; of G its lower triangle may do.
+    """
+    sums, count = given["H"][:, :-1, -1:], given["H"][0, -1, -1]
+    H = given["H"][:, :-1, :-1] - sums @ sums.transpose(0, 2, 1) / count
+    before, after = (np.diagonal(matrix, axis1=1, axis2=2) for matrix in (given["H"], H))
+    varies = after > CONSTANT * before[:, :-1]
+    found = {
+        "H": H * varies[:, :, None] * varies[:, None],
+        "T": given["T"][:, :-1] - sums @ given["T"][:, -1:] / count,
+        "seen": sums[0, :, 0] / count,
+        "wanted": given["T"][0, -1] / count,
+    }
+    if "G" in given:
+        found["G"] = given["G"][:, :-1, :-1] - sums @ given["G"][:, -1:, :-1] / count
+    return found
 
 
 def total(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,10 @@ from netreduce.network.layers import Conv2D, DepthwiseConv2D, Quantization, Weig
 
 from .accumulator import Limit
 from .alphabet import Alphabet, make_alphabet
+from .comq import refine
 from .gram import from_groups, has_one_group, to_groups
 from .msq import msq
-from .settings import Setting
+from .settings import METHODS, Setting
 
 # Radii that radius="output" tries, as fractions of the largest |W|: each is 0.9 times the last.
 OUTPUT_FRACTIONS = 0.9 ** np.arange(32)
@@ -40,7 +41,7 @@ def quantize_layer(
         As `layer_weights` gives them.
     given : mapping
         Those of the matrices G = X̃ᵀX and H = X̃ᵀX̃ of the layer's inputs, and the target T = Gw, that
-        the setting needs (see `gram`).
+        the setting needs (see `gram`); of centred inputs where the bias is corrected.
     limit : Limit, optional
         The accumulator of its sums.
 
@@ -61,10 +62,23 @@ def quantize_layer(
         codes, chosen = setting.run(
             weights, given, _in_groups(alphabet, layer, setting.conv), pruned, limit
         )
-        if setting.chooses_scales:
+        if METHODS[setting.method].scales:
             alphabet = Alphabet(chosen.scale.reshape(alphabet.scale.shape), alphabet.top)
+    in_groups = _in_groups(alphabet, layer, setting.conv)
+    if setting.sweeps:
+        codes, in_groups = refine(
+            codes,
+            weights,
+            given["T"],
+            given["H"],
+            in_groups,
+            setting.damping or 0.0,
+            setting.sweeps,
+            pruned,
+        )
+        alphabet = Alphabet(in_groups.scale.reshape(alphabet.scale.shape), alphabet.top)
     if limit is not None:
-        limit.check(_in_groups(alphabet, layer, setting.conv).scale, weights)
+        limit.check(in_groups.scale, weights)
     kernel_codes = from_groups(codes[:, : codes.shape[1] - with_bias], layer, setting.conv)
     changes = {"kernel": (alphabet.scale * kernel_codes).astype(layer.kernel.dtype)}
     if setting.quantize_bias:
@@ -75,6 +89,9 @@ def quantize_layer(
             else msq(bias, of_bias, bias == 0 if setting.keep_zeros else None)
         )
         changes["bias"] = (of_bias.scale * bias_codes).astype(layer.bias.dtype)
+    elif corrects_bias(layer, setting):
+        missing = given["wanted"] - given["seen"] @ (in_groups.scale * codes)[0]
+        changes["bias"] = (bias + missing).astype(layer.bias.dtype)
     bits = setting.width if not setting.zero else float(np.log2(alphabet.top + 1))
     return layer.replace(
         **changes, quantization=Quantization(alphabet.scale, bits, setting.quantize_bias)
@@ -84,6 +101,11 @@ def quantize_layer(
 def bias_is_weight(layer: Weighted, setting: Setting) -> bool:
     """Whether the bias is quantized as one more weight."""
     return setting.quantize_bias and has_one_group(layer, setting.conv)
+
+
+def corrects_bias(layer: Weighted, setting: Setting) -> bool:
+    """Whether the bias takes up the means, and the codes what varies."""
+    return setting.correct_bias and has_one_group(layer, setting.conv)
 
 
 def layer_weights(layer: Weighted, setting: Setting) -> np.ndarray:
@@ -106,9 +128,9 @@ def layer_alphabet(layer: Weighted, setting: Setting) -> Alphabet:
         channels where each input channel of a convolution is quantized by itself.
     """
     if setting.chooses_scales and isinstance(layer, Conv2D) and setting.conv == "channel":
+        what = "sweeps" if setting.sweeps else f"method {setting.method!r}"
         raise ParameterError(
-            f"method {setting.method!r} chooses one scale for all weights of an output channel:"
-            ' use conv="joint"'
+            f'{what} chooses one scale for all weights of an output channel: use conv="joint"'
         )
     axes = _axes(layer, setting)
     alphabet = make_alphabet(

@@ -15,7 +15,8 @@ from netreduce.network import Network
 from netreduce.network.layers import Conv2D, Dense, DepthwiseConv2D, Layer, Weighted
 
 from .accumulator import limit_of
-from .layer import bias_is_weight, layer_alphabet, layer_weights, quantize_layer
+from .gram import centred
+from .layer import bias_is_weight, corrects_bias, layer_alphabet, layer_weights, quantize_layer
 from .propagation import Propagation
 from .settings import Setting
 
@@ -44,6 +45,8 @@ def quantize(
     zero: bool = False,
     power_of_two: bool = False,
     accumulator_bits: int | None = None,
+    sweeps: int = 0,
+    correct_bias: bool = False,
     memory: int = MEMORY,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Network:
@@ -95,7 +98,8 @@ def quantize(
     threshold : float, optional
         Of the sparse modes, as a fraction of r.
     damping : float, optional
-        Of "gptq", "gptaq" and "qronos", as a fraction of the mean diagonal entry of X̃ᵀX̃.
+        Of "gptq", "gptaq" and "qronos", as a fraction of the mean diagonal entry of X̃ᵀX̃; where it
+        is given, `sweeps` have it too.
     zero : bool
         2^bits − 1 levels around 0, the integers of that many bits, in place of 2^bits without 0.
     power_of_two : bool
@@ -105,6 +109,14 @@ def quantize(
         more bits than these (AXE, see `netreduce.quantization.accumulator`). For "gpfq", "gptq" and
         "qronos" with zero=True and conv="joint", on a network whose activations lie on grids
         (`quantize_activations`).
+    sweeps : int
+        After the method, so many sweeps of coordinate descent from its codes: each code in turn is
+        the best with all others held, and the scales are fitted in between (the steps of "comq").
+        Convolutions need conv="joint".
+    correct_bias : bool
+        The bias takes up the difference of the mean outputs on the samples (bias correction), so
+        that the codes need care for what varies only: the matrices are those of inputs less their
+        means. Layers whose weights are quantized in several groups are left out.
     memory : int
         Bytes of layer outputs to hold in memory; beyond it they go to a temporary file. What the
         threads work on comes on top of it: 40 MB a thread for the 784-500-300-10 network, 55 for a
@@ -147,6 +159,8 @@ def quantize(
         zero,
         power_of_two,
         accumulator_bits,
+        sweeps,
+        correct_bias,
     )
     return _Quantizer(network, samples, memory, progress, keep=False)(setting)
 
@@ -269,12 +283,17 @@ class _Quantizer:
         """Those of G, H and T that the setting needs."""
         layer, needs = self.network.layers[index], setting.needs
         assert isinstance(layer, Weighted)
-        read = index, setting.conv, bias_is_weight(layer, setting)
+        correct = corrects_bias(layer, setting)
+        read = index, setting.conv, correct or bias_is_weight(layer, setting)
+        if correct:
+            weights = np.pad(weights, ((0, 0), (0, 1), (0, 0)))
         if "G" not in needs and "T" in needs:
             T, H = propagation.gram(*read, weights)
-            return {"T": T, "H": H}
-        G, H = propagation.gram(*read)
-        return {"G": G, "H": H, "T": G @ weights} if "T" in needs else {"G": G, "H": H}
+            given = {"T": T, "H": H}
+        else:
+            G, H = propagation.gram(*read)
+            given = {"G": G, "H": H, "T": G @ weights} if "T" in needs else {"G": G, "H": H}
+        return centred(given) if correct else given
 
     def _propagation(self, setting: Setting, selected: list[int]) -> Propagation | None:
         """The samples on their way, at the start of the network; None where none are needed."""

@@ -55,6 +55,9 @@ METHODS = {
 }
 
 
+# Methods whose codes `sweeps` improves: those that take a level of the alphabet next to a weight.
+REFINED = ("msq", "gpfq", "gptq", "gptaq", "qronos", "adaround")
+
 # What tables of sweeps say of a setting.
 SWEPT = ("method", "bits", "alphabet_scalar", "radius", "per_channel", "conv")
 
@@ -79,6 +82,8 @@ class Setting:
     zero: bool = False
     power_of_two: bool = False
     accumulator_bits: int | None = None
+    sweeps: int = 0
+    correct_bias: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -111,6 +116,19 @@ class Setting:
                 f"{excluded} is not for method {self.method!r}, which fits its scales to the"
                 " outputs itself"
             )
+        if not (isinstance(self.sweeps, Integral) and self.sweeps >= 0):
+            raise ParameterError(
+                f"sweeps must be a whole number not below 0, found {self.sweeps!r}"
+            )
+        if self.sweeps and self.method not in REFINED:
+            raise ParameterError(
+                f"sweeps is not for method {self.method!r}; methods whose codes it improves:"
+                f" {', '.join(REFINED)}"
+            )
+        if self.sweeps and self.power_of_two:
+            raise ParameterError("sweeps fits the scales to the outputs: not with power_of_two")
+        if self.correct_bias and self.quantize_bias:
+            raise ParameterError("correct_bias needs a bias that is not quantized")
         if self.accumulator_bits is not None:
             self._check_accumulator(self.accumulator_bits)
         for name in ("threshold", "damping"):
@@ -133,6 +151,8 @@ class Setting:
                 f"accumulator_bits is not for method {self.method!r}; methods that keep to it:"
                 f" {known}"
             )
+        if self.sweeps or self.correct_bias:
+            raise ParameterError("accumulator_bits excludes sweeps and correct_bias")
         if not self.zero or self.quantize_bias:
             raise ParameterError(
                 "accumulator_bits needs zero=True, so that a weight can be 0, and a bias that is"
@@ -163,13 +183,14 @@ class Setting:
 
     @property
     def chooses_scales(self) -> bool:
-        """Whether the method chooses the scales besides the codes."""
-        return METHODS[self.method].scales
+        """Whether scales are chosen besides the codes, by the method or the sweeps after it."""
+        return METHODS[self.method].scales or self.sweeps > 0
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which of G, H and T the method and the choice of the radius read."""
-        return frozenset(METHODS[self.method].needs + ("TH" if self.radius == "output" else ""))
+        """Which of G, H and T are read by the method and by what is chosen besides."""
+        fits = self.radius == "output" or self.sweeps or self.correct_bias
+        return frozenset(METHODS[self.method].needs + ("TH" if fits else ""))
 
     @property
     def whole(self) -> bool:

@@ -23,6 +23,9 @@ def quantize_validated(
     radius: str = "median",
     per_channel: bool = False,
     zero: bool = False,
+    damping: float | None = None,
+    sweeps: int = 0,
+    correct_bias: bool = False,
     alphabet_scalars: Sequence[float] = ALPHABET_SCALARS,
 ) -> Network:
     """Quantize a network with a given alphabet scalar, or with the one that is best on validation
@@ -30,7 +33,8 @@ def quantize_validated(
 
     Parameters
     ----------
-    network, samples, method, bits, conv, seed, radius, per_channel, zero
+    network, samples, method, bits, conv, seed, radius, per_channel, zero, damping, sweeps,
+    correct_bias
         As for `netreduce.quantize`.
     validation : pair of ndarray
         Samples and their classes (int) or numbers (float); not those that the result is judged by
@@ -53,6 +57,9 @@ def quantize_validated(
         "radius": radius,
         "per_channel": per_channel,
         "zero": zero,
+        "damping": damping,
+        "sweeps": sweeps,
+        "correct_bias": correct_bias,
     }
     scalars = alphabet_scalars if alphabet_scalar == "best" else [alphabet_scalar]
     settings = [{**fixed, "alphabet_scalar": scalar} for scalar in scalars]
