@@ -65,6 +65,9 @@ def allocate_bits(
     radius: str = "output",
     per_channel: bool = True,
     conv: str = "joint",
+    damping: float | None = None,
+    sweeps: int = 0,
+    correct_bias: bool = False,
     widths: Sequence[float] = WIDTHS,
 ) -> Allocation:
     """Choose the bits of every layer, so that the packed network fits into a budget.
@@ -79,7 +82,7 @@ def allocate_bits(
     validation : pair of ndarray, optional
         Samples with their classes or numbers, as `netreduce.evaluate` takes them, to compare with
         uniform bits on. Without it, the change of the outputs on `samples` decides.
-    method, radius, per_channel, conv
+    method, radius, per_channel, conv, damping, sweeps, correct_bias
         As for `netreduce.quantize`.
     widths : sequence of float
         Bits to choose from.
@@ -108,7 +111,15 @@ def allocate_bits(
         raise ParameterError(f"budget_bytes must be a positive number, found {budget_bytes!r}")
     network.check_parameters()
     widths = sorted(set(widths))
-    setting = {"method": method, "radius": radius, "per_channel": per_channel, "conv": conv}
+    setting = {
+        "method": method,
+        "radius": radius,
+        "per_channel": per_channel,
+        "conv": conv,
+        "damping": damping,
+        "sweeps": sweeps,
+        "correct_bias": correct_bias,
+    }
     few = samples[:CURVE_SAMPLES]
     target = _outputs(network, few)
     spread = float(target.var()) or 1.0
