@@ -567,3 +567,21 @@ def test_classes_of_networks_without_functions():
     original = nr.Network([nr.Dense(np.array([[1.0, -1.0]]))], (1,))
     certificate = nr.certify(original, original, (-1, 1), classes=True)
     assert certificate.same_class == np.False_
+
+
+def test_a_convolution_of_the_same_shape_before_a_narrower_one():
+    random = np.random.default_rng(0)
+    first = nr.Conv2D(random.standard_normal((3, 3, 1, 4)), activation="relu")
+    kernel = random.standard_normal((3, 3, 4, 5))
+    kernel[..., 4] = 2 * kernel[..., 1]
+    head = random.standard_normal((4, 5, 2))
+
+    def network(channels, weights):
+        second = nr.Conv2D(kernel[..., :channels], activation="relu")
+        last = nr.Dense(weights.reshape(-1, 2))
+        return nr.Network([first, second, nr.Flatten(), last], (6, 6, 1))
+
+    merged = head[:, :4].copy()
+    merged[:, 1] += 2 * head[:, 4]
+    certificate = nr.certify(network(5, head), network(4, merged))
+    assert (certificate.bound < 1e-6).all()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from netreduce.errors import ParameterError
 from netreduce.lumping import lump, replay
+from netreduce.lumping.expansion import in_double
 from netreduce.network import INPUT, Network
 from netreduce.network.channels import Channels
 from netreduce.network.layers import (
@@ -268,6 +269,19 @@ def test_merged_weights_that_the_type_cannot_hold():
     layers[3] = layers[3].replace(kernel=np.full((2, 1), 3e38, np.float32))
     network = Network(layers, network.input_shape, network.sources)
     assert lump(network).network is network
+
+
+@pytest.mark.parametrize("seed", [0, 2, 6, 8])
+def test_bounds_behind_sums_come_from_the_network_in_its_former_shape(seed):
+    builder = Residual(seed, np.float32)
+    network = widened(builder.images(), builder.rng, 1.7)
+    lumping = lump(network, input_range=(-1, 1))
+    assert lumping.merges and lumping.draft.readings
+    x = builder.rng.uniform(-1, 1, (200, *network.input_shape))
+    first, second = (in_double(n).predict(x) for n in (network, lumping.network))
+    found = np.abs(first - second).max(axis=0)
+    assert (found <= lumping.bound * (1 + 1e-9) + 1e-12).all()
+    assert lumping.bound.max() < lumping.deviation.quick.max()
 
 
 def test_quantized_streams_stay_on_their_grid():

@@ -78,6 +78,8 @@ def aligned(program: Program) -> Program | None:
     twin = {INPUT: INPUT}
     match = {INPUT: Match.identity(program.input_shape[-1])}
     partner = {INPUT: INPUT}
+    meets = _meeting(program, first)
+    agreed = {INPUT: match[INPUT]}
     try:
         for one, other in zip(first, second, strict=True):
             a, b = program.nodes[one], program.nodes[other]
@@ -86,8 +88,10 @@ def aligned(program: Program) -> Program | None:
             ) != tuple(a.sources):
                 raise _NoAlignmentError
             partner[other] = one
-            scales = _reads_only_rectifiers(program, one)
-            operator, match[other] = _expanded(a, b, [match[s] for s in b.sources], scales)
+            given = agreed.get(meets[one])
+            scales = _keeps_multiples(program, one)
+            operator, match[other] = _expanded(a, b, [match[s] for s in b.sources], scales, given)
+            agreed.setdefault(meets[one], match[other])
             off = _always_off(program, one)
             if a.shape != b.shape and off.any():
                 operator, match[other] = _kept_off(a.operator, operator, match[other], off)
@@ -102,10 +106,41 @@ def aligned(program: Program) -> Program | None:
     return result if result.pairs else None
 
 
-def _reads_only_rectifiers(program: Program, index: int) -> bool:
-    """Whether multiples of a node's values stay multiples behind the functions that read it."""
-    readers = [node for node in program.nodes if index in node.sources]
-    return bool(readers) and all(isinstance(node.operator, Rectifier) for node in readers)
+def _meeting(program: Program, nodes: list[int]) -> dict[int, int]:
+    """By node, the first of those whose channels meet its own in sums: they stand for the same."""
+    root = {INPUT: INPUT}
+
+    def first(index: int) -> int:
+        while root[index] != index:
+            index = root[index]
+        return index
+
+    for index in nodes:
+        operator, sources = program.nodes[index].operator, program.nodes[index].sources
+        root[index] = index
+        if isinstance(operator, Sum | Rectifier):
+            together = {index, *map(first, sources)}
+            root.update(dict.fromkeys(together, min(together)))
+    return {index: first(index) for index in root}
+
+
+def _keeps_multiples(program: Program, index: int) -> bool:
+    """Whether multiples of a node's values stay multiples behind the functions that read it, and
+    behind those that read the sums it goes into.
+    """
+    readers = [
+        (at, node.operator) for at, node in enumerate(program.nodes) if index in node.sources
+    ]
+    if isinstance(program.nodes[index].operator, Sum):
+        linear = (Matrix, Convolution, Mean, GlobalMean)
+        readers = [(at, operator) for at, operator in readers if not isinstance(operator, linear)]
+    elif not readers:
+        return False
+    return all(
+        isinstance(operator, Rectifier)
+        or (isinstance(operator, Sum) and _keeps_multiples(program, at))
+        for at, operator in readers
+    )
 
 
 def _always_off(program: Program, index: int) -> np.ndarray:
@@ -136,17 +171,23 @@ def _kept_off(
     return kept, Match(match.index, np.where(off, 0.0, match.scale), match.offset)
 
 
-def _expanded(a: Node, b: Node, matches: list[Match], scales: bool) -> tuple[Operator, Match]:
-    """The reduced network's operator in the original's shape, and what its channels stand for."""
+def _expanded(
+    a: Node, b: Node, matches: list[Match], scales: bool, given: Match | None
+) -> tuple[Operator, Match]:
+    """The reduced network's operator in the original's shape, and what its channels stand for: of
+    weights what those do that they meet, where that is given.
+    """
     original, operator, match = a.operator, b.operator, matches[0]
     if isinstance(operator, Matrix) and isinstance(original, Matrix):
-        kernel, out = _match_weights(original.kernel[None], original.bias, match, operator, scales)
+        kernel, out = _match_weights(
+            original.kernel[None], original.bias, match, operator, scales, given
+        )
         expanded = Matrix(kernel[0], out.scale * operator.bias[out.index])
         return _shifted(
             expanded, match.offset @ kernel[0], np.abs(match.offset) @ np.abs(kernel[0])
         ), out
     if isinstance(operator, Convolution) and isinstance(original, Convolution):
-        return _expanded_convolution(original, operator, match, scales)
+        return _expanded_convolution(original, operator, match, scales, given)
     if isinstance(operator, Scale) and isinstance(original, Scale):
         return _expanded_scale(original, operator, match)
     if isinstance(operator, Reshape):
@@ -185,9 +226,15 @@ def _expanded(a: Node, b: Node, matches: list[Match], scales: bool) -> tuple[Ope
 
 
 def _match_weights(
-    kernel: np.ndarray, bias: np.ndarray, match: Match, operator: Matrix | Convolution, scales: bool
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    match: Match,
+    operator: Matrix | Convolution,
+    scales: bool,
+    given: Match | None,
 ) -> tuple[np.ndarray, Match]:
-    """Which channel of the reduced network each one of the original stands for, and its weights.
+    """Which channel of the reduced network each one of the original stands for, where that is not
+    given, and its weights.
 
     kernel : (places, inputs, outputs) of the original, as are the weights; bias : (outputs,).
     """
@@ -197,11 +244,13 @@ def _match_weights(
         else operator.layer.kernel.reshape(-1, *operator.layer.kernel.shape[2:])
     )
     inputs = target.shape[1]
+    if given and (len(given.index) != kernel.shape[2] or given.index.max() >= target.shape[2]):
+        raise _NoAlignmentError
     seen = np.zeros((len(kernel), inputs, kernel.shape[2]))
     for place in range(len(kernel)):
         np.add.at(seen[place], match.index, match.scale[:, None] * kernel[place])
     constant = bias + np.einsum("j,pjt->t", match.offset, kernel)
-    out = _best(
+    out = given or _best(
         np.concatenate([seen.reshape(-1, kernel.shape[2]), constant[None]]),
         np.concatenate([target.reshape(-1, target.shape[2]), operator.bias.reshape(1, -1)]),
         scales,
@@ -257,7 +306,7 @@ def _shifted(operator: Affine, shift: np.ndarray | float, size: np.ndarray | flo
 
 
 def _expanded_convolution(
-    original: Convolution, operator: Convolution, match: Match, scales: bool
+    original: Convolution, operator: Convolution, match: Match, scales: bool, given: Match | None
 ) -> tuple[Convolution, Match]:
     """A convolution of the reduced network, kernel and bias in the original's shape."""
     layer = original.layer
@@ -272,13 +321,13 @@ def _expanded_convolution(
     ):
         raise _NoAlignmentError
     if same and match.is_identity:
-        return operator, match
+        return operator, Match.identity(original.output_shape[-1])
     if groups != (1, 1):
         raise _NoAlignmentError
     if operator.depthwise:
         return _expanded_depthwise(original, operator, match)
     kernel = layer.kernel.reshape(-1, *layer.kernel.shape[2:])
-    kernel, out = _match_weights(kernel, original.bias, match, operator, scales)
+    kernel, out = _match_weights(kernel, original.bias, match, operator, scales, given)
     expanded = Convolution(
         layer.replace(
             kernel=kernel.reshape(layer.kernel.shape), bias=out.scale * operator.bias[out.index]

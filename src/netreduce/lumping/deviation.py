@@ -7,7 +7,8 @@ bound is the smaller of two:
   merges are nearly exact and layers few;
 - the difference of the original and the lumped network in its shape (`expansion`), by that of
   their weights or by linear relaxations of both (`netreduce.certificates`): for exact lumping of
-  ten layers ten thousand times smaller.
+  ten layers ten thousand times smaller. Where channels that meet in an Add or a Concatenate
+  went, certificates find that shape from the weights.
 """
 
 import math
@@ -126,11 +127,12 @@ class Deviation:
 
     def _in_one_shape(self) -> np.ndarray:
         """The bound from the original and the lumped network in its shape: by the differences of
-        their weights, layer by layer, or by relaxation; infinite where there is no such network.
+        their weights, layer by layer, or by relaxation; by relaxation alone where the steps do not
+        tell what that network is.
         """
         other = expanded(self.draft)
         if other is None:
-            return self._nothing + np.inf
+            return self._relaxed(self.draft.original.logits(), self.draft.finished().logits())
         original = in_double(self.draft.original)
         first, second = (Propagation(n.logits(), self.box) for n in (original, other.network))
         own, apart = {}, {}
@@ -139,18 +141,21 @@ class Deviation:
             own[index] = self._off(second, index, weights, biases)
             change = first.change(index, layer.kernel - one.kernel, layer.bias - one.bias)
             apart[index] = own[index] + own_error(self.draft.network, index, change)
-        found = second.output_error(apart)
+        relaxed = self._relaxed(first.network, second.network)
+        return np.fmin(second.output_error(apart), relaxed + second.output_error(own))
+
+    def _relaxed(self, first: Network, second: Network) -> np.ndarray:
+        """The bound by linear relaxation; infinite where none is known of a layer."""
         box = (self.box.low, self.box.high)
         around: dict[str, Any] = {}
         if self.balls is not None:
             around = {"around": self.balls.samples, "radius": self.balls.radius}
         macs = sum(layer.macs for layer in layer_costs(self.draft.original))
-        refine = macs * sum(map(math.prod, original.shapes)) <= WORK
+        refine = macs * sum(map(math.prod, self.draft.original.shapes)) <= WORK
         try:
-            relaxed = deviation_bound(first.network, second.network, box, refine, **around)
+            return deviation_bound(first, second, box, refine, **around)
         except UnsupportedLayerError:
-            return found
-        return np.fmin(found, relaxed + second.output_error(own))
+            return self._nothing + np.inf
 
     def _storage(self, side: Propagation) -> dict[int, np.ndarray]:
         """The errors of layers of which weights are not stored as they are in the draft: merged
