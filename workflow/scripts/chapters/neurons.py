@@ -6,6 +6,7 @@ import pandas as pd
 import tables
 
 from netreduce.cli.exits import run_script
+from netreduce.measures.kinds import Measure
 
 
 def main() -> None:
@@ -33,11 +34,16 @@ def of_model(table: pd.DataFrame) -> tables.Record:
             {
                 "neurons": neurons,
                 "scores": scores.tolist(),
-                "best": max(scores.dropna(), key=measure.merit),
+                "best": _best(scores.dropna(), measure),
             }
             for neurons, scores in wide.iterrows()
         ],
     }
+
+
+def _best(scores: pd.Series, measure: Measure) -> float | None:
+    """The best of several scores; None where there is nothing to compare with."""
+    return max(scores, key=measure.merit) if len(scores) > 1 else None
 
 
 if __name__ == "__main__":

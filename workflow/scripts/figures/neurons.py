@@ -9,6 +9,7 @@ TITLES = {
     "greedy": "greedy",
     "structured": "by norm",
 }
+PUBLISHED = {"color": style.INK, "linestyle": "-", "linewidth": 0.8, "markeredgecolor": style.INK}
 
 
 def main() -> None:
@@ -20,11 +21,12 @@ def main() -> None:
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 2.7))
     axes.axhline(scores[table.neurons.idxmax()], **style.ANALOG)
     for index, (method, rows) in enumerate(table.groupby("method", sort=False)):
+        published = {} if method in TITLES else PUBLISHED
         axes.plot(
             rows.neurons,
             scores[rows.index],
             label=TITLES.get(str(method), str(method)),
-            **style.series_style(index),
+            **style.series_style(index) | published,
         )
     axes.set_xlim(0, 1.02 * hidden)
     axes.set_xlabel("hidden neurons")
