@@ -32,6 +32,7 @@ from netreduce.measures.deployment import predict_file
 from netreduce.measures.evaluation import accuracy, classes_of, predict_classes
 from netreduce.measures.latency import measure_files
 from netreduce.network import Network
+from netreduce.network.integers import RUNTIMES
 
 SUFFIXES = (".onnx", ".tflite")
 VALIDATION, LATENCY_IMAGES = 500, 256
@@ -66,7 +67,10 @@ def main() -> None:
     integers = IntegerNetwork(network)
     x, y = test
     compared = slice(arguments.compared)
-    expected = classes_of(network, integers.predict(x[compared]))
+    expected = {
+        suffix: classes_of(network, IntegerNetwork(network, runtime).predict(x[compared]))
+        for suffix, runtime in zip(SUFFIXES, RUNTIMES, strict=True)
+    }
     width = max(accumulator.worst for accumulator in integers.accumulators().values())
     start_of_row = [
         arguments.name,
@@ -94,7 +98,7 @@ def main() -> None:
                 suffix,
                 f"{100 * whole_score:.2f}",
                 f"{100 * score:.2f} ({100 * (score - whole_score):+.2f})",
-                f"{100 * np.mean(found[compared] == expected):.1f}",
+                f"{100 * np.mean(found[compared] == expected[suffix]):.1f}",
                 f"{size / 1000:.1f} of {whole / 1000:.1f}" + " (too large)" * (size > allowed),
                 *(
                     f"{1e6 * medians['integers' + suffix, threads, batch]:.0f} /"

@@ -125,7 +125,7 @@ KINDS = {
 }
 
 
-def samples(network, count=300, seed=0):
+def samples(network, count=1000, seed=0):
     x = np.random.default_rng(seed).normal(size=(count, *network.input_shape))
     return x.astype(np.float32)
 

@@ -4,11 +4,11 @@ from itertools import product
 
 import numpy as np
 import pytest
-from integer_networks import KINDS, normal, on_grids, samples, up_to
+from integer_networks import KINDS, SHAPE, conv, normal, on_grids, samples, up_to
 
 import netreduce as nr
 from netreduce import IntegerNetwork, Network
-from netreduce.errors import ModelFileError, SampleError, UnsupportedLayerError
+from netreduce.errors import ModelFileError, ParameterError, SampleError, UnsupportedLayerError
 from netreduce.measures import latency
 from netreduce.measures.deployment import predict_file
 from netreduce.measures.latency import measure_files
@@ -48,9 +48,9 @@ def run(network, x):
     return found.get_tensor(found.get_output_details()[0]["index"])
 
 
-def codes_apart(network, x):
+def codes_apart(network, x, runtime="onnxruntime"):
     """How many steps the codes of the last grid are from the reference's."""
-    expected = IntegerNetwork(network).codes(x)
+    expected = IntegerNetwork(network, runtime).codes(x)
     index = max(i for i, layer in enumerate(network.layers) if isinstance(layer, ActivationGrid))
     found = network.layers[index].codes(run(up_to(network, index), x))
     assert len(np.unique(expected[index])) > 2 ** network.layers[index].bits / 3
@@ -76,13 +76,40 @@ def test_codes_with_weights_of_4_bits(kind):
     assert apart.max() <= 1
 
 
-@pytest.mark.parametrize("kind", ["conv", "conv relu, padded, strided", "conv in groups"])
+@pytest.mark.parametrize(
+    "kind", ["conv", "conv relu, padded, strided", "conv in groups", "conv dilated", "relu6"]
+)
 def test_convolutions_of_4_bits_round_twice(kind):
     """LiteRT's kernels round a sum times a number in [1/2, 1) first, then a power of two of it."""
     network = on_grids(KINDS[kind], weight_bits=4)
-    apart = codes_apart(network, samples(network))
-    assert np.mean(apart == 0) >= 0.9
+    x = samples(network, 1000)
+    assert codes_apart(network, x).max() == 1
+    apart = codes_apart(network, x, "litert")
+    assert np.mean(apart == 0) >= 0.999
     assert apart.max() <= 1
+
+
+def test_a_network_of_4_bits_answers_as_litert():
+    """Step by step as there: one code apart would be another score."""
+    layers = [conv(4, 8, "relu"), conv(8, 8, "relu"), GlobalAveragePooling2D(), Dense(normal(8, 5))]
+    network = on_grids(Network(layers, SHAPE), weight_bits=4)
+    x = samples(network, 1000)
+    outputs = run(network, x)
+    apart, twice = (
+        np.abs(outputs - IntegerNetwork(network, runtime).predict(x))
+        for runtime in ("onnxruntime", "litert")
+    )
+    assert np.mean(twice < 1e-5) >= 0.999 > np.mean(apart < 1e-5)
+    assert IntegerNetwork(network, "litert").rounding_twice == {1, 3}
+    assert not IntegerNetwork(on_grids(Network(layers, SHAPE)), "litert").rounding_twice
+    with pytest.raises(ParameterError, match="runtime must be one of onnxruntime, litert"):
+        IntegerNetwork(network, "tflite")
+
+
+def test_means_of_whole_images_take_a_byte_for_each_pixel():
+    network = Network([conv(4, 64, padding="same"), GlobalAveragePooling2D()], SHAPE)
+    network = on_grids(Network([*network.layers, Dense(normal(64, 5))], SHAPE))
+    assert len(to_litert(network)) < 9 * 4 * 64 + 64 * 5 + 64 * (4 + 4 + 4 + 8) + 3000
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - REFUSED))

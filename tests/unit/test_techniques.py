@@ -68,6 +68,10 @@ class Data:
             [{"activations": 8.0}, {"gpfq": {"bits": 8, "zero": True}}],
             "activations-bits=8/gpfq-bits=8-zero=true",
         ),
+        (
+            [{"activations": 8}, {"qronos": {"bits": 4, "zero": True, "accumulator_bits": 16}}],
+            "activations-bits=8/qronos-bits=4-zero=true-accumulator_bits=16",
+        ),
         ([{"lump": None}], "lump-tolerance=0"),
         ([{"lump": 0.00001}], "lump-tolerance=1e-05"),
         (
@@ -119,6 +123,7 @@ VALUES = {
     "radius": st.sampled_from(["median", "max", "mse", "output"]),
     "per_channel": st.booleans(),
     "zero": st.booleans(),
+    "accumulator_bits": st.none(),  # a number is for chains that round activations
     "symmetric": st.booleans(),
     "scales": st.booleans(),
     "strength": st.floats(1e-3, 10),
@@ -189,6 +194,19 @@ def test_a_chain_with_rounded_activations_is_judged_in_integers():
     numbers = original.predict(x)
     found = evaluate(reduced, x, numbers)
     assert found.mean_squared_error == np.mean((scores.astype(float) - numbers) ** 2)
+
+
+def test_sums_of_a_chain_stay_within_their_accumulators():
+    original = network()
+    data = Data(original)
+    widths = []
+    for bits in ("", "-accumulator_bits=13"):
+        reduced = original
+        for step in parse_path(f"activations-bits=8/gpfq-bits=4-conv=joint-zero=true{bits}"):
+            reduced = apply(step, reduced, data, 50, 0, original)
+        found = IntegerNetwork(reduced).accumulators().values()
+        widths.append(max(accumulator.worst for accumulator in found))
+    assert widths[0] > 13 >= widths[1]
 
 
 def test_what_has_no_integers_is_refused_by_its_name_when_it_is_judged():
@@ -422,6 +440,32 @@ def test_a_technique_of_ones_own_is_one_module_and_one_line(monkeypatch):
         (
             [{"gpfq": {"bits": 4, "alphabet_scalar": float("inf")}}],
             r"alphabet_scalar must be a positive number, or best .*, found inf",
+        ),
+        (
+            [{"activations": 8}, {"gpfq": {"bits": 4, "zero": True, "accumulator_bits": 33}}],
+            r"step 2: gpfq: accumulator_bits must be a whole number from 2 to 32, found 33",
+        ),
+        (
+            [{"activations": 8}, {"gpfq": {"bits": 4, "accumulator_bits": 16}}],
+            r"step 2: gpfq-bits=4-accumulator_bits=16: accumulator_bits needs zero: true, and",
+        ),
+        (
+            [{"gpfq": {"bits": 4, "zero": True, "accumulator_bits": 16}}],
+            r"step 1: gpfq-.*: accumulator_bits needs zero: true, and activations in a step before",
+        ),
+        (
+            [{"activations": 8}, {"msq": {"bits": 4, "accumulator_bits": 16}}],
+            r"step 2: msq has no parameter 'accumulator_bits'; allowed: bits, ",
+        ),
+        *(
+            (
+                [
+                    {"activations": 8},
+                    {"gpfq": {"bits": 4, "zero": True, "accumulator_bits": 16, key: value}},
+                ],
+                r"step 2: gpfq-.*: accumulator_bits excludes sweeps and correct_bias",
+            )
+            for key, value in {"sweeps": 2, "correct_bias": True}.items()
         ),
         ([{"gpfq": {"bits": 4, "conv": "both"}}], r"conv must be channel or joint, found 'both'"),
         (

@@ -57,9 +57,14 @@ def main() -> None:
     test = trial(data, "test", analog)
     integers = IntegerNetwork(network)
     expected = integers.predict(test.x)
-    reference = classes_of(network, expected) if test.measure.share else expected
+    litert = IntegerNetwork(network, "litert")
+    references = {
+        ".onnx": expected,
+        ".tflite": litert.predict(test.x) if litert.rounding_twice else expected,
+    }
 
-    def measured(outputs: np.ndarray) -> dict[str, float]:
+    def measured(outputs: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+        reference = classes_of(network, expected) if test.measure.share else expected
         score = getattr(judge(network, outputs, test.y, test.y), test.measure.name)
         beside = judge(network, outputs, test.y, reference)
         alike = beside.agreement if isinstance(beside, Evaluation) else beside.relative_difference
@@ -73,7 +78,10 @@ def main() -> None:
         else:
             export(network, path)
         outputs = predict_file(path, data.test_images if arguments.preprocessing else test.x)
-        files[path.suffix[1:]] = {"bytes": path.stat().st_size, **measured(outputs)}
+        files[path.suffix[1:]] = {
+            "bytes": path.stat().st_size,
+            **measured(outputs, references[path.suffix]),
+        }
     widths = integers.accumulators(test.x)
     write_json(
         arguments.metrics,
@@ -81,7 +89,7 @@ def main() -> None:
             "weights": int(arguments.weights) if arguments.weights % 1 == 0 else arguments.weights,
             "activations": arguments.activations,
             "method": arguments.method,
-            "reference": measured(expected),
+            "reference": measured(expected, expected),
             "files": files,
             "accumulators": {name: asdict(width) for name, width in widths.items()},
         },

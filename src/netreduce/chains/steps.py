@@ -211,12 +211,24 @@ def _chain(title: str, readers: Iterable[Callable[[], Step]]) -> tuple[Step, ...
                     f"{step} cannot follow {quantizer}: it needs floating-point weights, and"
                     f" {quantizer.name} quantizes them"
                 )
+            if step.parameters.get("accumulator_bits"):
+                _check_accumulator(step, rounded)
         except ParameterError as error:
             raise ParameterError(f"{title}, step {number}: {error}") from None
         quantizer = step if step.technique.quantizes else quantizer
         rounded = step if step.technique.rounds_activations else rounded
         steps.append(step)
     return tuple(steps)
+
+
+def _check_accumulator(step: Step, rounded: Step | None) -> None:
+    if not (rounded and step.parameters["zero"]):
+        raise ParameterError(
+            f"{step}: accumulator_bits needs zero: true, and activations in a step before: a sum"
+            " has so many bits where both its factors are integers"
+        )
+    if step.parameters["sweeps"] or step.parameters["correct_bias"]:
+        raise ParameterError(f"{step}: accumulator_bits excludes sweeps and correct_bias")
 
 
 def _step(part: object) -> Step:

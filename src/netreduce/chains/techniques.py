@@ -66,6 +66,11 @@ BITS = Parameter(
 WHOLE_BITS = Parameter(
     "a whole number from 2 to 8", lambda value: is_number(value) and value in range(2, 9)
 )
+ACCUMULATOR = Parameter(
+    "a whole number from 2 to 32",
+    lambda value: value is None or (is_number(value) and value in range(2, 33)),
+    None,
+)
 SCALAR = Parameter(
     "a positive number, or best (chosen on the validation images)",
     lambda value: value == "best" or (is_number(value) and value > 0),
@@ -185,10 +190,14 @@ def _pruner(title: str, method: str, **parameters: Parameter) -> Technique:
 
 
 TECHNIQUES = {
-    "gpfq": _quantizer("GPFQ", "gpfq", sweeps=_integer(0, 0)),
+    "gpfq": _quantizer("GPFQ", "gpfq", sweeps=_integer(0, 0), accumulator_bits=ACCUMULATOR),
     "msq": _quantizer("MSQ", "msq", sweeps=_integer(0, 0)),
-    "gptq": _quantizer("GPTQ", "gptq", sweeps=_integer(0, 0), damping=DAMPING),
-    "qronos": _quantizer("Qronos", "qronos", sweeps=_integer(0, 0), damping=DAMPING),
+    "gptq": _quantizer(
+        "GPTQ", "gptq", sweeps=_integer(0, 0), damping=DAMPING, accumulator_bits=ACCUMULATOR
+    ),
+    "qronos": _quantizer(
+        "Qronos", "qronos", sweeps=_integer(0, 0), damping=DAMPING, accumulator_bits=ACCUMULATOR
+    ),
     "spfq": _quantizer("SPFQ", "spfq"),
     "gptaq": _quantizer("GPTAQ", "gptaq", sweeps=_integer(0, 0), damping=DAMPING),
     "adaround": _fitter("AdaRound", "adaround", per_channel=_flag(False)),

@@ -4,7 +4,7 @@ files that run on integers.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,6 +53,7 @@ MOVING = (
 IN_FLOATS = (Activation, Dropout, Flatten, Reshape, Permute)  # what may follow the last sums
 ACCUMULATOR_BITS = 32
 LARGEST_WEIGHT = 127
+RUNTIMES = ("onnxruntime", "litert")
 
 
 def moves(layer: Layer) -> bool:
@@ -133,6 +134,11 @@ class Accumulator:
     observed: int | None = None
 
 
+def fit_4_bits(kernel: np.ndarray) -> bool:
+    """Whether integer weights are ones of 4 bits."""
+    return bool(kernel.min() >= -8 and kernel.max() <= 7)
+
+
 def integer_weights(layer: Weighted, grid: ActivationGrid, divided: bool = True) -> IntegerWeights:
     """The weights of a layer that reads values on a grid: codes, divided by their largest common
     divisor, or as they are, for the sake of a finer bias.
@@ -207,6 +213,8 @@ class _Sums:
     sums: np.ndarray
     scale: np.ndarray
     largest: float | None = None  # of values: relu's largest value
+    # in float64, where the sums are multiplied by a fixed-point number and rounded twice
+    exact: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,12 +252,16 @@ class IntegerNetwork:
     * behind the last grid, sums times s · s_w in float32, and activations of these.
 
     rint rounds half to even, saturate takes the nearest of −2^(bits − 1) … 2^(bits − 1) − 1. That
-    is what QLinearConv and its like do in ONNX Runtime.
+    is what QLinearConv and its like do in ONNX Runtime, and what LiteRT does but for convolutions
+    with weights of 4 bits (−8 … 7): with m = f / 2^(31 + e), f a whole number of 31 bits, these
+    round a · f / 2^31, and that / 2^e, both half up (on x86; both by its matrix product ruy).
 
     Parameters
     ----------
     network : Network
         As `quantize_activations` and `quantize` make it.
+    runtime : str
+        Whose rounding: "onnxruntime" or "litert".
 
     Attributes
     ----------
@@ -257,13 +269,15 @@ class IntegerNetwork:
         With layers with weights in place of batch normalizations.
     weights : dict of int to IntegerWeights
         By the index of the layer.
+    rounding_twice : frozenset of int
+        Convolutions that LiteRT rounds as above, where `runtime` says so.
 
     Raises
     ------
     UnsupportedLayerError
         A layer that cannot be evaluated in integers: names it.
     ParameterError
-        A layer whose sums can exceed 32 bits.
+        A layer whose sums can exceed 32 bits; another runtime.
 
     Examples
     --------
@@ -277,7 +291,9 @@ class IntegerNetwork:
     (array([[0.25]], dtype=float32), {'dense_1': Accumulator(worst=10, observed=None)})
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, runtime: str = "onnxruntime") -> None:
+        if runtime not in RUNTIMES:
+            raise ParameterError(f"runtime must be one of {', '.join(RUNTIMES)}, found {runtime!r}")
         self.names = network.names
         self.tail = tail(network)
         self.normalizations = {
@@ -293,6 +309,14 @@ class IntegerNetwork:
                 self._plan(index, self.network.layers[index])
             except UnsupportedLayerError as error:
                 raise UnsupportedLayerError(f"{name}: {error}") from None
+        self.rounding_twice = frozenset(
+            index
+            for index, weights in self.weights.items()
+            if runtime == "litert"
+            and index not in self.tail
+            and isinstance(self.network.layers[index], Conv2D)
+            and fit_4_bits(weights.kernel)
+        )
         for name, accumulator in self.accumulators().items():
             if accumulator.worst > ACCUMULATOR_BITS:
                 raise ParameterError(
@@ -440,7 +464,10 @@ class IntegerNetwork:
             bias=weights.bias.astype(np.float64),
             quantization=None,
         )
-        return _Sums(whole.linear(_steps(x)), weights.bias_scale)
+        exact = None
+        if index in self.rounding_twice:
+            exact = np.float64(np.float32(x.grid.scale)) * weights.scale
+        return _Sums(whole.linear(_steps(x)), weights.bias_scale, exact=exact)
 
 
 def _activated(layer: Layer, sums: _Sums) -> _Tensor:
@@ -449,12 +476,12 @@ def _activated(layer: Layer, sums: _Sums) -> _Tensor:
     if layer.activation == "linear":
         return sums
     if layer.activation == "relu":
-        return _Sums(np.maximum(sums.sums, 0), sums.scale)
+        return replace(sums, sums=np.maximum(sums.sums, 0))
     return layer.function.function(_floats(sums))
 
 
 def _clipped(layer: Layer, sums: _Sums) -> _Sums:
-    return _Sums(np.maximum(sums.sums, 0), sums.scale, _most(layer))
+    return replace(sums, sums=np.maximum(sums.sums, 0), largest=_most(layer))
 
 
 def _most(layer: Layer) -> float | None:
@@ -476,13 +503,25 @@ def _codes(value: _Tensor, grid: ActivationGrid) -> np.ndarray:
     else:
         if isinstance(value, _Codes):
             value = _Sums(_steps(value), np.asarray(np.float32(value.grid.scale)))
-        multiplier = value.scale / np.float32(grid.scale)
-        steps = np.rint(value.sums.astype(np.float32) * multiplier)
+        if value.exact is None:
+            multiplier = value.scale / np.float32(grid.scale)
+            steps = np.rint(value.sums.astype(np.float32) * multiplier)
+        else:
+            steps = _rounded_twice(value.sums, value.exact / np.float64(np.float32(grid.scale)))
         if value.largest is not None:
             most = np.rint(np.float32(value.largest) / np.float32(grid.scale))
             steps = np.minimum(steps, most)
     steps = np.clip(steps, grid.low - grid.zero_point, grid.high - grid.zero_point)
     return steps.astype(np.int32) + grid.zero_point
+
+
+def _rounded_twice(sums: np.ndarray, multiplier: np.ndarray) -> np.ndarray:
+    """Sums times a fixed-point number of 31 bits and a power of two, rounded after each."""
+    share, exponent = np.frexp(multiplier)
+    mantissa = np.floor(share * (1 << 31) + 0.5).astype(np.int64)
+    left, right = (np.maximum(sign * exponent, 0).astype(np.int64) for sign in (1, -1))
+    high = ((sums.astype(np.int64) << left) * mantissa + (1 << 30)) >> 31
+    return ((high + ((1 << right) >> 1)) >> right).astype(np.float64)
 
 
 def _floats(value: _Tensor) -> np.ndarray:

@@ -26,6 +26,7 @@ def quantize_validated(
     damping: float | None = None,
     sweeps: int = 0,
     correct_bias: bool = False,
+    accumulator_bits: int | None = None,
     alphabet_scalars: Sequence[float] = ALPHABET_SCALARS,
 ) -> Network:
     """Quantize a network with a given alphabet scalar, or with the one that is best on validation
@@ -34,7 +35,7 @@ def quantize_validated(
     Parameters
     ----------
     network, samples, method, bits, conv, seed, radius, per_channel, zero, damping, sweeps,
-    correct_bias
+    correct_bias, accumulator_bits
         As for `netreduce.quantize`.
     validation : pair of ndarray
         Samples and their classes (int) or numbers (float); not those that the result is judged by
@@ -60,6 +61,7 @@ def quantize_validated(
         "damping": damping,
         "sweeps": sweeps,
         "correct_bias": correct_bias,
+        "accumulator_bits": accumulator_bits,
     }
     scalars = alphabet_scalars if alphabet_scalar == "best" else [alphabet_scalar]
     settings = [{**fixed, "alphabet_scalar": scalar} for scalar in scalars]

@@ -3,7 +3,7 @@
 Every tensor on a grid is int8, a code of `ActivationGrid` as it is; weights are int8, or int4 where
 their codes lie in −8 … 7, biases int32. LiteRT multiplies sums by fixed-point numbers of 31 bits
 where `IntegerNetwork` has float32. Its kernels for convolutions of 4 bits, and all of its reference
-kernels, round twice, so their codes may be one step apart.
+kernels, round twice: `IntegerNetwork(network, runtime="litert")` does so for the former.
 
 Averages are depthwise convolutions with ones, so that their sums are exact. Activations that are no
 relu are tables: GATHER by the code. What lies behind the last grid, the last layer with weights
@@ -17,7 +17,7 @@ import numpy as np
 
 from netreduce.errors import UnsupportedLayerError
 from netreduce.network import INPUT, Network
-from netreduce.network.integers import IntegerNetwork, clips, moves
+from netreduce.network.integers import IntegerNetwork, clips, fit_4_bits, moves
 from netreduce.network.layers import (
     Activation,
     ActivationGrid,
@@ -206,7 +206,7 @@ class IntegerGraph(Graph):
 
     def integers(self, kernel: np.ndarray, scale: np.ndarray, axis: int) -> int:
         """Weights, in 4 bits where these hold them and the runtime has kernels for them."""
-        narrow = axis != DEPTHWISE and kernel.min() >= -8 and kernel.max() <= 7
+        narrow = axis != DEPTHWISE and fit_4_bits(kernel)
         width = 4 if narrow else 8
         content = packed(kernel.astype(np.int64), width)
         grid = self.grid(one_if_equal(scale), axis=axis)
@@ -293,7 +293,7 @@ class IntegerGraph(Graph):
         grid: ActivationGrid,
         function: str,
     ) -> int:
-        """Means as a depthwise convolution with ones."""
+        """Means as a convolution with ones: over windows, of each channel by itself."""
         source = self.network.sources[index][0]
         shape = self.shapes[source]
         if isinstance(layer, GlobalAveragePooling2D):
@@ -306,25 +306,55 @@ class IntegerGraph(Graph):
                 f"{self.evaluated.names[index]}: LiteRT has no average pooling in integers whose"
                 " windows hold different numbers of values"
             )
-        kernel = np.ones((*pooling.pool_size, shape[2], 1), np.int8)
-        (top, bottom), (left, right) = pooling.padding_widths(shape)
-        ones = DepthwiseConv2D(kernel, strides=pooling.strides, padding=(top, bottom, left, right))
         share = np.float32(1) / np.float32(counts[0])
         numbers = self.grid(np.array([np.float32(self.evaluated.grids[source].scale) * share]))
-        bias = self.tensor("bias", "INT32", (shape[2],), np.zeros(shape[2], np.int32), numbers)
-        weights = self.tensor(
-            "weights",
-            "INT8",
-            (1, *kernel.shape[:3]),
-            arranged(ones, kernel),
-            self.grid(np.array([share])),
+        parts = self.grid(np.array([share]))
+        if pooling.pool_size == shape[:2] and not np.any(pooling.padding_widths(shape)):
+            out = self.mean_of_all(source, grid, function, parts, numbers)
+        else:
+            kernel = np.ones((*pooling.pool_size, shape[2], 1), np.int8)
+            (top, bottom), (left, right) = pooling.padding_widths(shape)
+            padding = (top, bottom, left, right)
+            ones = DepthwiseConv2D(kernel, strides=pooling.strides, padding=padding)
+            content = arranged(ones, kernel)
+            weights = self.tensor("weights", "INT8", content.shape, content, parts)
+            bias = self.tensor("bias", "INT32", (shape[2],), np.zeros(shape[2], np.int32), numbers)
+            out = self.on_grid(ones.output_shape(shape), grid)
+            out = self.linear(ones, source, [weights, bias], out, function, True)
+            if isinstance(layer, AveragePooling2D):
+                return out
+        inputs = [out, self.shape(-1, *self.shapes[index])]
+        return self.node("RESHAPE", 1, inputs, self.on_grid(self.shapes[index], grid))
+
+    def mean_of_all(
+        self, source: int, grid: ActivationGrid, function: str, parts: Any, numbers: Any
+    ) -> int:
+        """Means over whole images, as a convolution along all pixels: of one weight for each of
+        these, and not for each channel of each.
+        """
+        rows, columns, channels = self.shapes[source]
+        before = self.evaluated.grids[source]
+        pixels = (rows * columns, channels, 1)
+        inputs = [self.codes[source], self.shape(-1, *pixels)]
+        column = self.node("RESHAPE", 1, inputs, self.on_grid(pixels, before))
+        ones = np.ones((1, rows * columns, 1, 1), np.int8)
+        inputs = [
+            column,
+            self.tensor("weights", "INT8", ones.shape, ones, parts),
+            self.tensor("bias", "INT32", (1,), np.zeros(1, np.int32), numbers),
+        ]
+        return self.node(
+            "CONV_2D",
+            3,
+            inputs,
+            self.on_grid((1, channels, 1), grid),
+            fusedActivationFunction=self.function(function),
+            padding=self.schema.Padding.VALID,
+            strideH=1,
+            strideW=1,
+            dilationHFactor=1,
+            dilationWFactor=1,
         )
-        out = self.on_grid(ones.output_shape(shape), grid)
-        out = self.linear(ones, source, [weights, bias], out, function, True)
-        if isinstance(layer, AveragePooling2D):
-            return out
-        inputs = [out, self.shape(-1, shape[2])]
-        return self.node("RESHAPE", 1, inputs, self.on_grid((shape[2],), grid))
 
     def looked_up(self, source: int, layer: Activation, grid: ActivationGrid) -> int:
         """A function of single values, as a table of the codes of its results."""
