@@ -1,12 +1,13 @@
 """Certificates: claims decided on ACAS Xu, classes certified on images, beside intervals.
 
     python benchmarks/certify.py acasxu ../shared/acasxu
-    python benchmarks/certify.py balls original.h5 reduced.h5 data.npz --radius 2 --images 100
+    python benchmarks/certify.py balls original.h5 reduced.h5 data.npz --radius 4 --each 2
     python benchmarks/certify.py radius networks/cifar10.h5 reduced.h5 data.npz --record known.json
 
 acasxu: the pairs of instances.csv (|g − f| ≤ ε over a box); answer, seconds, boxes.
 balls: around test images, radius in 1/255; share with a certified equal class, median bound on any
-score, median of bound / found, seconds an image; beside it what intervals give.
+score, median of bound / found, seconds an image; beside it what intervals give. With --each, so
+many seconds for every image, in which classes are searched for in as many cases as there is time.
 radius: by bisection, the largest radius at which both networks certainly give one class around half
 of the test images that the first one classifies correctly; what is known of each image is kept in a
 file, so that it can be stopped (--seconds) and go on.
@@ -65,9 +66,12 @@ def images_of(path, original, count):
     return images, data["test_labels"][:count]
 
 
-def balls(original, reduced, images, radius):
+def balls(original, reduced, images, radius, each):
     start, cpu = time.perf_counter(), time.process_time()
-    certificate = nr.certify(original, reduced, around=images, radius=radius / 255, classes=True)
+    limit = None if each is None else each * len(images)
+    certificate = nr.certify(
+        original, reduced, around=images, radius=radius / 255, seconds=limit, classes=True
+    )
     seconds = (time.perf_counter() - start) / len(images)
     cpu = (time.process_time() - cpu) / len(images)
     worst = certificate.bound.max(axis=1)
@@ -151,6 +155,7 @@ def main():
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--radius", type=float, default=2.0, help="in 1/255")
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--each", type=float, help="of balls: seconds an image; cases by default")
     parser.add_argument("--record", type=Path, default=Path("radius.json"), help="what is known")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="when to stop")
     arguments = parser.parse_args()
@@ -160,7 +165,7 @@ def main():
     count = arguments.images
     if arguments.what == "balls":
         images, _ = images_of(arguments.paths[2], original, count)
-        return balls(original, reduced, images, arguments.radius)
+        return balls(original, reduced, images, arguments.radius, arguments.each)
     images, labels = images_of(arguments.paths[2], original, 2 * count)
     return radius(original, reduced, images, labels, count, arguments.record, arguments.seconds)
 

@@ -3,7 +3,6 @@
 from typing import TypeAlias
 
 import numpy as np
-from scipy.special import logsumexp
 
 from netreduce.network.layers import Activation, ActivationGrid, Multiply
 
@@ -88,6 +87,8 @@ class Softmax(Enclosure):
     @staticmethod
     def _log(own: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Log-softmax of each score, given those of the others."""
+        from scipy.special import logsumexp
+
         count = own.shape[-1]
         scores = np.repeat(others[..., None, :], count, axis=-2)
         scores[..., np.arange(count), np.arange(count)] = own

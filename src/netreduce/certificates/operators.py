@@ -11,10 +11,9 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import scipy.sparse
 
 from netreduce.network.layers import (
     AveragePooling2D,
@@ -30,6 +29,9 @@ from netreduce.network.layers import (
 
 from .kernels import mask, put
 from .norms import spectral_norm
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SCATTER = 1 << 17  # numbers that a transposed convolution adds up at a time
 Shape = tuple[int, ...]
@@ -507,18 +509,20 @@ class Selection(Linear):
     without weights does, as a sparse matrix.
     """
 
-    def __init__(self, matrix: scipy.sparse.csr_array, input_shape: Shape, shape: Shape):
+    def __init__(self, matrix: "csr_array", input_shape: Shape, shape: Shape):
         self.matrix, self.input_shape, self.shape = matrix, input_shape, shape
         self.terms = int(max(np.diff(matrix.indptr).max(), np.bincount(matrix.indices).max()))
 
     @classmethod
     def of(cls, layer: Layer, input_shape: Shape) -> "Selection":
         """Of a layer that puts values in other places, or zeros."""
+        from scipy.sparse import csr_array  # few networks need it, and it takes long to import
+
         shape = layer.output_shape(input_shape)
         count = math.prod(input_shape)
         places = layer(np.arange(1.0, count + 1).reshape(1, *input_shape)).reshape(-1)
         filled = np.nonzero(places)[0]
-        matrix = scipy.sparse.csr_array(
+        matrix = csr_array(
             (np.ones(len(filled)), (filled, places[filled].astype(int) - 1)),
             shape=(places.size, count),
         )
@@ -527,20 +531,22 @@ class Selection(Linear):
     @classmethod
     def interpolating(cls, layer: UpSampling2D, input_shape: Shape) -> "Selection":
         """Of bilinear upsampling."""
-        matrix = scipy.sparse.eye_array(input_shape[2])
+        from scipy.sparse import coo_array, csr_array, eye_array, kron
+
+        matrix = eye_array(input_shape[2])
         for axis in (1, 0):
             size, factor = input_shape[axis], layer.size[axis]
             low, high, share = layer.neighbours(size, factor)
             rows = np.arange(size * factor)
-            along = scipy.sparse.coo_array(
+            along = coo_array(
                 (
                     np.concatenate([1 - share, share]),
                     (np.concatenate([rows, rows]), np.concatenate([low, high])),
                 ),
                 shape=(size * factor, size),
             )
-            matrix = scipy.sparse.kron(along, matrix)
-        return cls(scipy.sparse.csr_array(matrix), input_shape, layer.output_shape(input_shape))
+            matrix = kron(along, matrix)
+        return cls(csr_array(matrix), input_shape, layer.output_shape(input_shape))
 
     def apply(self, *inputs: np.ndarray) -> np.ndarray:
         (x,) = inputs
