@@ -14,8 +14,8 @@ Measured side by side (1,000 samples, two draws, per-channel alphabets of radius
 convolutions): ternary MNIST MLP 96.3 and 96.8 % here, 96.2 and 96.0 % there; LeNet-5 96.9 and
 96.6 against 96.2 and 96.6; from 2 bits on the two are within 0.2 points of each other. On the
 CIFAR-10 CNN (500 samples, 1,000 images) neither is ahead: 80.3, 85.8, 85.1 here at ternary, 2 and
-3 bits, 80.5, 84.9, 86.0 there. With two or three levels and radius "output" much larger dampings are
-better on that network: 0.3 halves the divergence of the answers (docs/explanation/gpfq.md).
+3 bits, 80.5, 84.9, 86.0 there. With two or three levels and radius "output" much larger dampings
+are better on that network: 0.3 halves the divergence of the answers (docs/explanation/gpfq.md).
 """
 
 import numpy as np
