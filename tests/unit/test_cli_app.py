@@ -14,6 +14,7 @@ import pytest
 import netreduce as nr
 from netreduce.cli.app import main
 from netreduce.measures import latency
+from netreduce.measures.deployment import predict_file
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -106,6 +107,24 @@ def test_quantize_into_every_format(folder, capsys, tmp_path, suffix):
     row = as_json(capsys, *arguments, "-o", out)
     assert row["chain"] == "gpfq-bits=2"
     assert out.stat().st_size > 0
+
+
+def test_convert_with_the_preprocessing_of_data(folder, capsys, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 6), dtype=np.uint8)
+    np.savez(tmp_path / "pixels.npz", x=pixels, y=np.arange(60) % 3)
+    arguments = ["--data", tmp_path / "pixels.npz"]
+    run(capsys, "convert", folder / "net.h5", tmp_path / "net.onnx", *arguments)
+    np.testing.assert_allclose(
+        predict_file(tmp_path / "net.onnx", pixels),
+        nr.load(folder / "net.h5").predict(pixels / 255),
+        atol=1e-5,
+    )
+    message = refused(capsys, 1, "convert", folder / "net.h5", tmp_path / "a.keras", *arguments)
+    assert "a.keras: only .onnx and .tflite hold the preprocessing of --data" in message
+    arguments = ["--data", folder / "wide.npz"]
+    message = refused(capsys, 1, "convert", folder / "net.h5", tmp_path / "a.onnx", *arguments)
+    assert "7" in message
+    assert not (tmp_path / "a.keras").exists() and not (tmp_path / "a.onnx").exists()
 
 
 def test_convert(folder, capsys, tmp_path):

@@ -139,7 +139,9 @@ def convert(
     network: Path,
     target: Path,
     *,
+    data: Path | None = None,
     read: ReadOptions = NO_READ,
+    options: DataOptions = NO_DATA,
     output: OutputOptions = NO_OUTPUT,
 ) -> None:
     """Write a network in another format: .h5, .keras, .pth, .txt; .onnx or .tflite for deployment.
@@ -148,6 +150,7 @@ def convert(
 
         netreduce convert net.pth --architecture mlp:300,100 net.onnx
         netreduce convert net.onnx net.keras
+        netreduce convert net.h5 net.tflite --data digits.npz
 
     Parameters
     ----------
@@ -155,10 +158,13 @@ def convert(
         File of the network.
     target
         The file to write; its suffix says the format.
+    data
+        Data that an .onnx or .tflite file preprocesses itself: it reads their values as they are,
+        such as pixels from 0 to 255.
     """
     from .inspecting import convert as run
 
-    run(network, target, read, output)
+    run(network, target, data, read, options, output)
 
 
 @app.command

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from netreduce.data.fit import fit_to_dataset
-from netreduce.errors import NetreduceError
+from netreduce.errors import NetreduceError, ParameterError
 from netreduce.folding import fold_batch_norm
+from netreduce.formats.export import export
 from netreduce.lumping import lump
 from netreduce.measures.cost import cost, layer_costs
 from netreduce.measures.evaluation import evaluate as measured
@@ -18,7 +19,7 @@ from netreduce.network.layers import BatchNormalization, Weighted
 from netreduce.quantization.pipeline import QUANTIZABLE
 
 from .app import DataOptions, OutputOptions, ReadOptions
-from .files import check_target, opened, read_network, write_network
+from .files import EXPORTED, check_target, opened, read_network, write_network
 from .printing import print_json, print_table
 
 
@@ -92,10 +93,25 @@ def evaluate(
     report({"network": str(path), **found}, output)
 
 
-def convert(path: Path, target: Path, read: ReadOptions, output: OutputOptions) -> None:
+def convert(
+    path: Path,
+    target: Path,
+    data: Path | None,
+    read: ReadOptions,
+    options: DataOptions,
+    output: OutputOptions,
+) -> None:
     check_target(target, output)
+    if data is not None and target.suffix.lower() not in EXPORTED:
+        raise ParameterError(
+            f"{target}: only {' and '.join(EXPORTED)} hold the preprocessing of --data"
+        )
     network = read_network(path, read)
-    write_network(network, target)
+    if data is None:
+        write_network(network, target)
+    else:
+        with opened(data, options) as dataset:
+            export(fit_to_dataset(network, dataset), target, dataset.preprocessing)
     report({"network": str(target), "bytes": target.stat().st_size}, output)
 
 
