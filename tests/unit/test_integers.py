@@ -75,6 +75,21 @@ def test_scores_are_those_of_onnx_runtime(kind):
     assert difference.max() <= 0.02 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_at_every_level_of_optimization(kind, level):
+    """Floats between the same codes: other orders of sums, and now and then a code."""
+    network = on_grids(KINDS[kind])
+    x = samples(network, 200)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    session = onnxruntime.InferenceSession(to_onnx(network).SerializeToString(), options)
+    expected = IntegerNetwork(network).predict(x)
+    difference = np.abs(session.run(None, {"input": x})[0] - expected)
+    assert np.mean(difference <= 1e-5 * np.abs(expected).max()) >= 0.99
+    assert difference.max() <= 0.02 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("weight_bits", [2, 4, 8])
 @pytest.mark.parametrize(
     ("kind", "operators"),

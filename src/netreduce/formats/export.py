@@ -11,6 +11,8 @@ from netreduce.files import replacing
 from netreduce.network import Network
 from netreduce.network.layers import Shape
 
+DIALECTS = ("onnx", "qonnx")
+
 
 class Preprocessing(Protocol):
     """x ↦ (x / divisor − mean) / std, such as that of a dataset
@@ -32,6 +34,7 @@ def export(
     path: str | Path,
     preprocessing: Preprocessing | None = None,
     metadata: Mapping[str, str] | None = None,
+    dialect: str = "onnx",
 ) -> None:
     """Write a network for deployment: .onnx for ONNX runtimes, .tflite for LiteRT.
 
@@ -50,11 +53,14 @@ def export(
     metadata : mapping of str to str, optional
         What else the file says: under these keys among the metadata of .onnx and .tflite,
         "description" also where the format has one.
+    dialect : str
+        Of .onnx: "onnx", or "qonnx" for flows to FPGAs: one sample at a time, with a Quant node for
+        every grid; for networks whose weights and activations lie on grids.
 
     Raises
     ------
     ModelFileError
-        Another suffix.
+        Another suffix, or one without that dialect.
     UnsupportedLayerError
         A layer that the format does not have.
     ParameterError
@@ -74,13 +80,18 @@ def export(
     for key, value in words.items():
         if not (isinstance(key, str) and isinstance(value, str) and key):
             raise ParameterError(f"metadata must be texts by name, found {key!r}: {value!r}")
+    known = DIALECTS if path.suffix == ".onnx" else DIALECTS[:1]
+    if dialect not in known:
+        raise ModelFileError(
+            f"{path}: no dialect {dialect!r} of {path.suffix}; known: {', '.join(known)}"
+        )
     steps = [] if preprocessing is None else _steps(preprocessing, network.input_shape)
     match path.suffix:
         case ".onnx":
             from .onnx.wrapping import wrap
             from .onnx.writer import to_onnx
 
-            model = to_onnx(network)
+            model = to_onnx(network, dialect)
             if steps or words:
                 wrap(model, steps, words)
             content = model.SerializeToString(deterministic=True)

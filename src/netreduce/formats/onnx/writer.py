@@ -65,7 +65,7 @@ OPERATORS = {
 }
 
 
-def to_onnx(network: Network) -> onnx.ModelProto:
+def to_onnx(network: Network, dialect: str = "onnx") -> onnx.ModelProto:
     """The network as an ONNX model in float32 that reads (batch, *input_shape), channels last.
 
     The kernel of a quantized layer is a table of unsigned integers of 2, 4, 8 or 16 bits, whichever
@@ -75,7 +75,8 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     takes it as leave to round the activations to 8 bits.)
 
     A network whose activations lie on grids is written with QuantizeLinear and DequantizeLinear
-    instead, weights and activations in 8 bits, biases in 32: see `onnx.integers`.
+    instead, weights and activations in 8 bits, biases in 32: see `onnx.integers`; in the dialect
+    "qonnx", with its Quant nodes: see `onnx.qonnx`.
 
     Examples
     --------
@@ -86,7 +87,11 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     ['Gemm', 'Identity']
     """
     graph = Graph(network)
-    if any(isinstance(layer, ActivationGrid) for layer in network.layers):
+    if dialect == "qonnx":
+        from .qonnx import QonnxGraph
+
+        graph = QonnxGraph(network)
+    elif any(isinstance(layer, ActivationGrid) for layer in network.layers):
         from .integers import IntegerGraph
 
         graph = IntegerGraph(network)
@@ -100,11 +105,14 @@ def to_onnx(network: Network) -> onnx.ModelProto:
         helper.make_graph(
             _read(graph.nodes, "output"),
             "network",
-            [helper.make_tensor_value_info("input", tensor, ["batch", *network.input_shape])],
-            [helper.make_tensor_value_info("output", tensor, ["batch", *network.shapes[-1]])],
+            [helper.make_tensor_value_info("input", tensor, [graph.batch, *network.input_shape])],
+            [helper.make_tensor_value_info("output", tensor, [graph.batch, *network.shapes[-1]])],
             graph.constants,
         ),
-        opset_imports=[helper.make_opsetid("", opset)],
+        opset_imports=[
+            helper.make_opsetid("", opset),
+            *(helper.make_opsetid(domain, 1) for domain in graph.domains),
+        ],
         producer_name="netreduce",
         ir_version=version,
     )
@@ -128,6 +136,9 @@ class Graph:
     """Nodes and constants of an ONNX graph as it grows; ONNX wants images channels first, the
     network has them last.
     """
+
+    domains: tuple[str, ...] = ()  # of operators that are not ONNX's
+    batch: int | str = "batch"  # samples that the model reads
 
     def __init__(self, network: Network):
         self.network = network
