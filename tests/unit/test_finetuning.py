@@ -148,6 +148,13 @@ def test_without_a_quantized_layer():
         finetune(network, *data(network), epochs=1)
 
 
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": "2"}, {"epochs": 1, "seed": -1}])
+def test_counts_that_are_none(wrong):
+    network = quantize(teacher(), None, "msq")
+    with pytest.raises(ParameterError, match="must be a whole number from"):
+        finetune(network, *data(network), **wrong)
+
+
 class Data:
     target, labelled, input_range = "classes", True, (0.0, 1.0)
 

@@ -201,6 +201,21 @@ def test_retraining_without_a_label_for_each_image():
         retrain(mlp(), np.ones((3, 12)), np.zeros(2, int), epochs=1)
 
 
+def test_of_a_sigmoid_at_the_end_logits_are_taught_too():
+    """Where probabilities are all nearly 0 or 1, their differences teach nothing."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4)).astype(np.float32)
+    kernels = [rng.normal(size=(4, 1)) + shift for shift in (0, 30)]
+    taught, plain = (
+        retrain(network, x, None, epochs=2, original=original, distil=1).layers[0].kernel
+        for original, network in (
+            [Network([Dense(kernel, activation=end)], (4,)) for kernel in kernels]
+            for end in ("sigmoid", "linear")
+        )
+    )
+    np.testing.assert_array_equal(taught, plain)
+
+
 @pytest.mark.parametrize("end", ["linear", "softmax"])
 def test_a_network_learns_what_another_one_answers(end):
     """Of logits, which differ where probabilities are nearly alike."""
@@ -311,7 +326,7 @@ def test_retraining_in_bfloat16():
     [
         ({"distil": 1.5}, ParameterError, "distil must be a number from 0 to 1, found 1.5"),
         ({"distil": np.nan}, ParameterError, "distil must be a number from 0 to 1, found nan"),
-        ({"distil": 0.5}, ParameterError, "distil=0.5 needs the original network, found none"),
+        ({"distil": 0.5}, ParameterError, "distil=0.5 needs the original network, found None"),
         (
             {"distil": 1, "original": mlp((12, 5, 4))},
             ParameterError,
@@ -328,12 +343,30 @@ def test_retraining_in_bfloat16():
         (
             {"augmentation": {"shift": -1}},
             ParameterError,
-            "shift must be a whole number of pixels from 0, found -1",
+            "shift must be a whole number from 0, found -1",
         ),
+        (
+            {"augmentation": ["flip"]},
+            ParameterError,
+            r"augmentation must be a mapping, found \['flip'\]",
+        ),
+        ({"epochs": 0}, ParameterError, "epochs must be a whole number from 1, found 0"),
+        ({"epochs": 1.5}, ParameterError, "epochs must be a whole number from 1, found 1.5"),
+        ({"seed": None}, ParameterError, "seed must be a whole number from 0, found None"),
         ({"labels": None}, SampleError, "one label for each of the 2000 images is needed"),
+        (
+            {"labels": ["a"] * 2000},
+            SampleError,
+            "labels must be classes or numbers, found dtype <U",
+        ),
     ],
 )
 def test_settings_of_retraining_that_do_not_fit(arguments, error, message):
     x, y = blobs()
     with pytest.raises(error, match=message):
         retrain(mlp(), x, **{"labels": y, "epochs": 1, **arguments})
+
+
+def test_nothing_to_learn_from():
+    with pytest.raises(SampleError, match="no images to learn from"):
+        retrain(mlp(), np.ones((0, 12)), None, epochs=1, original=mlp(), distil=1)

@@ -64,6 +64,12 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise ParameterError(f"{name} must be one of {', '.join(allowed)}, found {value!r}")
 
 
+def check_count(name: str, value: object, least: int) -> None:
+    """Refuse a setting that is no whole number from the least one (ParameterError)."""
+    if not (isinstance(value, Integral) and least <= int(value) < 1 << 63):
+        raise ParameterError(f"{name} must be a whole number from {least}, found {value!r}")
+
+
 def check_augmentation(network: Network, augmentation: Mapping[str, Any] | None) -> None:
     """Refuse random changes of images that are not known, or that the network's inputs have no use
     for.
@@ -73,14 +79,14 @@ def check_augmentation(network: Network, augmentation: Mapping[str, Any] | None)
     ParameterError
     """
     given = augmentation or {}
+    if not isinstance(given, Mapping):
+        raise ParameterError(f"augmentation must be a mapping, found {given!r}")
     for key in given:
         if key not in AUGMENTATIONS:
             raise ParameterError(
                 f"unknown augmentation {key!r}, expected {' or '.join(AUGMENTATIONS)}"
             )
-    shift = given.get("shift", 0)
-    if not (isinstance(shift, Integral) and int(shift) >= 0):
-        raise ParameterError(f"shift must be a whole number of pixels from 0, found {shift!r}")
+    check_count("shift", given.get("shift", 0), 0)
     if any(given.values()) and len(network.input_shape) != 3:
         raise ParameterError(
             f"augmentation needs images, the network takes inputs of shape {network.input_shape}"
@@ -117,6 +123,8 @@ def loss_for(network: Network, images: np.ndarray, labels: np.ndarray) -> str:
             f"one label for each of the {len(images)} images is needed, found labels of shape"
             f" {labels.shape}"
         )
+    if labels.dtype.kind not in "biuf":
+        raise SampleError(f"labels must be classes or numbers, found dtype {labels.dtype}")
     classes = max(shape[-1], 2)
     if len(shape) != 1 or labels.min() < 0 or labels.max() >= classes:
         raise SampleError(

@@ -20,6 +20,7 @@ from netreduce.formats.pytorch.module import with_parameters_of
 from netreduce.formats.tensors import to_tensors
 from netreduce.network import Network
 from netreduce.network.layers import Layer, Quantization, Weighted
+from netreduce.training import check_count
 
 from .descent import descend, hold_zeros
 from .lesson import lesson
@@ -87,6 +88,8 @@ def finetune(
     >>> np.array_equal(trained.layers[0].codes, ternary.layers[0].codes)
     True
     """
+    check_count("epochs", epochs, 1)
+    check_count("seed", seed, 0)
     lessons = lesson(network, images, labels, original, distil)
     grids = {
         index: layer

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from netreduce.errors import ParameterError
+from netreduce.errors import ParameterError, SampleError
 from netreduce.network import Network
 from netreduce.network.layers import Activation, Layer
 from netreduce.training import loss_for
@@ -82,13 +82,22 @@ def lesson(
     images = network.check_samples(images)
     if not (isinstance(distil, Real) and 0 <= distil <= 1):
         raise ParameterError(f"distil must be a number from 0 to 1, found {distil!r}")
-    targets = np.zeros(len(images), int) if labels is None and distil == 1 else np.asarray(labels)
-    loss = "cross entropy" if distil == 1 else loss_for(network, images, targets)
+    if not len(images):
+        raise SampleError("no images to learn from")
+    if distil == 1:
+        targets = np.zeros(len(images), int)
+        loss = "binary cross entropy" if network.shapes[-1] == (1,) else "cross entropy"
+    else:
+        targets = np.asarray(labels)
+        loss = loss_for(network, images, targets)
     x, y = tensors(images.astype(network.dtype, copy=False), targets)
     teacher = None
     if distil:
-        if original is None:
-            raise ParameterError(f"distil={distil:g} needs the original network, found none")
+        if not isinstance(original, Network):
+            raise ParameterError(
+                f"distil={distil:g} needs the original network, found {original!r}"
+            )
+        original.check_parameters()
         ends = [(one.input_shape, one.shapes[-1]) for one in (network, original)]
         if ends[0] != ends[1]:
             raise ParameterError(

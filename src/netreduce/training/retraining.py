@@ -7,7 +7,7 @@ import numpy as np
 
 from netreduce.errors import ParameterError
 from netreduce.network import Network
-from netreduce.training import PRECISIONS, check_augmentation, check_choice
+from netreduce.training import PRECISIONS, check_augmentation, check_choice, check_count
 
 LEARNING_RATE = 3e-3  # sparse networks bear, and need, more than dense ones
 WEIGHT_DECAY = 1e-4  # small weights carry little signal, so that the next iteration prunes them
@@ -93,6 +93,8 @@ def retrain(
         if getattr(layer, "quantization", None) is not None:
             raise ParameterError(f"{name} is quantized: retrain before quantizing")
     check_choice("precision", precision, PRECISIONS)
+    check_count("epochs", epochs, 1)
+    check_count("seed", seed, 0)
     check_augmentation(network, augmentation)
     model, _ = in_pytorch(lessons.network)
     hold_zeros(model.parameters())
