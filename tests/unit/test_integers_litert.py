@@ -15,10 +15,12 @@ from netreduce.measures.latency import measure_files
 from netreduce.network.layers import (
     Activation,
     ActivationGrid,
+    Add,
     Conv2D,
     Dense,
     Flatten,
     GlobalAveragePooling2D,
+    Reshape,
     UpSampling2D,
 )
 
@@ -87,6 +89,60 @@ def test_convolutions_of_4_bits_round_twice(kind):
     apart = codes_apart(network, x, "litert")
     assert np.mean(apart == 0) >= 0.999
     assert apart.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Dense(normal(7, 4)),
+        Dense(normal(8, 4)),
+        conv(4, 4),
+        Conv2D(normal(1, 1, 2, 4), groups=2),
+        Conv2D(normal(3, 3, 1, 4), groups=4),
+    ],
+    ids=["odd", "even", "conv", "groups", "one channel a group"],
+)
+def test_codes_below_and_above_zero_with_weights_of_4_bits(layer):
+    """Which kernel rounds depends on the layer; half of a step is frequent where a runtime rounds
+    twice, and its sign tells the kernels of convolutions apart."""
+    shape = layer.kernel.shape[:1] if isinstance(layer, Dense) else (4, 4, 4)
+    network = Network([ActivationGrid(1.0, 3), layer, ActivationGrid(0.3, -5)], shape)
+    network = nr.quantize(network, None, "msq", 4, radius="max", per_channel=True, zero=True)
+    x = np.random.default_rng(0).integers(-9, 10, (200, *shape)).astype(np.float32)
+    expected = IntegerNetwork(network, "litert").codes(x)[2]
+    assert np.ptp(expected) > 40 and expected.min() < -5
+    np.testing.assert_array_equal(network.layers[2].codes(run(network, x)), expected)
+
+
+@pytest.mark.parametrize(
+    ("layers", "sources", "message"),
+    [
+        ([Dense(np.eye(2))], None, "dense_1: LiteRT multiplies sums by less than 256 to bring"),
+        (
+            [Flatten(), Reshape((1, 1, 2)), GlobalAveragePooling2D()],
+            None,
+            "global_average_pooling2d_1: LiteRT multiplies sums by less than 256",
+        ),
+        ([Add()], [(-1,), (0, 0), (1,)], "add_1: LiteRT adds up to at most 32767 steps"),
+    ],
+)
+def test_grids_that_are_too_fine_for_what_they_read(layers, sources, message):
+    """The runtime would not start, or sums wrap around."""
+    network = Network([ActivationGrid(1.0), *layers, ActivationGrid(0.001)], (2,), sources)
+    if isinstance(layers[0], Dense):
+        network = nr.quantize(network, None, "msq", 8, radius="max", zero=True, layers=["dense_1"])
+        network = network.replace({2: ActivationGrid(1e-6)})
+    with pytest.raises(UnsupportedLayerError, match=message):
+        to_litert(network)
+
+
+def test_sums_of_almost_16_bits():
+    network = Network(
+        [ActivationGrid(1.0), Add(), ActivationGrid(0.0157)], (2,), [(-1,), (0, 0), (1,)]
+    )
+    x = np.arange(-128, 128, dtype=np.float32).reshape(-1, 2)
+    found = network.layers[2].codes(run(network, x))
+    np.testing.assert_array_equal(found, IntegerNetwork(network).codes(x)[2])
 
 
 def test_a_network_of_4_bits_answers_as_litert():

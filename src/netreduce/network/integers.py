@@ -215,6 +215,7 @@ class _Sums:
     largest: float | None = None  # of values: relu's largest value
     # in float64, where the sums are multiplied by a fixed-point number and rounded twice
     exact: np.ndarray | None = None
+    away: bool = False  # whether half away from zero then, in place of half up
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,9 +253,11 @@ class IntegerNetwork:
     * behind the last grid, sums times s · s_w in float32, and activations of these.
 
     rint rounds half to even, saturate takes the nearest of −2^(bits − 1) … 2^(bits − 1) − 1. That
-    is what QLinearConv and its like do in ONNX Runtime, and what LiteRT does but for convolutions
-    with weights of 4 bits (−8 … 7): with m = f / 2^(31 + e), f a whole number of 31 bits, these
-    round a · f / 2^31, and that / 2^e, both half up (on x86; both by its matrix product ruy).
+    is what QLinearConv and its like do in ONNX Runtime, and what LiteRT does but for layers with
+    weights of 4 bits (−8 … 7) that are convolutions, or dense with an odd number of inputs: with
+    m = f / 2^(31 + e), f a whole number of 31 bits, these round a · f / 2^31, and that / 2^e, both
+    half up (on x86; both by its matrix product ruy), or half away from zero for convolutions in
+    groups (its reference kernel).
 
     Parameters
     ----------
@@ -270,7 +273,7 @@ class IntegerNetwork:
     weights : dict of int to IntegerWeights
         By the index of the layer.
     rounding_twice : frozenset of int
-        Convolutions that LiteRT rounds as above, where `runtime` says so.
+        Layers that LiteRT rounds as above, where `runtime` says so.
 
     Raises
     ------
@@ -314,7 +317,7 @@ class IntegerNetwork:
             for index, weights in self.weights.items()
             if runtime == "litert"
             and index not in self.tail
-            and isinstance(self.network.layers[index], Conv2D)
+            and _off_the_fast_path(self.network.layers[index])
             and fit_4_bits(weights.kernel)
         )
         for name, accumulator in self.accumulators().items():
@@ -467,7 +470,13 @@ class IntegerNetwork:
         exact = None
         if index in self.rounding_twice:
             exact = np.float64(np.float32(x.grid.scale)) * weights.scale
-        return _Sums(whole.linear(_steps(x)), weights.bias_scale, exact=exact)
+        away = isinstance(layer, Conv2D) and layer.groups > 1
+        return _Sums(whole.linear(_steps(x)), weights.bias_scale, exact=exact, away=away)
+
+
+def _off_the_fast_path(layer: Layer) -> bool:
+    """Whether LiteRT has no kernel of XNNPACK for a layer with weights of 4 bits."""
+    return isinstance(layer, Conv2D) or (isinstance(layer, Dense) and len(layer.kernel) % 2 == 1)
 
 
 def _activated(layer: Layer, sums: _Sums) -> _Tensor:
@@ -507,7 +516,9 @@ def _codes(value: _Tensor, grid: ActivationGrid) -> np.ndarray:
             multiplier = value.scale / np.float32(grid.scale)
             steps = np.rint(value.sums.astype(np.float32) * multiplier)
         else:
-            steps = _rounded_twice(value.sums, value.exact / np.float64(np.float32(grid.scale)))
+            multiplier = value.exact / np.float64(np.float32(grid.scale))
+            sign = np.sign(value.sums) if value.away else 1
+            steps = sign * _rounded_twice(sign * value.sums, multiplier)
         if value.largest is not None:
             most = np.rint(np.float32(value.largest) / np.float32(grid.scale))
             steps = np.minimum(steps, most)

@@ -2,8 +2,9 @@
 
 Every tensor on a grid is int8, a code of `ActivationGrid` as it is; weights are int8, or int4 where
 their codes lie in −8 … 7, biases int32. LiteRT multiplies sums by fixed-point numbers of 31 bits
-where `IntegerNetwork` has float32. Its kernels for convolutions of 4 bits, and all of its reference
-kernels, round twice: `IntegerNetwork(network, runtime="litert")` does so for the former.
+where `IntegerNetwork` has float32. Its kernels for convolutions of 4 bits, for dense layers of 4
+bits with an odd number of inputs, and all of its reference kernels, round twice:
+`IntegerNetwork(network, runtime="litert")` does so for the first two.
 
 Averages are depthwise convolutions with ones, so that their sums are exact. Activations that are no
 relu are tables: GATHER by the code. What lies behind the last grid, the last layer with weights
@@ -46,6 +47,8 @@ from .graph import Graph, packed, to_bytes
 from .writer import arranged
 
 DEPTHWISE = 3  # axis of the outputs in the weights of a depthwise convolution
+LARGEST_MULTIPLIER = 256  # of sums, from which on XNNPACK does not prepare the graph
+LARGEST_SUM = (1 << 15) - 1  # steps of the grid behind an ADD: larger ones wrap around
 FLOAT_ACTIVATIONS = {
     "relu": "RELU",
     "relu6": "RELU6",
@@ -140,13 +143,7 @@ class IntegerGraph(Graph):
             case AveragePooling2D() | GlobalAveragePooling2D():
                 out = self.mean(index, layer, grid, fused(clip))
             case Add() if len(sources) == 2:
-                out = self.node(
-                    "ADD",
-                    2,
-                    [self.codes[source] for source in sources],
-                    self.on_grid(self.shapes[index], grid),
-                    fusedActivationFunction=self.function(fused(clip)),
-                )
+                out = self.added(index, grid, fused(clip))
             case Concatenate():
                 out = self.node(
                     "CONCATENATION",
@@ -194,6 +191,7 @@ class IntegerGraph(Graph):
 
     def sums(self, index: int, layer: Weighted, grid: ActivationGrid, function: str) -> int:
         weights = self.evaluated.weights[index]
+        self.check_multiplier(index, weights.bias_scale.max(), grid)
         kernel = arranged(layer, weights.kernel)
         axis = DEPTHWISE if isinstance(layer, DepthwiseConv2D) else 0
         scale = one_if_equal(weights.bias_scale)
@@ -202,6 +200,30 @@ class IntegerGraph(Graph):
         source = self.network.sources[index][0]
         return self.linear(
             layer, source, inputs, self.on_grid(self.shapes[index], grid), function, True
+        )
+
+    def check_multiplier(self, index: int, scale: float, grid: ActivationGrid) -> None:
+        """Refuse sums in units of that scale that LiteRT cannot bring onto a grid."""
+        if scale / grid.scale >= LARGEST_MULTIPLIER:
+            raise UnsupportedLayerError(
+                f"{self.evaluated.names[index]}: LiteRT multiplies sums by less than"
+                f" {LARGEST_MULTIPLIER} to bring them onto a grid, here by {scale / grid.scale:.4g}"
+            )
+
+    def added(self, index: int, grid: ActivationGrid, function: str) -> int:
+        sources = self.network.sources[index]
+        steps = sum(255 * self.evaluated.grids[source].scale for source in sources) / grid.scale
+        if steps > LARGEST_SUM:
+            raise UnsupportedLayerError(
+                f"{self.evaluated.names[index]}: LiteRT adds up to at most {LARGEST_SUM} steps of"
+                f" the grid behind, here to up to {steps:.0f}"
+            )
+        return self.node(
+            "ADD",
+            2,
+            [self.codes[source] for source in sources],
+            self.on_grid(self.shapes[index], grid),
+            fusedActivationFunction=self.function(function),
         )
 
     def integers(self, kernel: np.ndarray, scale: np.ndarray, axis: int) -> int:
@@ -307,7 +329,9 @@ class IntegerGraph(Graph):
                 " windows hold different numbers of values"
             )
         share = np.float32(1) / np.float32(counts[0])
-        numbers = self.grid(np.array([np.float32(self.evaluated.grids[source].scale) * share]))
+        scale = np.float32(self.evaluated.grids[source].scale) * share
+        self.check_multiplier(index, scale, grid)
+        numbers = self.grid(np.array([scale]))
         parts = self.grid(np.array([share]))
         if pooling.pool_size == shape[:2] and not np.any(pooling.padding_widths(shape)):
             out = self.mean_of_all(source, grid, function, parts, numbers)
