@@ -191,7 +191,7 @@ class IntegerGraph(Graph):
 
     def sums(self, index: int, layer: Weighted, grid: ActivationGrid, function: str) -> int:
         weights = self.evaluated.weights[index]
-        self.check_multiplier(index, weights.bias_scale.max(), grid)
+        self.check_multiplier(index, float(weights.bias_scale.max()), grid)
         kernel = arranged(layer, weights.kernel)
         axis = DEPTHWISE if isinstance(layer, DepthwiseConv2D) else 0
         scale = one_if_equal(weights.bias_scale)
@@ -330,7 +330,7 @@ class IntegerGraph(Graph):
             )
         share = np.float32(1) / np.float32(counts[0])
         scale = np.float32(self.evaluated.grids[source].scale) * share
-        self.check_multiplier(index, scale, grid)
+        self.check_multiplier(index, float(scale), grid)
         numbers = self.grid(np.array([scale]))
         parts = self.grid(np.array([share]))
         if pooling.pool_size == shape[:2] and not np.any(pooling.padding_widths(shape)):
