@@ -585,3 +585,17 @@ def test_a_convolution_of_the_same_shape_before_a_narrower_one():
     merged[:, 1] += 2 * head[:, 4]
     certificate = nr.certify(network(5, head), network(4, merged))
     assert (certificate.bound < 1e-6).all()
+
+
+def test_means_of_a_single_position():
+    random = np.random.default_rng(0)
+
+    def network(channels):
+        first = nr.Conv2D(random.standard_normal((3, 3, 1, channels)), activation="relu")
+        last = nr.Dense(random.standard_normal((channels, 2)))
+        return nr.Network([first, nr.GlobalAveragePooling2D(), last], (3, 3, 1))
+
+    original, reduced = network(3), network(2)
+    x = random.random((200, 3, 3, 1))
+    certificate = nr.certify(original, reduced)
+    assert (np.abs(original.predict(x) - reduced.predict(x)).max(axis=0) <= certificate.bound).all()

@@ -497,3 +497,9 @@ def test_what_does_not_fit_is_named(make, error, message):
 def test_examples_of_the_docstrings(name):
     found = doctest.testmod(importlib.import_module(f"netreduce.{name}"))
     assert found.attempted and not found.failed
+
+
+def test_a_deep_network_still_says_in_a_line_what_it_is():
+    network = Network([Dense(np.eye(1)) for _ in range(200)], (1,))
+    shown = "dense_1, dense_2, dense_3, … 196 more …, dense_200"
+    assert repr(network) == f"<Network (1,) → (1,): {shown}; 400 parameters>"

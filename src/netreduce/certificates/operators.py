@@ -572,7 +572,8 @@ class GlobalMean(Linear):
 
     def transposed(self, rows: Rows) -> tuple[Rows, ...]:
         values = (rows.values / self.positions)[:, None, None]
-        return (Rows(np.ascontiguousarray(np.broadcast_to(values, (len(values), *self.shape)))),)
+        # a copy, also of a single position: what comes next works in place
+        return (Rows(np.broadcast_to(values, (len(values), *self.shape)).copy()),)
 
 
 class Mean(Linear):

@@ -12,6 +12,7 @@ from netreduce.errors import ParameterError, SampleError, ShapeError
 from .layers import Activation, Layer, Shape
 
 INPUT = -1  # the source that stands for the network's input
+SHOWN = 12  # layers up to which repr names each
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +193,11 @@ class Network:
 
     def __repr__(self) -> str:
         parameters = sum(a.size for layer in self.layers for a in layer.arrays().values())
+        names = self.names
+        if len(names) > SHOWN:
+            names = (*names[:3], f"… {len(names) - 4} more …", names[-1])
         return (
-            f"<Network {self.input_shape} → {self.shapes[-1]}: {', '.join(self.names)};"
+            f"<Network {self.input_shape} → {self.shapes[-1]}: {', '.join(names)};"
             f" {parameters:,} parameters>"
         )
 
