@@ -9,6 +9,7 @@ from quantization_definitions import gpfq as plain_gpfq
 from quantization_definitions import gptq as plain_gptq
 from quantization_definitions import qronos as plain_qronos
 
+from netreduce import Dense, Network, quantize
 from netreduce.errors import ParameterError
 from netreduce.quantization.alphabet import Alphabet
 from netreduce.quantization.gpfq import gpfq, gpfq_hard, gpfq_soft
@@ -218,3 +219,14 @@ def test_singular_gram_matrix_is_reported_with_its_damping(method):
     X = np.random.default_rng(0).standard_normal((3, 8))
     with pytest.raises(ParameterError, match=r"with damping 0 is singular .* use a larger damping"):
         method(np.ones((1, 8, 2)), (X.T @ X)[None], alphabet_of(1.0, 4))
+
+
+def test_sweeps_do_not_fit_scales_to_weights_of_dead_inputs():
+    random = np.random.default_rng(0)
+    network = Network([Dense(random.normal(size=(6, 3)))], (6,))
+    x = random.normal(size=(3, 6)) * (np.arange(6) > 2)
+    found, smaller = (
+        quantize(network, samples, "msq", sweeps=1).layers[0] for samples in (x, x / 2**20)
+    )
+    np.testing.assert_array_equal(found.kernel, smaller.kernel)
+    assert not found.codes[:3].any()

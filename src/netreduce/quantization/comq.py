@@ -72,6 +72,7 @@ def refine(
     the samples leave open stays near the weights. It never rises. Parameters are those of `comq`.
     """
     fixed = _fixed(weights, H, pruned)
+    codes = np.where(fixed, 0.0, codes)
     wider = np.stack([damped(h, damping) for h in H])
     target = target + (wider - H) @ np.where(fixed, 0.0, weights)
     alphabet = Alphabet(best_scale(codes, target, wider, alphabet.scale), alphabet.top)
