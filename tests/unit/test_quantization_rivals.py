@@ -311,6 +311,7 @@ def test_sweeps_in_whole_networks(radius, keep_zeros):
 @pytest.mark.parametrize(
     "options, message",
     [
+        ({"correct_bias": "no"}, "correct_bias must be True or False, found 'no'"),
         ({"sweeps": -1}, "sweeps must be a whole number not below 0, found -1"),
         ({"sweeps": 1.5}, "sweeps must be a whole number"),
         ({"sweeps": 2, "method": "spfq"}, "sweeps is not for method 'spfq'; .*msq, gpfq"),

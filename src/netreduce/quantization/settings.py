@@ -58,6 +58,16 @@ METHODS = {
 # Methods whose codes `sweeps` improves: those that take a level of the alphabet next to a weight.
 REFINED = ("msq", "gpfq", "gptq", "gptaq", "qronos", "adaround")
 
+FLAGS = (
+    "per_channel",
+    "quantize_bias",
+    "keep_zeros",
+    "activation_order",
+    "zero",
+    "power_of_two",
+    "correct_bias",
+)
+
 # What tables of sweeps say of a setting.
 SWEPT = ("method", "bits", "alphabet_scalar", "radius", "per_channel", "conv")
 
@@ -90,6 +100,9 @@ class Setting:
             raise ParameterError(
                 f"method must be one of {', '.join(METHODS)}, found {self.method!r}"
             )
+        for name in FLAGS:
+            if not isinstance(value := getattr(self, name), bool | np.bool_):
+                raise ParameterError(f"{name} must be True or False, found {value!r}")
         if isinstance(self.bits, Mapping) and self.layers is not None:
             raise ParameterError("bits for each layer name the layers: leave out `layers`")
         for bits in self.bits.values() if isinstance(self.bits, Mapping) else [self.bits]:
