@@ -10,7 +10,6 @@ from netreduce import Dense, Network
 from netreduce.data.preprocessing import Preprocessing
 from netreduce.errors import ParameterError
 from netreduce.measures.deployment import predict_file
-from netreduce.network.integers import predict
 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
@@ -37,7 +36,7 @@ def test_files_with_preprocessing_read_what_the_dataset_has(what, suffix, tmp_pa
     network, path = networks()[what], tmp_path / f"network{suffix}"
     nr.export(network, path, PREPROCESSING, WORDS)
     found = predict_file(path, PIXELS)
-    expected = predict(network, PREPROCESSING(PIXELS))
+    expected = network.predict(PREPROCESSING(PIXELS))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     first = path.read_bytes()
     nr.export(network, path, PREPROCESSING, WORDS)
@@ -69,7 +68,7 @@ def test_litert_files_hold_the_metadata(what, tmp_path):
     assert {key: told[key].decode() for key in WORDS} == WORDS
     x = samples(network, 20)
     np.testing.assert_allclose(
-        predict_file(tmp_path / "a.tflite", x), predict(network, x), atol=1e-5
+        predict_file(tmp_path / "a.tflite", x), network.predict(x), atol=1e-5
     )
 
 

@@ -235,6 +235,21 @@ def test_where_grids_are():
     ]
 
 
+def test_predict_is_in_integers_where_weights_and_activations_are():
+    """With activations of 2 bits biases are coarse: the layers in floats would answer otherwise."""
+    network = Network(
+        [Dense(normal(12, 9), normal(9), activation="relu"), Dense(normal(9, 3))], (12,)
+    )
+    x = samples(network, 60)
+    rounded = quantize_activations(network, x, bits=2)
+    both = nr.quantize(rounded, x, "msq", 3, radius="max", zero=True)
+    *_, in_floats = both.activations(x)
+    assert np.abs(both.predict(x) - in_floats).max() > 0.05 * np.abs(in_floats).max()
+    np.testing.assert_array_equal(both.predict(x), IntegerNetwork(both).predict(x))
+    *_, in_floats = rounded.activations(x)
+    np.testing.assert_array_equal(rounded.predict(x), in_floats)
+
+
 def test_packing_and_cost_know_grids():
     network = on_grids(KINDS["add relu"])
     x = samples(network, 5)

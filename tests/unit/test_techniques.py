@@ -16,7 +16,7 @@ from netreduce.chains.techniques import FRACTION, TECHNIQUES, Technique
 from netreduce.errors import ParameterError, UnsupportedLayerError
 from netreduce.measures.evaluation import evaluate
 from netreduce.network import Network
-from netreduce.network.integers import IntegerNetwork, predict
+from netreduce.network.integers import IntegerNetwork
 from netreduce.network.layers import Dense
 from netreduce.pruning import METHODS
 
@@ -190,7 +190,7 @@ def test_a_chain_with_rounded_activations_is_judged_in_integers():
         reduced = apply(step, reduced, data, samples=200)
     x = data.images("validation")
     scores = IntegerNetwork(reduced).predict(x)
-    np.testing.assert_array_equal(predict(reduced, x), scores)
+    np.testing.assert_array_equal(reduced.predict(x), scores)
     numbers = original.predict(x)
     found = evaluate(reduced, x, numbers)
     assert found.mean_squared_error == np.mean((scores.astype(float) - numbers) ** 2)

@@ -18,7 +18,6 @@ from netreduce.formats.onnx.writer import to_onnx
 from netreduce.measures.cost import cost
 from netreduce.measures.evaluation import evaluate, predict_classes
 from netreduce.network import Network
-from netreduce.network.integers import predict
 
 TABLE = ("accuracy", "low", "high", "correct", "samples", "agreement")
 WITH_LABELS = ("accuracy", "low", "high", "top5", "auc", "mean_squared_error", "r2")
@@ -54,7 +53,7 @@ def predictions(network: Network, data: Dataset) -> np.ndarray:
     x = data.images("test")
     if data.target == "classes":
         return predict_classes(network, x)
-    return predict(network, x).reshape(len(x), -1).astype(np.float64)
+    return network.predict(x).reshape(len(x), -1).astype(np.float64)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from netreduce.formats import load
 from netreduce.lumping import Lumping, lump
 from netreduce.measures.evaluation import classes_of, judge, trial
 from netreduce.network import Network
-from netreduce.network.integers import in_integers, predict
+from netreduce.network.integers import in_integers
 from netreduce.quantization import quantize
 from netreduce.quantization.settings import SWEPT
 
@@ -81,7 +81,7 @@ def main() -> None:
     @cache
     def outputs(network: Network) -> np.ndarray:
         """Every network answers once."""
-        return predict(network, images)
+        return network.predict(images)
 
     @cache
     def answers(name: str) -> np.ndarray:

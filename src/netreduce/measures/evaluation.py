@@ -11,7 +11,6 @@ import numpy as np
 
 from netreduce.errors import ParameterError, SampleError
 from netreduce.network import Network
-from netreduce.network.integers import predict
 from netreduce.network.layers import Activation
 
 from .kinds import MEASURES, Measure, measure_for
@@ -164,8 +163,8 @@ def evaluate(
     """
     x, y = _check_labels(network, x, y)
     if isinstance(reference, Network):
-        reference = predict(reference, x) if _numbers(y) else predict_classes(reference, x)
-    return judge(network, predict(network, x), y, reference)
+        reference = reference.predict(x) if _numbers(y) else predict_classes(reference, x)
+    return judge(network, network.predict(x), y, reference)
 
 
 def judge(
@@ -225,7 +224,7 @@ def trial(
     y = (
         predict_classes(original, x)
         if measure.share
-        else predict(original, x).reshape(len(x), -1).astype(np.float64)
+        else original.predict(x).reshape(len(x), -1).astype(np.float64)
     )
     return Trial(x, y, measure)
 
@@ -276,7 +275,7 @@ def top_accuracies(
     """
     hits, done = np.zeros(len(ranks), int), 0
     for batch in batches:
-        order = np.argsort(-predict(network, batch), axis=-1, kind="stable")
+        order = np.argsort(-network.predict(batch), axis=-1, kind="stable")
         if done + len(batch) <= len(labels):
             found = order == labels[done : done + len(batch), None]
             hits += [np.count_nonzero(found[:, :k]) for k in ranks]
@@ -295,7 +294,7 @@ def predict_classes(network: Network, x: np.ndarray) -> np.ndarray:
     """Class with the largest score for every sample, shape (samples,); of a network with one
     output, 1 where it is above 0, or above 0.5 behind a sigmoid.
     """
-    return classes_of(network, predict(network, x))
+    return classes_of(network, network.predict(x))
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

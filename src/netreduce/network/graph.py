@@ -135,7 +135,8 @@ class Network:
                     values.pop(source, None)
 
     def predict(self, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """Outputs of the network.
+        """Outputs of the network; where weights and activations all lie on grids, computed in
+        integers, as its exported file does (`IntegerNetwork`).
 
         Parameters
         ----------
@@ -147,6 +148,10 @@ class Network:
         -------
         ndarray, shape (samples, *shapes[-1])
         """
+        from .integers import IntegerNetwork, in_integers
+
+        if in_integers(self):
+            return IntegerNetwork(self).predict(x, batch_size)
         x = self.check_samples(x)
         out = np.empty((len(x), *self.shapes[-1]), self.dtype)
         for start in range(0, len(x), batch_size):

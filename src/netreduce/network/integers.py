@@ -87,14 +87,11 @@ def tail(network: Network) -> set[int]:
 def in_integers(network: Network) -> bool:
     """Whether a network is one for `IntegerNetwork`: with activations on grids, and all weights."""
     weighted = [layer for layer in network.layers if isinstance(layer, Weighted)]
-    return any(isinstance(layer, ActivationGrid) for layer in network.layers) and all(
-        layer.quantization is not None for layer in weighted
+    return (
+        bool(weighted)
+        and any(isinstance(layer, ActivationGrid) for layer in network.layers)
+        and all(layer.quantization is not None for layer in weighted)
     )
-
-
-def predict(network: Network, x: np.ndarray) -> np.ndarray:
-    """Outputs of a network, computed in integers where it has these: as its exported file does."""
-    return (IntegerNetwork(network) if in_integers(network) else network).predict(x)
 
 
 @dataclass(frozen=True, eq=False)
