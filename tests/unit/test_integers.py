@@ -15,6 +15,7 @@ from netreduce.network.layers import (
     Activation,
     ActivationGrid,
     Add,
+    AveragePooling2D,
     BatchNormalization,
     Conv2D,
     Dense,
@@ -233,6 +234,29 @@ def test_where_grids_are():
         *("activation_grid", "conv2d", "activation", "activation_grid", "max_pooling2d", "flatten"),
         *("dense", "activation_grid", "activation", "activation_grid", "dense", "activation"),
     ]
+
+
+@pytest.mark.parametrize("pool", [(2, 2), (3, 2)])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_means_in_the_middle_of_two_codes_are_those_of_onnx_runtime(bits, pool):
+    """Behind a saturated sigmoid the grids before and after the mean are the same: half of the
+    means of two by two codes lie in the middle.
+    """
+    random = np.random.default_rng(0)
+    network = Network(
+        [
+            Conv2D(random.normal(size=(3, 3, 4, 5)), activation="sigmoid", padding="same"),
+            AveragePooling2D(pool),
+            Flatten(),
+            Dense(random.normal(size=(6 // pool[0] * (8 // pool[1]) * 5, 3))),
+        ],
+        (6, 8, 4),
+    )
+    x = (100 * random.normal(size=(64, 6, 8, 4))).astype(np.float32)
+    rounded = quantize_activations(network, x, bits)
+    both = nr.quantize(rounded, x, "msq", 8, radius="max", per_channel=True, zero=True)
+    scores = both.predict(x)
+    np.testing.assert_allclose(run(both, x), scores, atol=1e-4 * np.abs(scores).max())
 
 
 def test_predict_is_in_integers_where_weights_and_activations_are():

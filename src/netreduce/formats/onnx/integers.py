@@ -12,9 +12,11 @@ ones into these by default, but fails to where several layers read a tensor, and
 floats. Its kernels for x86 processors without VNNI add two products of uint8 by int8 in 16 bits,
 which saturates where weights have codes beyond ±64: there, quantize to 7 bits or fewer.
 
-Codes of fewer than 8 bits are kept in their range by a Clip in front of QuantizeLinear; ONNX
-Runtime then computes the layer in floats, between the same codes. Average pooling over windows of
-one size is a convolution with ones, so that its sums are exact.
+Codes of fewer than 8 bits are kept in their range by a Clip in front of QuantizeLinear, unless they
+cannot leave it; ONNX Runtime then computes the layer in floats, between the same codes. Average
+pooling over windows of one size is a convolution with ones, so that its sums are exact; over
+windows that hold different numbers of values it is computed in floats, where a mean in the middle
+of two codes can fall to either.
 """
 
 from collections.abc import Sequence
@@ -98,7 +100,7 @@ class IntegerGraph(Graph):
     def again(self, x: str, index: int) -> str:
         """A tensor of values that lie on their grid already."""
         grid = self.evaluated.grids.get(index)
-        return x if grid is None else self.rounded(x, grid)
+        return x if grid is None else self.rounded(x, grid, inside=True)
 
     def fresh(self, x: str) -> str:
         """A tensor for one reader: each gets a DequantizeLinear of its own."""
@@ -108,11 +110,10 @@ class IntegerGraph(Graph):
         codes = self.codes.get(x)
         return x if codes is None else self.node("DequantizeLinear", codes)
 
-    def rounded(self, x: str, grid: ActivationGrid) -> str:
-        """A tensor brought onto a grid."""
-        if grid.bits < 8:
-            ends = [grid.scale * (end - grid.zero_point) for end in (grid.low, grid.high)]
-            x = self.node("Clip", [x, *map(self.number, ends)])
+    def rounded(self, x: str, grid: ActivationGrid, inside: bool = False) -> str:
+        """A tensor brought onto a grid; whether it is known to lie inside the grid's ends."""
+        if grid.bits < 8 and not inside:
+            x = self.node("Clip", [x, *map(self.number, _ends(grid))])
         zero_point = self.constant(np.array(grid.zero_point + UNSIGNED, np.uint8))
         places = [self.number(grid.scale), zero_point]
         codes = [self.node("QuantizeLinear", [x, *places]), *places]
@@ -135,13 +136,28 @@ class IntegerGraph(Graph):
 
     def on_grid(self, index: int, source: int, grid: ActivationGrid) -> None:
         """Write an ActivationGrid."""
+        inside = self.stays_inside(source, grid)
         if source in self.pooled:
-            vector = self.node("Flatten", [self.rounded(self.pooled[source], grid)])
-            self.last[index] = self.rounded(vector, grid)
+            vector = self.node("Flatten", [self.rounded(self.pooled[source], grid, inside)])
+            self.last[index] = self.rounded(vector, grid, inside=True)
         elif self.is_image(source) and not self.taken_apart(index):
-            self.first[index] = self.rounded(self.channels_first(source), grid)
+            self.first[index] = self.rounded(self.channels_first(source), grid, inside)
         else:
-            self.last[index] = self.rounded(self.channels_last(source), grid)
+            self.last[index] = self.rounded(self.channels_last(source), grid, inside)
+
+    def stays_inside(self, index: int, grid: ActivationGrid) -> bool:
+        """Whether a layer gives means of values whose grid ends inside this one. Then there is
+        nothing to clip, and ONNX Runtime computes the mean in integers: in floats, a mean in the
+        middle of two codes can fall to either side.
+        """
+        mean = AveragePooling2D | GlobalAveragePooling2D
+        if index == INPUT or not isinstance(self.network.layers[index], mean):
+            return False
+        seen = self.evaluated.grids.get(self.sources[index][0])
+        if seen is None:
+            return False
+        (low, high), (least, most) = _ends(seen), _ends(grid)
+        return least <= low and high <= most
 
     def taken_apart(self, index: int) -> bool:
         """Whether an image is read by layers alone that want its channels last."""
@@ -230,3 +246,9 @@ class IntegerGraph(Graph):
 
 def one_if_equal(scale: np.ndarray) -> np.ndarray:
     return scale[0] if (scale == scale[0]).all() else scale
+
+
+def _ends(grid: ActivationGrid) -> tuple[float, float]:
+    """The least and the largest value on a grid."""
+    least, most = (grid.scale * (end - grid.zero_point) for end in (grid.low, grid.high))
+    return least, most
