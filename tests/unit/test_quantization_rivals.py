@@ -230,14 +230,8 @@ def test_scale_stays_where_no_code_says_anything():
     np.testing.assert_array_equal(best_scale(none, none, np.eye(3)[None], scale), scale)
 
 
-@pytest.mark.parametrize("method", ["beacon", "comq"])
-@pytest.mark.parametrize("per_channel", [False, True])
-@pytest.mark.parametrize("keep_zeros", [False, True])
-def test_whole_networks(method, per_channel, keep_zeros):
-    rng = np.random.default_rng(0)
-    kernel = rng.standard_normal((3, 3, 2, 6))
-    kernel[..., 1] = 0  # a silent channel
-    kernel[0, 0, 0, 2] = 0
+def of_all_kinds(kernel, rng):
+    """A network with every kind of layer that is quantized, the first with that kernel; samples."""
     network = Network(
         [
             Conv2D(kernel, rng.standard_normal(6), "relu"),
@@ -249,6 +243,18 @@ def test_whole_networks(method, per_channel, keep_zeros):
         (8, 8, 2),
     )
     samples = rng.standard_normal((50, 8, 8, 2))
+    return network, samples
+
+
+@pytest.mark.parametrize("method", ["beacon", "comq"])
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("keep_zeros", [False, True])
+def test_whole_networks(method, per_channel, keep_zeros):
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((3, 3, 2, 6))
+    kernel[..., 1] = 0  # a silent channel
+    kernel[0, 0, 0, 2] = 0
+    network, samples = of_all_kinds(kernel, rng)
     quantized = quantize(
         network,
         samples,
@@ -281,17 +287,7 @@ def test_sweeps_in_whole_networks(radius, keep_zeros):
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal((3, 3, 2, 6))
     kernel[0, 0, 0, 2] = 0
-    network = Network(
-        [
-            Conv2D(kernel, rng.standard_normal(6), "relu"),
-            DepthwiseConv2D(rng.standard_normal((2, 2, 6, 2)), activation="relu"),
-            Conv2D(rng.standard_normal((2, 2, 6, 4)), activation="relu", groups=2),
-            Flatten(),
-            Dense(rng.standard_normal((64, 3)), rng.standard_normal(3)),
-        ],
-        (8, 8, 2),
-    )
-    samples = rng.standard_normal((50, 8, 8, 2))
+    network, samples = of_all_kinds(kernel, rng)
     words = {"radius": radius, "per_channel": True, "conv": "joint", "keep_zeros": keep_zeros}
     plain, swept = (
         quantize(network, samples, "gpfq", 2, sweeps=sweeps, **words) for sweeps in (0, 6)
