@@ -20,7 +20,6 @@ from netreduce.formats import load
 from netreduce.lumping import Lumping, lump
 from netreduce.measures.evaluation import classes_of, judge, trial
 from netreduce.network import Network
-from netreduce.network.integers import in_integers
 from netreduce.quantization import quantize
 from netreduce.quantization.settings import SWEPT
 
@@ -105,8 +104,7 @@ def main() -> None:
         if not shares:
             return None
         network = lumping.network
-        known = network.logits() is network and not in_integers(network)
-        return lumping.certified(images, outputs(network) if known else None)
+        return lumping.certified(images, outputs(network) if network.logits() is network else None)
 
     @cache
     def on_balls(lumping: Lumping) -> dict[str, Any]:
