@@ -46,8 +46,9 @@ RESULTS ?= results
 headline: $(VENV)/requirements-test.done
 	$(BIN)/python docs/headline.py $(RESULTS)
 
-# Universal: one file for Linux and macOS and Python 3.11 to 3.13, with the hashes of every build.
-COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-header
+# Universal: one file for Linux and macOS and Python 3.11 to 3.13, with the hashes of every build; with
+# extras, for which pip takes the newest version where only the package itself is pinned.
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --no-strip-extras --universal --generate-hashes --python-version 3.11 --no-header
 requirements: $(BIN)/python
 	$(BIN)/pip install --quiet uv
 	$(COMPILE) --output-file requirements.txt requirements.in
