@@ -108,7 +108,7 @@ GRID = ActivationGrid(0.1, -128)
         ({"accumulator_bits": 16.5}, "accumulator_bits must be a whole number"),
         ({"accumulator_bits": True}, "accumulator_bits must be a whole number"),
         ({"zero": False}, "accumulator_bits needs zero=True"),
-        ({"quantize_bias": True}, "a bias that is not quantized"),
+        ({"quantize_bias": True}, "accumulator_bits needs quantize_bias=False"),
         ({"method": "msq"}, "not for method 'msq'; methods that keep to it: gpfq, gptq, qronos"),
         (
             {"accumulator_bits": 8},

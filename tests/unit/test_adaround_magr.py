@@ -33,9 +33,13 @@ def problem(seed, inputs=12, neurons=5, noise=0.1):
     return weights, (X_quantized.T @ X)[None], (X_quantized.T @ X_quantized)[None]
 
 
+def neuron_errors(levels, weights, G, H):
+    """‖Xw − X̃q‖² less ‖Xw‖² of every neuron."""
+    return (levels * (H @ levels - 2 * G @ weights)).sum(axis=1)
+
+
 def error(levels, weights, G, H):
-    """‖Xw − X̃q‖² less ‖Xw‖²."""
-    return (levels * (H @ levels - 2 * G @ weights)).sum()
+    return neuron_errors(levels, weights, G, H).sum()
 
 
 def with_autograd(weights, G, H, alphabet):
@@ -68,12 +72,23 @@ def with_autograd(weights, G, H, alphabet):
 def test_adaround_is_what_autograd_finds(count):
     weights, G, H = problem(count)
     alphabet = Alphabet(np.abs(weights).max(axis=1, keepdims=True) / (count - 1), count - 1)
-    found, expected = (
-        adaround(weights, G @ weights, H, alphabet)[0],
-        with_autograd(weights, G, H, alphabet),
+    found = adaround(weights, G @ weights, H, alphabet)
+    learned, nearest = with_autograd(weights, G, H, alphabet)[None], msq(weights, alphabet)
+    better = [neuron_errors(alphabet.scale * codes, weights, G, H) for codes in (learned, nearest)]
+    assert (found != nearest).any()
+    np.testing.assert_array_equal(found, np.where(better[0] < better[1], learned, nearest))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_neuron_is_worse_than_with_the_nearest_levels(seed):
+    weights, G, H = problem(seed, inputs=2, neurons=20, noise=0.3)
+    alphabet = Alphabet(np.abs(weights).max(axis=1, keepdims=True) / 2, 2)
+    found, nearest = (
+        method(weights, *given, alphabet)
+        for method, given in ((adaround, (G @ weights, H)), (msq, ()))
     )
-    assert (found != msq(weights, alphabet)[0]).any()
-    np.testing.assert_array_equal(found, expected)
+    errors = [neuron_errors(alphabet.scale * codes, weights, G, H) for codes in (found, nearest)]
+    assert (errors[0] <= errors[1]).all()
 
 
 @pytest.mark.parametrize("count", [3, 4, 16])

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from netreduce.chains.steps import apply, parse_chain
-from netreduce.errors import ParameterError
+from netreduce.errors import ParameterError, SampleError, UnsupportedLayerError
 from netreduce.measures.cost import cost
 from netreduce.measures.evaluation import merit
 from netreduce.network import Network
-from netreduce.network.layers import Conv2D, Dense, Flatten
+from netreduce.network.layers import Add, Conv2D, Dense, Flatten
 from netreduce.quantization import quantize
 from netreduce.quantization.allocation import _cheapest_errors, allocate_bits
 
@@ -62,6 +62,25 @@ def test_curves_fall_with_the_bits():
     assert (np.diff(found.sizes, axis=1) > 0).all()
 
 
+def test_curves_are_those_of_layers_quantized_alone():
+    layers = [
+        Conv2D(normal(3, 3, 2, 4) / 4, normal(4), "relu", padding="same"),
+        Conv2D(normal(3, 3, 4, 2) / 6, normal(2), padding="same"),
+        Add(),
+        Flatten(),
+        Dense(normal(72, 5) / 8, activation="softmax"),
+    ]
+    network = Network(layers, (6, 6, 2), [(-1,), (0,), (1, -1), (2,), (3,)])
+    samples = normal(300, 6, 6, 2)
+    found = allocate_bits(network, samples, 10_000, widths=(2, 4))
+    target = network.logits().predict(samples)
+    for row, layer in enumerate((0, 1, 4)):
+        for column, bits in enumerate((2, 4)):
+            alone = quantize(network, samples, "gptaq", bits, layers=[layer], **SETTING)
+            change = ((alone.logits().predict(samples) - target) ** 2).mean() / target.var()
+            assert found.errors[row, column] == pytest.approx(change, rel=1e-4)
+
+
 def test_the_program_finds_the_best_choice():
     rng = np.random.default_rng(1)
     for _ in range(20):
@@ -85,6 +104,19 @@ def test_a_budget_that_nothing_meets():
         allocate_bits(NETWORK, SAMPLES, -1)
 
 
+def test_bad_input():
+    with pytest.raises(ParameterError, match="widths: none given"):
+        allocate_bits(NETWORK, SAMPLES, 5000, widths=())
+    with pytest.raises(ParameterError, match=r"validation must be a pair .*, found ndarray"):
+        allocate_bits(NETWORK, SAMPLES, 5000, UNSEEN)
+    with pytest.raises(SampleError, match=r"labels must have shape \(400,\)"):
+        allocate_bits(NETWORK, SAMPLES, 5000, (UNSEEN, VALIDATION[1][:10]))
+    with pytest.raises(UnsupportedLayerError, match="no layer can be quantized"):
+        allocate_bits(Network([Flatten()], (3, 2)), normal(5, 3, 2), 5000)
+    with pytest.raises(SampleError, match="there are no samples"):
+        allocate_bits(NETWORK, SAMPLES[:0], 5000)
+
+
 def test_bits_of_each_layer():
     mixed = quantize(NETWORK, SAMPLES, bits={"conv2d_1": 4, 2: 1.58}, radius="max")
     assert [getattr(layer, "quantization", None) is not None for layer in mixed.layers] == [
@@ -99,6 +131,8 @@ def test_bits_of_each_layer():
         quantize(NETWORK, SAMPLES, bits={0: 4}, layers=[0])
     with pytest.raises(ParameterError, match=r"bits must be 1.58 .*found 9"):
         quantize(NETWORK, SAMPLES, bits={0: 4, 2: 9})
+    with pytest.raises(ParameterError, match="bits name a layer twice, 'dense_1' and 2"):
+        quantize(NETWORK, SAMPLES, bits={2: 4, "dense_1": 2}, radius="max")
     with pytest.raises(ParameterError, match=re.escape("there is no layer 'dense_7'")):
         quantize(NETWORK, SAMPLES, bits={"dense_7": 4})
 

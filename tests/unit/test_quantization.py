@@ -409,7 +409,7 @@ def test_samples_that_become_fewer():
         ({"bits": 1}, "bits must be"),
         *(
             ({"alphabet_scalar": a}, "alphabet_scalar must be a positive number, found")
-            for a in (0, -1.0, float("nan"), float("inf"), "2", None)
+            for a in (0, -1.0, float("nan"), float("inf"), "2", None, True)
         ),
         (
             {"radius": "mean"},
@@ -426,6 +426,13 @@ def test_samples_that_become_fewer():
         ({"layers": [9]}, "layers: there is no layer 9; there are dense_1, dense_2, dense_3"),
         ({"layers": ["conv2d_1"]}, "layers: there is no layer 'conv2d_1'"),
         ({"layers": []}, "layers: none given"),
+        ({"layers": "dense_1"}, "layers must be a list of indices or names, found 'dense_1'"),
+        ({"layers": 0}, "layers must be a list of indices or names, found 0"),
+        ({"layers": [1.0]}, "layers are named by index or name, found 1.0"),
+        ({"bits": {True: 4}}, "layers are named by index or name, found True"),
+        ({"method": ["gpfq"]}, "method must be one of"),
+        ({"method": "gptq", "damping": True}, "damping must be a number not below 0, found True"),
+        ({"sweeps": True}, "sweeps must be a whole number not below 0, found True"),
         ({"method": "gptq", "damping": 0}, "dense_1: H = X̃ᵀX̃ with damping 0 is singular"),
         ({"seed": -1, "method": "spfq"}, "seed must be a whole number not below 0, found -1"),
         ({"memory": -1}, "memory must be a number of bytes not below 0, found -1"),

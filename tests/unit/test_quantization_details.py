@@ -7,6 +7,7 @@ import pytest
 from quantization_definitions import each_neuron, levels
 from quantization_definitions import gpfq as plain_gpfq
 
+from netreduce.errors import SampleError
 from netreduce.network import Network
 from netreduce.network.layers import Add, Conv2D, Dense, DepthwiseConv2D, Flatten
 from netreduce.quantization import METHODS, quantize, quantize_many
@@ -228,6 +229,12 @@ def test_corrected_biases_keep_the_means_of_every_layer(method, radius):
         elif index == 1:  # quantized in several groups
             np.testing.assert_array_equal(layer.bias, other.bias)
         analog, seen = layer(analog), other(seen)
+
+
+def test_one_sample_has_no_variance():
+    network = Network([Dense(np.ones((3, 2), np.float32))], (3,))
+    with pytest.raises(SampleError, match="correct_bias needs more than one sample"):
+        quantize(network, np.ones((1, 3)), correct_bias=True)
 
 
 def test_damping_is_a_fraction_of_the_live_inputs():

@@ -311,10 +311,10 @@ def test_sweeps_in_whole_networks(radius, keep_zeros):
         ({"sweeps": -1}, "sweeps must be a whole number not below 0, found -1"),
         ({"sweeps": 1.5}, "sweeps must be a whole number"),
         ({"sweeps": 2, "method": "spfq"}, "sweeps is not for method 'spfq'; .*msq, gpfq"),
-        ({"sweeps": 2, "power_of_two": True}, "not with power_of_two"),
+        ({"sweeps": 2, "power_of_two": True}, "sweeps needs power_of_two=False"),
         ({"sweeps": 2, "conv": "channel"}, "conv2d_1: sweeps chooses one scale .*joint"),
-        ({"correct_bias": True, "quantize_bias": True}, "a bias that is not quantized"),
-        ({"sweeps": 2, "accumulator_bits": 16, "zero": True}, "accumulator_bits excludes sweeps"),
+        ({"correct_bias": True, "quantize_bias": True}, "correct_bias needs quantize_bias=False"),
+        ({"sweeps": 2, "accumulator_bits": 16, "zero": True}, "accumulator_bits needs sweeps=0"),
     ],
 )
 def test_what_sweeps_and_corrected_biases_exclude(options, message):

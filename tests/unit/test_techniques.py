@@ -19,6 +19,7 @@ from netreduce.network import Network
 from netreduce.network.integers import IntegerNetwork
 from netreduce.network.layers import Dense
 from netreduce.pruning import METHODS
+from netreduce.quantization.settings import NEEDED
 
 WIDTHS = ((8, 12), (12, 10), (10, 3))
 
@@ -447,11 +448,11 @@ def test_a_technique_of_ones_own_is_one_module_and_one_line(monkeypatch):
         ),
         (
             [{"activations": 8}, {"gpfq": {"bits": 4, "accumulator_bits": 16}}],
-            r"step 2: gpfq-bits=4-accumulator_bits=16: accumulator_bits needs zero: true, and",
+            r"step 2: gpfq: accumulator_bits needs zero: true$",
         ),
         (
             [{"gpfq": {"bits": 4, "zero": True, "accumulator_bits": 16}}],
-            r"step 1: gpfq-.*: accumulator_bits needs zero: true, and activations in a step before",
+            r"step 1: gpfq-.*: accumulator_bits needs activations in a step before",
         ),
         (
             [{"activations": 8}, {"msq": {"bits": 4, "accumulator_bits": 16}}],
@@ -463,9 +464,9 @@ def test_a_technique_of_ones_own_is_one_module_and_one_line(monkeypatch):
                     {"activations": 8},
                     {"gpfq": {"bits": 4, "zero": True, "accumulator_bits": 16, key: value}},
                 ],
-                r"step 2: gpfq-.*: accumulator_bits excludes sweeps and correct_bias",
+                rf"step 2: gpfq: accumulator_bits needs {key}: {needed}$",
             )
-            for key, value in {"sweeps": 2, "correct_bias": True}.items()
+            for key, value, needed in [("sweeps", 2, 0), ("correct_bias", True, "false")]
         ),
         ([{"gpfq": {"bits": 4, "conv": "both"}}], r"conv must be channel or joint, found 'both'"),
         (
@@ -544,3 +545,14 @@ def test_the_walk_through_of_adding_a_technique(monkeypatch):
         for step in parse_chain(entry):
             reduced = apply(step, reduced, Data(original), samples=100)
         assert 0.3 < np.mean(reduced.layers[0].kernel != 0) < 0.7
+
+
+def test_chains_and_quantize_need_the_same():
+    found = [
+        (name, parameter.needs)
+        for technique in TECHNIQUES.values()
+        for name, parameter in technique.parameters.items()
+        if parameter.needs
+    ]
+    assert found
+    assert all(needs.items() <= NEEDED[name].items() for name, needs in found)

@@ -211,24 +211,17 @@ def _chain(title: str, readers: Iterable[Callable[[], Step]]) -> tuple[Step, ...
                     f"{step} cannot follow {quantizer}: it needs floating-point weights, and"
                     f" {quantizer.name} quantizes them"
                 )
-            if step.parameters.get("accumulator_bits"):
-                _check_accumulator(step, rounded)
+            if step.parameters.get("accumulator_bits") and not rounded:
+                raise ParameterError(
+                    f"{step}: accumulator_bits needs activations in a step before: a sum has so"
+                    " many bits where both its factors are integers"
+                )
         except ParameterError as error:
             raise ParameterError(f"{title}, step {number}: {error}") from None
         quantizer = step if step.technique.quantizes else quantizer
         rounded = step if step.technique.rounds_activations else rounded
         steps.append(step)
     return tuple(steps)
-
-
-def _check_accumulator(step: Step, rounded: Step | None) -> None:
-    if not (rounded and step.parameters["zero"]):
-        raise ParameterError(
-            f"{step}: accumulator_bits needs zero: true, and activations in a step before: a sum"
-            " has so many bits where both its factors are integers"
-        )
-    if step.parameters["sweeps"] or step.parameters["correct_bias"]:
-        raise ParameterError(f"{step}: accumulator_bits excludes sweeps and correct_bias")
 
 
 def _step(part: object) -> Step:
@@ -270,6 +263,11 @@ def _make_step(name: str, values: Mapping[str, object]) -> Step:
         if not parameter.accepts(value):
             raise ParameterError(f"{name}: {key} must be {parameter.allowed}, found {value!r}")
         complete.append((key, int(value) if is_number(value) and value == int(value) else value))
+    chosen = dict(complete)
+    for key, parameter in parameters.items():
+        for other, wanted in parameter.needs.items():
+            if chosen[key] != parameter.default and chosen[other] != wanted:
+                raise ParameterError(f"{name}: {key} needs {other}: {_text(wanted)}")
     return Step(name, tuple(complete))
 
 

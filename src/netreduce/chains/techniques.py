@@ -27,11 +27,14 @@ class Parameter:
         Whether a value is allowed.
     default : object
         REQUIRED for a parameter without default.
+    needs : mapping of str to object
+        The values that other parameters must have where this one has any but its default.
     """
 
     allowed: str
     accepts: Callable[[object], bool]
     default: object = REQUIRED
+    needs: Mapping[str, object] = field(default_factory=dict)
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -70,14 +73,13 @@ ACCUMULATOR = Parameter(
     "a whole number from 2 to 32",
     lambda value: value is None or (is_number(value) and value in range(2, 33)),
     None,
+    {"zero": True, "sweeps": 0, "correct_bias": False},
 )
 SCALAR = Parameter(
     "a positive number, or best (chosen on the validation images)",
     lambda value: value == "best" or (is_number(value) and value > 0),
     "best",
 )
-
-
 DAMPING = Parameter(
     "a number not below 0, or null (the method's own)",
     lambda value: value is None or (is_number(value) and value >= 0),
@@ -146,6 +148,8 @@ class Technique:
 
 
 def _quantizer(title: str, method: str, **more: Parameter) -> Technique:
+    """A quantizer with all choices of alphabets; and with sweeps after it, SPFQ alone without."""
+    sweeps = {} if method == "spfq" else {"sweeps": _integer(0, 0)}
     parameters = {
         "bits": BITS,
         "alphabet_scalar": SCALAR,
@@ -154,6 +158,7 @@ def _quantizer(title: str, method: str, **more: Parameter) -> Technique:
         "per_channel": _flag(False),
         "zero": _flag(False),
         "correct_bias": _flag(False),
+        **sweeps,
     }
     return _quantization(title, {**parameters, **more}, {"method": method})
 
@@ -190,16 +195,12 @@ def _pruner(title: str, method: str, **parameters: Parameter) -> Technique:
 
 
 TECHNIQUES = {
-    "gpfq": _quantizer("GPFQ", "gpfq", sweeps=_integer(0, 0), accumulator_bits=ACCUMULATOR),
-    "msq": _quantizer("MSQ", "msq", sweeps=_integer(0, 0)),
-    "gptq": _quantizer(
-        "GPTQ", "gptq", sweeps=_integer(0, 0), damping=DAMPING, accumulator_bits=ACCUMULATOR
-    ),
-    "qronos": _quantizer(
-        "Qronos", "qronos", sweeps=_integer(0, 0), damping=DAMPING, accumulator_bits=ACCUMULATOR
-    ),
+    "gpfq": _quantizer("GPFQ", "gpfq", accumulator_bits=ACCUMULATOR),
+    "msq": _quantizer("MSQ", "msq"),
+    "gptq": _quantizer("GPTQ", "gptq", damping=DAMPING, accumulator_bits=ACCUMULATOR),
+    "qronos": _quantizer("Qronos", "qronos", damping=DAMPING, accumulator_bits=ACCUMULATOR),
     "spfq": _quantizer("SPFQ", "spfq"),
-    "gptaq": _quantizer("GPTAQ", "gptaq", sweeps=_integer(0, 0), damping=DAMPING),
+    "gptaq": _quantizer("GPTAQ", "gptaq", damping=DAMPING),
     "adaround": _fitter("AdaRound", "adaround", per_channel=_flag(False)),
     "comq": _fitter("COMQ", "comq", per_channel=_flag(False)),
     "beacon": _fitter("Beacon", "beacon"),

@@ -8,13 +8,16 @@ the rectified sigmoid, and ‖Xw − X̃q‖² + λ Σ (1 − |2 h(v_t) − 1|^�
 falls from 20 to 2, so that the penalty ends with every h at 0 or 1; for the first fifth of the
 steps there is none. The paper draws samples for every step, and has the activation function behind
 the layer in the error; here each step takes the gradient on all samples, by G and H, before the
-activation, so that nothing is drawn.
+activation, so that nothing is drawn. A neuron that the last rounding of h leaves with a larger
+error than the nearest levels have keeps these.
 """
 
 import numpy as np
 
 from .alphabet import Alphabet
+from .comq import output_error
 from .gpfq import dead_inputs
+from .msq import msq
 
 STEPS = 1000
 RATE = 0.01
@@ -60,7 +63,10 @@ def adaround(
     # the gradient of ‖Xw − X̃q‖² / 2 in h is curvature @ (h − what is fixed) − slope, in steps
     slope = target / (2 * alphabet.scale * size) - (H / size) @ np.where(fixed, 0.0, below - zero)
     upper = _minimize(slope, H / size, np.clip(place - below, 0, 1), fixed)
-    return np.where(fixed, 0.0, 2 * (below + (upper > 0.5)) - alphabet.top)
+    nearest = msq(weights, alphabet, fixed)
+    codes = np.where(fixed, 0.0, 2 * (below + (upper > 0.5)) - alphabet.top)
+    errors = [output_error(alphabet.scale * found, target, H) for found in (codes, nearest)]
+    return np.where(errors[0] < errors[1], codes, nearest)
 
 
 def _minimize(

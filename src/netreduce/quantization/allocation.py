@@ -8,8 +8,9 @@ the better of the two. The idea is that of the HAWQ papers (Z. Yao et al., HAWQ-
 network quantization, ICML 2021), with measured errors in place of their Hessians.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from numbers import Real
 
 import numpy as np
@@ -18,13 +19,15 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from netreduce.errors import ParameterError
 from netreduce.measures.evaluation import merit
 from netreduce.measures.packing import layer_bytes, pack
-from netreduce.network import Network
+from netreduce.network import INPUT, Network
 from netreduce.network.layers import Weighted
 
 from .pipeline import QUANTIZABLE, quantize, quantize_many
 
 WIDTHS = (1.58, 2, 3, 4, 5, 6, 8)
 CURVE_SAMPLES = 1000  # on which the error curves are measured
+BATCH = 256  # of them that go through the layers at a time
+SLACK = 1.05  # by which uniform bits may be larger than thought
 TRIES = 20  # of a smaller budget where what was chosen is larger than thought
 
 
@@ -109,8 +112,19 @@ def allocate_bits(
     """
     if not (isinstance(budget_bytes, Real) and budget_bytes > 0):
         raise ParameterError(f"budget_bytes must be a positive number, found {budget_bytes!r}")
-    network.check_parameters()
+    if validation is not None and not (
+        isinstance(validation, tuple | list) and len(validation) == 2
+    ):
+        raise ParameterError(
+            "validation must be a pair of samples and their classes or numbers, found"
+            f" {type(validation).__name__}"
+        )
     widths = sorted(set(widths))
+    if not widths:
+        raise ParameterError("widths: none given")
+    network.check_parameters()
+    if validation is not None:
+        merit(network, *validation)  # refuses what does not fit before anything is quantized
     setting = {
         "method": method,
         "radius": radius,
@@ -120,53 +134,47 @@ def allocate_bits(
         "sweeps": sweeps,
         "correct_bias": correct_bias,
     }
-    few = samples[:CURVE_SAMPLES]
-    target = _outputs(network, few)
-    spread = float(target.var()) or 1.0
-
-    def change(candidate: Network) -> float:
-        return float(((_outputs(candidate, few) - target) ** 2).mean()) / spread
-
-    def goodness(candidate: Network) -> float:
-        return -change(candidate) if validation is None else merit(candidate, *validation)
-
     places = [i for i, layer in enumerate(network.layers) if isinstance(layer, QUANTIZABLE)]
     alone = [{**setting, "bits": bits, "layers": [i]} for i in places for bits in widths]
-    alike = [{**setting, "bits": bits} for bits in widths]
-    found = [made for _, made, _ in quantize_many(network, samples, [*alone, *alike])]
-    shape = len(places), len(widths)
-    curves = list(zip(np.repeat(places, len(widths)), found, strict=False))
-    errors = np.array([change(made) for _, made in curves]).reshape(shape)
-    sizes = np.array([layer_bytes(made, i) for i, made in curves]).reshape(shape)
+    narrowest, *wider = [{**setting, "bits": bits} for bits in widths]
+    settings = [narrowest, *alone, *wider]
+    made = (found for _, found, _ in quantize_many(network, samples, settings))
+    # by the number of the width of every layer
+    known: dict[tuple[int, ...], Network] = {(0,) * len(places): next(made)}
+    curves = {i: list(islice(made, len(widths))) for i in places}
+    sizes = np.array([[layer_bytes(one, i) for one in curves[i]] for i in places])
+    errors = _error_curves(network, samples[:CURVE_SAMPLES], curves)
+
+    # bytes of all that is not quantized
+    around = len(pack(known[(0,) * len(places)])) - sizes[:, 0].sum()
+    for number in range(1, len(widths)):
+        if around + sizes[:, number].sum() > SLACK * budget_bytes:
+            break
+        known[(number,) * len(places)] = next(made)
 
     def quantized(choice: np.ndarray) -> Network:
-        bits = {i: widths[k] for i, k in zip(places, choice, strict=True)}
-        return quantize(network, samples, bits=bits, **setting)
+        if tuple(choice) not in known:
+            bits = {i: widths[k] for i, k in zip(places, choice, strict=True)}
+            known[tuple(choice)] = quantize(network, samples, bits=bits, **setting)
+        return known[tuple(choice)]
 
-    smallest = quantized(sizes.argmin(axis=1))
-    if len(pack(smallest)) > budget_bytes:
-        raise ParameterError(
-            f"no choice of bits fits into {budget_bytes:g} bytes: the smallest network has"
-            f" {len(pack(smallest))}"
-        )
-    candidates = {
-        bits: made
-        for bits, made in zip(widths, found[len(curves) :], strict=True)
-        if len(pack(made)) <= budget_bytes
+    if validation is None:
+        target = _outputs(network, samples[:CURVE_SAMPLES])
+
+    def goodness(candidate: Network) -> float:
+        if validation is not None:
+            return merit(candidate, *validation)
+        return -float(((_outputs(candidate, samples[:CURVE_SAMPLES]) - target) ** 2).mean())
+
+    fitting = {
+        widths[choice[0]]: found
+        for choice, found in known.items()
+        if len(pack(found)) <= budget_bytes
     }
-    uniform = max(candidates, key=lambda bits: goodness(candidates[bits]), default=None)
-    best, least = smallest, sizes.min(axis=1).sum()
-    room = budget_bytes - len(pack(smallest)) + least
-    for _ in range(TRIES):
-        made = quantized(_cheapest_errors(errors, sizes, room))
-        if len(pack(made)) <= budget_bytes:
-            best = made
-            break
-        room -= len(pack(made)) - budget_bytes
-        if room < least:
-            break
-    if uniform is not None and goodness(candidates[uniform]) >= goodness(best):
-        best = candidates[uniform]
+    best = _within(budget_bytes, quantized, errors, sizes, around)
+    uniform = max(fitting, key=lambda bits: goodness(fitting[bits]), default=None)
+    if uniform is not None and goodness(fitting[uniform]) >= goodness(best):
+        best = fitting[uniform]
     return Allocation(best, _bits(best), len(pack(best)), uniform, errors, sizes)
 
 
@@ -179,6 +187,71 @@ def allocate_kilobytes(
 ) -> Network:
     """`allocate_bits` with a budget of so many thousand bytes: a step of a chain."""
     return allocate_bits(network, samples, 1000 * kilobytes, validation, method=method).network
+
+
+def _error_curves(
+    network: Network, samples: np.ndarray, curves: Mapping[int, Sequence[Network]]
+) -> np.ndarray:
+    """Mean squared changes of the outputs relative to their variance, shape (layers, networks), of
+    networks that differ from the analog one in one layer each: all before it is computed once.
+    """
+    analog = network.logits()
+    layers = {i: [one.logits().layers[i] for one in found] for i, found in curves.items()}
+    target = _outputs(network, samples)
+    sums = np.zeros((len(layers), len(next(iter(layers.values())))))
+    for start in range(0, len(samples), BATCH):
+        batch = samples[start : start + BATCH].astype(network.dtype, copy=False)
+        values = {INPUT: batch}
+        for index in range(len(analog.layers)):
+            if index in layers:
+                row = list(layers).index(index)
+                for column, layer in enumerate(layers[index]):
+                    found = _finish(analog.replace({index: layer}), dict(values), index)
+                    sums[row, column] += ((found - target[start : start + BATCH]) ** 2).sum()
+            _step(analog, values, index)
+    return sums / target.size / (float(target.var()) or 1.0)
+
+
+def _finish(network: Network, values: dict[int, np.ndarray], start: int) -> np.ndarray:
+    """Outputs from what layers `start` and later read."""
+    for index in range(start, len(network.layers)):
+        _step(network, values, index)
+    return values[len(network.layers) - 1].astype(np.float64)
+
+
+def _step(network: Network, values: dict[int, np.ndarray], index: int) -> None:
+    """Adds the output of a layer to what is known, and lets go of what no later layer reads."""
+    sources = network.sources[index]
+    values[index] = network.layers[index](*(values[source] for source in sources))
+    for source in set(sources):
+        if max(network.readers(source)) == index:
+            del values[source]
+
+
+def _within(
+    budget: float,
+    quantized: Callable[[np.ndarray], Network],
+    errors: np.ndarray,
+    sizes: np.ndarray,
+    around: float,
+) -> Network:
+    """The network of the least sum of errors that fits; sizes of layers nearly add up."""
+    room, least = budget - around, sizes.min(axis=1).sum()
+    for _ in range(TRIES):
+        if room < least:
+            break
+        found = quantized(_cheapest_errors(errors, sizes, room))
+        excess = len(pack(found)) - budget
+        if excess <= 0:
+            return found
+        room -= excess
+    smallest = quantized(sizes.argmin(axis=1))
+    if len(pack(smallest)) > budget:
+        raise ParameterError(
+            f"no choice of bits fits into {budget:g} bytes: the smallest network has"
+            f" {len(pack(smallest))}"
+        )
+    return smallest
 
 
 def _cheapest_errors(errors: np.ndarray, sizes: np.ndarray, room: float) -> np.ndarray:

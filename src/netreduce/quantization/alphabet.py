@@ -3,8 +3,9 @@
 """
 
 from dataclasses import dataclass
-from math import isclose, log2
+from math import isclose, isfinite, log2
 from numbers import Real
+from typing import TypeGuard
 
 import numpy as np
 
@@ -53,6 +54,11 @@ class Alphabet:
         )
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite real number, not true or false."""
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+
+
 def level_count(bits: float, zero: bool = False) -> int:
     """Number of levels of an alphabet of that many bits: 2^bits, and 3 for 1.58 (log2 3); with
     `zero`, one less where that number is even.
@@ -69,7 +75,7 @@ def level_count(bits: float, zero: bool = False) -> int:
     >>> level_count(4, zero=True)
     15
     """
-    if isinstance(bits, Real) and not isinstance(bits, bool):
+    if is_number(bits):
         if isclose(bits, log2(3), abs_tol=0.006):
             return 3
         if bits in range(2, 9):

@@ -128,6 +128,13 @@ def best_scale(
     return np.where(fits, inner / np.where(fits, squares, 1.0), scale)
 
 
+def output_error(levels: np.ndarray, target: np.ndarray, H: np.ndarray) -> np.ndarray:
+    """‖Xw − X̃q‖² of every neuron less ‖Xw‖², −2 q·X̃ᵀXw + q·(Hq), shape (groups, 1, neurons); q are
+    its `levels`, the other parameters those of `best_scale`.
+    """
+    return np.asarray((levels * (H @ levels - 2 * target)).sum(axis=1, keepdims=True))
+
+
 def _sweep(
     levels: np.ndarray,
     residual: np.ndarray,

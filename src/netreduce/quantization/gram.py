@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import numba
 import numpy as np
 
+from netreduce.errors import SampleError
 from netreduce.network.layers import (
     Conv2D,
     Convolution,
@@ -138,7 +139,14 @@ def centred(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     ----------
     given : mapping
         H, T and maybe G, of one group; of G its lower triangle may do.
+
+    Raises
+    ------
+    SampleError
+        One sample: all of it would be the mean.
     """
+    if given["H"][0, -1, -1] < 2:
+        raise SampleError("correct_bias needs more than one sample: one has no variance")
     sums, count = given["H"][:, :-1, -1:], given["H"][0, -1, -1]
     H = given["H"][:, :-1, :-1] - sums @ sums.transpose(0, 2, 1) / count
     before, after = (np.diagonal(matrix, axis1=1, axis2=2) for matrix in (given["H"], H))

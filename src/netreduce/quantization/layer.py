@@ -9,7 +9,7 @@ from netreduce.network.layers import Conv2D, DepthwiseConv2D, Quantization, Weig
 
 from .accumulator import Limit
 from .alphabet import Alphabet, make_alphabet
-from .comq import refine
+from .comq import output_error, refine
 from .gram import from_groups, has_one_group, to_groups
 from .msq import msq
 from .settings import METHODS, Setting
@@ -189,8 +189,7 @@ def _best_on_outputs(
     """The alphabet, of those with a fraction of the largest radius, whose codes by the method give
     the least ‖Xw − X̃q‖² on the samples, and the codes; for every neuron where each has its own.
 
-    ‖Xw − X̃q‖² is a constant − 2 q·T + q·(Hq). The method runs once for as many radii as fit into
-    memory, on that many copies of the neurons.
+    The method runs once for as many radii as fit into memory, on that many copies of the neurons.
     """
     neurons = weights.shape[2]
     shared = np.ndim(widest.scale) == 0
@@ -216,8 +215,7 @@ def _best_on_outputs(
         )
         parts = np.split(found, len(candidates), axis=2)
         for candidate, part in zip(candidates, parts, strict=True):
-            levels = candidate * part
-            errors = (levels * (H @ levels - 2 * T)).sum(axis=1, keepdims=True)
+            errors = output_error(candidate * part, T, H)
             if limit is not None:
                 room = limit.budget(candidate, neurons).has_room(weights)
                 errors = np.where(room[:, None], errors, np.inf)

@@ -9,14 +9,13 @@ takes away from v its projection on the ℓ¹ ball of radius α. Where X has a n
 that depend on each other give it, the largest weights fall and the outputs stay.
 """
 
-from numbers import Real
-
 import numpy as np
 
 from netreduce.errors import ParameterError
 from netreduce.network import Network
 from netreduce.network.layers import Weighted
 
+from .alphabet import is_number
 from .gram import from_groups, to_groups
 from .l1_ball import threshold
 from .pipeline import MEMORY, QUANTIZABLE
@@ -60,7 +59,7 @@ def magr(network: Network, samples: np.ndarray, strength: float = 0.05) -> Netwo
     >>> reduced.layers[0].kernel.round(1).ravel().tolist()
     [2.0, 2.0]
     """
-    if not (isinstance(strength, Real) and np.isfinite(strength) and strength >= 0):
+    if not (is_number(strength) and strength >= 0):
         raise ParameterError(f"strength must be a number not below 0, found {strength!r}")
     network.check_parameters()
     places = [

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from netreduce.errors import ParameterError
 
 from .accumulator import Limit
 from .adaround import adaround
-from .alphabet import RADII, Alphabet, level_count
+from .alphabet import RADII, Alphabet, is_number, level_count
 from .beacon import beacon
 from .comq import comq
 from .gpfq import gpfq, gpfq_hard, gpfq_soft
@@ -55,8 +55,21 @@ METHODS = {
 }
 
 
-# Methods whose codes `sweeps` improves: those that take a level of the alphabet next to a weight.
+# Methods whose codes `sweeps` improves: not those that choose codes at random or zeros besides the
+# alphabet, nor those that sweep themselves.
 REFINED = ("msq", "gpfq", "gptq", "gptaq", "qronos", "adaround")
+
+# What the other arguments must be where one is set.
+NEEDED: Mapping[str, Mapping[str, object]] = {
+    "accumulator_bits": {
+        "zero": True,
+        "quantize_bias": False,
+        "sweeps": 0,
+        "correct_bias": False,
+    },
+    "sweeps": {"power_of_two": False},
+    "correct_bias": {"quantize_bias": False},
+}
 
 FLAGS = (
     "per_channel",
@@ -67,6 +80,7 @@ FLAGS = (
     "power_of_two",
     "correct_bias",
 )
+
 
 # What tables of sweeps say of a setting.
 SWEPT = ("method", "bits", "alphabet_scalar", "radius", "per_channel", "conv")
@@ -96,22 +110,17 @@ class Setting:
     correct_bias: bool = False
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
+        if self.method not in tuple(METHODS):
             raise ParameterError(
                 f"method must be one of {', '.join(METHODS)}, found {self.method!r}"
             )
         for name in FLAGS:
             if not isinstance(value := getattr(self, name), bool | np.bool_):
                 raise ParameterError(f"{name} must be True or False, found {value!r}")
-        if isinstance(self.bits, Mapping) and self.layers is not None:
-            raise ParameterError("bits for each layer name the layers: leave out `layers`")
+        self._check_layers()
         for bits in self.bits.values() if isinstance(self.bits, Mapping) else [self.bits]:
             level_count(bits, self.zero)
-        if not (
-            isinstance(self.alphabet_scalar, Real)
-            and np.isfinite(self.alphabet_scalar)
-            and self.alphabet_scalar > 0
-        ):
+        if not (is_number(self.alphabet_scalar) and self.alphabet_scalar > 0):
             raise ParameterError(
                 f"alphabet_scalar must be a positive number, found {self.alphabet_scalar!r}"
             )
@@ -121,55 +130,60 @@ class Setting:
             )
         if self.conv not in ("channel", "joint"):
             raise ParameterError(f"conv must be 'channel' or 'joint', found {self.conv!r}")
-        if not (isinstance(self.seed, Integral) and self.seed >= 0):
-            raise ParameterError(f"seed must be a whole number not below 0, found {self.seed!r}")
-        if METHODS[self.method].scales and (self.radius == "output" or self.power_of_two):
+        for name in ("seed", "sweeps"):
+            value = getattr(self, name)
+            if not (is_number(value) and isinstance(value, Integral) and value >= 0):
+                raise ParameterError(f"{name} must be a whole number not below 0, found {value!r}")
+        self._check_method()
+        for name, needed in NEEDED.items():
+            for other, wanted in needed.items():
+                if getattr(self, name) and getattr(self, other) != wanted:
+                    raise ParameterError(f"{name} needs {other}={wanted!r}")
+
+    def _check_layers(self) -> None:
+        if isinstance(self.bits, Mapping) and self.layers is not None:
+            raise ParameterError("bits for each layer name the layers: leave out `layers`")
+        chosen = self.selection
+        if chosen is None:
+            return
+        if isinstance(chosen, str) or not isinstance(chosen, Iterable):
+            raise ParameterError(f"layers must be a list of indices or names, found {chosen!r}")
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(chosen))  # an iterator could be read once
+        for layer in self.selection or ():
+            if not isinstance(layer, str | Integral) or isinstance(layer, bool | np.bool_):
+                raise ParameterError(f"layers are named by index or name, found {layer!r}")
+
+    def _check_method(self) -> None:
+        """Of arguments that are not for every method."""
+        method = METHODS[self.method]
+        if method.scales and (self.radius == "output" or self.power_of_two):
             excluded = 'radius="output"' if self.radius == "output" else "power_of_two"
             raise ParameterError(
                 f"{excluded} is not for method {self.method!r}, which fits its scales to the"
                 " outputs itself"
-            )
-        if not (isinstance(self.sweeps, Integral) and self.sweeps >= 0):
-            raise ParameterError(
-                f"sweeps must be a whole number not below 0, found {self.sweeps!r}"
             )
         if self.sweeps and self.method not in REFINED:
             raise ParameterError(
                 f"sweeps is not for method {self.method!r}; methods whose codes it improves:"
                 f" {', '.join(REFINED)}"
             )
-        if self.sweeps and self.power_of_two:
-            raise ParameterError("sweeps fits the scales to the outputs: not with power_of_two")
-        if self.correct_bias and self.quantize_bias:
-            raise ParameterError("correct_bias needs a bias that is not quantized")
-        if self.accumulator_bits is not None:
-            self._check_accumulator(self.accumulator_bits)
         for name in ("threshold", "damping"):
             value = getattr(self, name)
-            if value is not None and name not in METHODS[self.method].options:
+            if value is not None and name not in method.options:
                 raise ParameterError(f"method {self.method!r} has no {name}")
-            if value is not None and not (
-                isinstance(value, Real) and np.isfinite(value) and value >= 0
-            ):
+            if value is not None and not (is_number(value) and value >= 0):
                 raise ParameterError(f"{name} must be a number not below 0, found {value!r}")
-
-    def _check_accumulator(self, bits: object) -> None:
-        if isinstance(bits, bool) or bits not in range(2, 33):
+        bits = self.accumulator_bits
+        if bits is not None and not (is_number(bits) and bits in range(2, 33)):
             raise ParameterError(
                 f"accumulator_bits must be a whole number from 2 to 32, found {bits!r}"
             )
-        if not METHODS[self.method].limited:
+        if bits is not None and not method.limited:
             known = ", ".join(name for name, method in METHODS.items() if method.limited)
             raise ParameterError(
                 f"accumulator_bits is not for method {self.method!r}; methods that keep to it:"
                 f" {known}"
-            )
-        if self.sweeps or self.correct_bias:
-            raise ParameterError("accumulator_bits excludes sweeps and correct_bias")
-        if not self.zero or self.quantize_bias:
-            raise ParameterError(
-                "accumulator_bits needs zero=True, so that a weight can be 0, and a bias that is"
-                " not quantized"
             )
 
     @property
@@ -181,6 +195,8 @@ class Setting:
         """The setting with the bits of one layer."""
         if not isinstance(self.bits, Mapping):
             return self
+        if name in self.bits and index in self.bits:
+            raise ParameterError(f"bits name a layer twice, {name!r} and {index}")
         return replace(self, bits=self.bits[name if name in self.bits else index])
 
     @property

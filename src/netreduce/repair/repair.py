@@ -69,7 +69,7 @@ def repair(network: Network, original: Network, samples: np.ndarray, what: str =
         raise ParameterError(f"what must be one of {', '.join(REPAIRS)}, found {what!r}")
     network.check_parameters()
     original = _corresponding(network, original)
-    samples = network.check_samples(samples[:SAMPLES]).astype(network.dtype, copy=False)
+    samples = network.check_samples(samples)[:SAMPLES].astype(network.dtype, copy=False)
     if not len(samples):
         raise SampleError("there are no samples")
     repaired = list(network.layers)
