@@ -6,7 +6,8 @@
 One alphabet for each layer, 2^bits equispaced levels of the least squared error of the weights;
 convolutions through all channels. Brevitas gets them as a constant scale, and a zero point of −1/2,
 which turns integers into odd multiples, and has its own defaults otherwise. Seconds are those of
-the processor, on one thread. Prints a Markdown table.
+the processor, on one thread. Prints a Markdown table: of several draws of training images the
+means, with their standard errors, and that of the difference from draw to draw.
 
 Brevitas runs with the PyTorch that is there: pip install --no-deps brevitas==0.13.4
 dependencies==2.0.1 unfoldNd
@@ -33,7 +34,6 @@ from netreduce.data import read
 from netreduce.folding import fold_batch_norm
 from netreduce.formats import load
 from netreduce.formats.pytorch.module import to_torch, with_parameters_of
-from netreduce.measures.evaluation import accuracy
 from netreduce.network import Network
 from netreduce.network.layers import Weighted
 from netreduce.quantization import quantize
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="dataset (.npz)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the images")
     parser.add_argument("--samples", type=int, default=500, help="training images")
+    parser.add_argument("--draws", type=int, default=1, help="of them; one: the first images")
     parser.add_argument("--images", type=int, default=2000, help="test images")
     parser.add_argument("--bits", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
@@ -58,29 +59,44 @@ def main() -> None:
 
     network = fold_batch_norm(load(arguments.network))
     data = read(arguments.data)
-    x = arguments.scale * data.images("train", arguments.samples)
-    test = (
-        arguments.scale * data.images("test", arguments.images),
-        data.targets("test", arguments.images),
+    training = data.images("train")
+    draws = [np.arange(arguments.samples)]
+    if arguments.draws > 1:
+        draws = [
+            np.sort(np.random.default_rng(seed).permutation(len(training))[: arguments.samples])
+            for seed in range(arguments.draws)
+        ]
+    test = arguments.scale * data.images("test", arguments.images)
+    wanted, labels = logits(network, test), data.targets("test", arguments.images)
+    quantize(network, test[:10], "qronos", bits=4, conv="joint")  # compiles
+    print(f"analog {100 * (wanted.argmax(axis=1) == labels).mean():.2f} %\n")
+    print(
+        "| bits | method | netreduce: accuracy | change | seconds | Brevitas: accuracy | change |"
+        " seconds | × | accuracy above |"
     )
-    quantize(network, x[:10], "qronos", bits=4, conv="joint")  # compiles
-    print(f"analog {100 * accuracy(network, *test):.2f} %\n")
-    print("| bits | method | | accuracy | change of outputs | seconds | × |")
-    print("|---:|---|---|---:|---:|---:|---:|")
+    print("|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for bits in arguments.bits:
         for method in arguments.methods:
-            base = None
-            for name, run in (("netreduce", by_netreduce), ("Brevitas", by_brevitas)):
-                start = time.process_time()
-                made = run(network, x, method, bits)
-                seconds = time.process_time() - start
-                base = base or seconds
-                changed = change(network, made, test[0])
-                print(
-                    f"| {bits} | {method} | {name} | {100 * accuracy(made, *test):.2f} |"
-                    f" {changed:.4f} | {seconds:.1f} | {seconds / base:.1f} |",
-                    flush=True,
-                )
+            found = []
+            for draw in draws:
+                x = arguments.scale * training[draw]
+                for run in (by_netreduce, by_brevitas):
+                    start = time.process_time()
+                    made = run(network, x, method, bits)
+                    seconds = time.process_time() - start
+                    outputs = logits(made, test)
+                    right = 100 * (outputs.argmax(axis=1) == labels).mean()
+                    changed = ((outputs - wanted) ** 2).mean() / wanted.var()
+                    found.append((right, changed, seconds))
+            ours, theirs = np.array(found[::2]), np.array(found[1::2])
+            cells = [
+                spread(column, digits)
+                for columns in (ours.T, theirs.T)
+                for column, digits in zip(columns, (2, 4, 1), strict=True)
+            ]
+            cells.append(f"{theirs[:, 2].mean() / ours[:, 2].mean():.1f}")
+            cells.append(spread(ours[:, 0] - theirs[:, 0], 2))
+            print(f"| {bits} | {method} | {' | '.join(cells)} |", flush=True)
 
 
 def by_netreduce(network: Network, x: np.ndarray, method: str, bits: int) -> Network:
@@ -155,10 +171,15 @@ def quantized_module(child: torch.nn.Module, layer: Weighted, bits: int) -> torc
     return made.eval()
 
 
-def change(network: Network, made: Network, x: np.ndarray) -> float:
-    """‖outputs − those of the analog network‖² / their variance, before a softmax."""
-    wanted, found = (one.logits().predict(x).astype(np.float64) for one in (network, made))
-    return float(((found - wanted) ** 2).mean() / wanted.var())
+def logits(network: Network, x: np.ndarray) -> np.ndarray:
+    """Outputs before a softmax."""
+    return network.logits().predict(x).astype(np.float64)
+
+
+def spread(values: np.ndarray, digits: int) -> str:
+    """The mean, and of several its standard error."""
+    error = f" ± {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{error}"
 
 
 if __name__ == "__main__":
