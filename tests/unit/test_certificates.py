@@ -481,7 +481,7 @@ def test_cases_of_neurons_certify_what_one_relaxation_does_not():
             bounds.size[node] = bounds.size[node] + abs(bias)
             row = np.array([1.0, -1.0, 0.5])
             plain = bounds.lower({node: Rows(row[None].copy())}, np.zeros(1, int)).lower[0]
-            positive, cases = is_positive(bounds, 0, node, row, 3000, np.inf)
+            positive, cases = is_positive(bounds, node, row, 3000, np.inf)
             assert not (positive and margin < 0)
             decided += positive and plain < 0 and cases > 0
             last.bias = last.bias - np.array([bias, 0.0, 0.0])

@@ -32,7 +32,6 @@ from .zonotopes import Generators, Zonotope
 TINY = 1e-290  # more than all underflow together
 SAFE = 1 + 1e-9  # covers the rounding of sums of non-negative numbers
 CHUNK_BYTES = 1 << 25  # of the largest array of a chunk of rows
-Lower = dict[int, np.ndarray]
 Index = tuple[np.ndarray, ...]  # of values: an array for each axis, boxes first
 S = TypeVar("S")
 T = TypeVar("T")
@@ -328,16 +327,19 @@ class Relaxation:
         radius = radius * SAFE + 2 * gamma(operator.terms + 8) * size + TINY
         return middle - radius, middle + radius
 
-    def repeated(self, box: int, count: int) -> "Relaxation":
-        """The same bounds of one box many times, for `lower`; without pairs."""
+    def alone(self, box: int) -> "Relaxation":
+        """A copy of the bounds of one box, for `lower`; without pairs."""
         one = Relaxation.__new__(Relaxation)
-        one.program, one.threads, one.difference_lines = self.program, False, {}
+        one.program, one.threads = self.program, self.threads
+        one.difference_lines, one.windows = {}, {}
         for name in ("low", "high", "size"):
             values = getattr(self, name).items()
-            setattr(one, name, {k: np.repeat(v[box : box + 1], count, axis=0) for k, v in values})
-        one.lines, one.windows = {}, {}
-        one.center = np.repeat(self.center[box : box + 1], count, axis=0)
-        one.radius = np.repeat(self.radius[box : box + 1], count, axis=0)
+            setattr(one, name, {k: v[box : box + 1].copy() for k, v in values})
+        one.lines = {
+            index: Lines(*(part[box : box + 1] for part in vars(lines).values()))
+            for index, lines in self.lines.items()
+        }
+        one.center, one.radius = self.center[box : box + 1], self.radius[box : box + 1]
         return one
 
     def _interval(self, index: int) -> None:
@@ -385,10 +387,8 @@ class Relaxation:
         self,
         start: dict[int, Rows],
         place: np.ndarray,
-        slopes: Lower | None = None,
         constant: np.ndarray | None = None,
         slack: np.ndarray | None = None,
-        multipliers: Lower | None = None,
     ) -> Forms:
         """Lower bounds of forms in the values of some nodes.
 
@@ -398,12 +398,8 @@ class Relaxation:
             By node; they are overwritten.
         place : ndarray of int, shape (rows,)
             The box of every row.
-        slopes : dict of int to ndarray, shape (rows, *shape), optional
-            Other slopes of the lower lines through 0 of functions, row by row.
         constant, slack : ndarray, shape (rows,), optional
             What to start with.
-        multipliers : dict of int to ndarray, shape (rows, *shape), optional
-            By function: what is added to the coefficients of its inputs.
         """
         count = len(place)
         constant = np.zeros(count) if constant is None else constant
@@ -436,14 +432,10 @@ class Relaxation:
                 self._account(index, rows, origin, place, constant, slack)
                 given = operator.transposed(rows)
             elif isinstance(operator, Function):
-                self._relax(index, rows, origin, place, slopes, constant, slack)
-                if multipliers is not None and index in multipliers:
-                    rows = Rows(rows.values + multipliers[index])
-                    size = flat(self.magnitude(node.sources[0]))
-                    slack += 2 * UNIT * sums(flat(rows.values), origin, place, size, True)
+                self._relax(index, rows, origin, place, constant, slack)
                 given = (rows,)
             elif isinstance(operator, Enclosure):
-                self._relax(index, rows, origin, place, None, constant, slack)
+                self._relax(index, rows, origin, place, constant, slack)
                 continue
             else:
                 given = (
@@ -541,7 +533,6 @@ class Relaxation:
         rows: Rows,
         origin: np.ndarray,
         place: np.ndarray,
-        slopes: Lower | None,
         constant: np.ndarray,
         slack: np.ndarray,
     ) -> None:
@@ -549,17 +540,12 @@ class Relaxation:
         lines, node = self.lines[index], self.program.nodes[index]
         # nothing of what an enclosure reads is left in the forms
         size = index if isinstance(node.operator, Enclosure) else node.sources[0]
-        lower_place, lower_slope, lower_shift = place, lines.lower_slope, lines.lower_shift
-        if slopes is not None and index in slopes:
-            lower_place, lower_slope = np.arange(len(place)), slopes[index]
-            lower_shift = np.broadcast_to(np.zeros(()), lower_slope.shape)
         relax(
             flat(rows.values),
             origin,
-            lower_place,
-            flat(lower_slope),
-            flat(lower_shift),
             place,
+            flat(lines.lower_slope),
+            flat(lines.lower_shift),
             flat(lines.upper_slope),
             flat(lines.upper_shift),
             flat(self.magnitude(size)),
@@ -691,7 +677,7 @@ class Relaxation:
             rows = Rows(sign * operator.transpose[part[1]])
             if source == INPUT:
                 return self._concretise(rows.values, place, constant, slack)
-            return self.lower({source: rows}, place, None, constant, slack).lower
+            return self.lower({source: rows}, place, constant, slack).lower
         return self.lower({node: one_hot(self.program.shape(node), part[1:], sign)}, place).lower
 
     def _chunk(self, node: int) -> int:

@@ -301,14 +301,14 @@ def _by_cases(
     """Whether all margins are positive when neurons are taken case by case, the worst first, and
     how many cases were looked at; margins (2, classes − 1), rows (classes − 1, classes).
     """
-    looked = 0
+    looked, here = 0, bounds.alone(box)
     for at in np.argsort(margins, axis=None, kind="stable"):
         network, row = np.unravel_index(at, margins.shape)
         if margins[network, row] > 0:
             break
         node = bounds.program.outputs[network]
         most = MOST_CASES - looked if np.isinf(deadline) else None
-        positive, count = is_positive(bounds, box, node, rows[row], most, deadline)
+        positive, count = is_positive(here, node, rows[row], most, deadline)
         looked += count
         if not positive:
             return False, looked

@@ -97,10 +97,9 @@ def sums(
 def relax(
     values: np.ndarray,
     origin: np.ndarray,
-    lower_place: np.ndarray,
+    place: np.ndarray,
     lower_slope: np.ndarray,
     lower_shift: np.ndarray,
-    upper_place: np.ndarray,
     upper_slope: np.ndarray,
     upper_shift: np.ndarray,
     magnitude: np.ndarray,
@@ -110,10 +109,10 @@ def relax(
     """Replace forms in the outputs of a function by forms in its inputs that are nowhere larger.
 
     Positive coefficients take the lower line, negative ones the upper line. `magnitude` bounds the
-    inputs (place upper_place); slack gets the rounding of the products.
+    inputs; slack gets the rounding of the products.
     """
     for r in range(values.shape[0]):
-        below, above = lower_place[r], upper_place[r]
+        s = place[r]
         total, size, count = 0.0, 0.0, 1.0
         for y in range(values.shape[1]):
             row = y + origin[r, 0]
@@ -129,15 +128,15 @@ def relax(
                     if a == 0.0:
                         continue
                     if a > 0.0:
-                        slope = lower_slope[below, row, column, c]
-                        shift = lower_shift[below, row, column, c]
+                        slope = lower_slope[s, row, column, c]
+                        shift = lower_shift[s, row, column, c]
                     else:
-                        slope = upper_slope[above, row, column, c]
-                        shift = upper_shift[above, row, column, c]
+                        slope = upper_slope[s, row, column, c]
+                        shift = upper_shift[s, row, column, c]
                     new = a * slope
                     values[r, y, x, c] = new
                     total += a * shift
-                    size += abs(new) * magnitude[above, row, column, c] + abs(a * shift)
+                    size += abs(new) * magnitude[s, row, column, c] + abs(a * shift)
                     count += 1.0
         constant[r] += total
         slack[r] += (count + 2.0) * UNIT * size

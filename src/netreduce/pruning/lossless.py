@@ -218,7 +218,7 @@ def _decide(bounds: Relaxation, node: int, values: np.ndarray) -> None:
     points = ascend(bounds.program, lowest, highest, start, {node: rows})
     refuted = (bounds.program.forward(points)[node] * rows).sum(axis=1) > 0
     for neuron, row in zip(open_[~refuted], rows[~refuted], strict=True):
-        if is_positive(bounds, 0, node, -row, CASES, np.inf)[0]:
+        if is_positive(bounds, node, -row, CASES, np.inf)[0]:
             end = bounds.high if row[neuron] > 0 else bounds.low
             end[node][0, neuron] = 0.0
 

@@ -1,0 +1,167 @@
+"""Cases of neurons: their bounds hold, rounding in float32 included, and better bounds of inputs
+make fewer of them.
+"""
+
+import numpy as np
+import pytest
+from certificates_networks import Maker, mlp
+
+import netreduce as nr
+from netreduce.certificates import branching, inputs, neurons
+from netreduce.certificates.bounds import Relaxation
+from netreduce.certificates.cases import Cases, Reduced
+from netreduce.certificates.neurons import is_positive
+from netreduce.certificates.problem import problem_of
+
+
+def bounds_of(network, low, high):
+    problem = problem_of(network, network, (low, high))
+    bounds = Relaxation(problem.program, problem.low, problem.high, threads=False)
+    return bounds.propagate(Relaxation.refine), problem.program.outputs[0]
+
+
+def scaled(network, factor):
+    """The same classes, with the first layer's numbers and the outputs times a factor."""
+    first = network.layers[0]
+    changed = nr.Dense(first.kernel * factor, first.bias * factor, activation=first.activation)
+    return network.replace({0: changed})
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e25])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_bound_holds_wherever_the_known_neurons_are_on_or_off(seed, scale):
+    make = Maker(seed)
+    layers = [make.dense(5, 12, "relu"), make.dense(12, 9, ["relu", "leaky_relu"][seed % 2])]
+    network = scaled(nr.Network([*layers, make.dense(9, 3)], (5,)), scale)
+    center = make.random.uniform(-1, 1, 5)
+    bounds, node = bounds_of(network, center - 0.6, center + 0.6)
+    rows = make.random.standard_normal((4, 3))
+    reduced = Reduced(bounds, 0, node, rows)
+    cases = reduced.whole()
+    cases = Cases(*(np.repeat(part, 30, axis=0) for part in vars(cases).values()))
+    points = center + make.random.uniform(-0.6, 0.6, (4000, 5))
+    values = bounds.program.forward(points.astype(np.longdouble))
+    inside = np.concatenate(
+        [
+            values[bounds.program.nodes[index].sources[0]][:, place]
+            for index, place in zip(reduced.functions, reduced.places, strict=True)
+        ],
+        axis=1,
+    )
+    # signs as they are somewhere, of some neurons
+    at = make.random.integers(0, len(points), len(cases))
+    known = make.random.random(cases.signs.shape) < make.random.random((len(cases), 1))
+    cases.signs[:] = np.where(known, np.sign(inside[at]), 0)
+    for _ in range(4):
+        cases, lower, _ = reduced.improved(cases)
+        for form, signs, bound in zip(cases.form, cases.signs, lower, strict=True):
+            there = (inside * signs >= 0).all(axis=1)
+            assert there.any()
+            assert bound <= (values[node][there] @ rows[form]).min()
+    assert np.isfinite(lower).all()
+
+
+def cancelling(seed):
+    """A network whose output is the small difference of large numbers."""
+    random = np.random.default_rng(seed)
+    kernel, bias = random.standard_normal((6, 8)), random.standard_normal(8) * 0.1
+    twice = np.concatenate([kernel, kernel * (1 + 1e-7 * random.standard_normal((6, 8)))], axis=1)
+    last = 1e4 * random.choice([-1, 1], 8)
+    return nr.Network(
+        [
+            nr.Dense(twice, np.tile(bias, 2), activation="relu"),
+            nr.Dense(np.concatenate([last, -last])[:, None]),
+        ],
+        (6,),
+    )
+
+
+def test_what_rounding_can_be_is_taken_off():
+    """Where all signs are known, the bound is exact but for rounding, which is larger here than
+    what the output can be.
+    """
+    violated = 0
+    for seed in range(20):
+        network = cancelling(seed)
+        center = np.random.default_rng(seed).uniform(-1, 1, 6)
+        bounds, node = bounds_of(network, center - 0.3, center + 0.3)
+        reduced = Reduced(bounds, 0, node, np.ones((1, 1)))
+        if not reduced.neurons:
+            continue
+        corners = center + 0.3 * (2.0 * (np.arange(64)[:, None] >> np.arange(6) & 1) - 1)
+        values = bounds.program.forward(corners.astype(np.longdouble))
+        cases = reduced.whole()
+        place = np.concatenate(reduced.places)
+        cases = Cases(*(np.repeat(part, 64, axis=0) for part in vars(cases).values()))
+        source = bounds.program.nodes[reduced.functions[0]].sources[0]
+        cases.signs[:] = np.sign(values[source][:, place])
+        _, lower, _ = reduced.improved(cases)
+        true = values[node][:, 0]
+        assert (lower <= true).all()
+        assert (lower >= true - 10.0).all()  # of numbers of 1e5
+        for part in (reduced.error, reduced.form_error):
+            part[:] = 0
+        violated += (reduced.improved(cases)[1] > true).any()
+    assert violated > 5
+
+
+def image_like(seed, widths=(60, 40), inputs_=30):
+    make = Maker(seed)
+    sizes = [inputs_, *widths]
+    layers = [make.dense(a, b, "relu") for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    return nr.Network([*layers, make.dense(sizes[-1], 4)], (inputs_,)), make.random
+
+
+@pytest.mark.parametrize("widths", [(60, 40), (30, 30, 20)])
+def test_bounds_of_inputs_get_closer_and_hold(widths):
+    network, random = image_like(3, widths)
+    center = random.uniform(-1, 1, 30)
+    bounds, node = bounds_of(network, center - 0.08, center + 0.08)
+    before = bounds.alone(0)
+    row = np.array([[1.0, -1.0, 0.0, 0.0]])
+    functions = inputs.inputs_of(bounds, Reduced(bounds, 0, node, row))
+    assert len(functions) == len(widths) - 1
+    points = center + random.uniform(-0.08, 0.08, (3000, 30))
+    values = bounds.program.forward(points)
+    for function in functions:
+        function.tighten(1, np.inf)  # most forms have not been looked at
+        assert (bounds.low[function.source] <= values[function.source]).all()
+        assert (bounds.high[function.source] >= values[function.source]).all()
+        looked = function.tighten(3000, np.inf)
+        assert 0 < looked <= 3000 + function.search.size
+        source, place = function.source, function.place
+        low, high = bounds.low[source][0], bounds.high[source][0]
+        assert (before.low[source][0] <= low).all() and (high <= before.high[source][0]).all()
+        assert (low <= values[source]).all() and (values[source] <= high).all()
+        width = (high - low)[place] / (before.high[source] - before.low[source])[0, place]
+        assert width.mean() < 0.93
+        lines, z = bounds.lines[function.index], values[source]
+        assert (np.maximum(z, 0) <= lines.upper_slope * z + lines.upper_shift).all()
+    assert function.tighten(3000, -np.inf) == 0  # no time
+
+
+def test_better_bounds_of_inputs_save_cases(monkeypatch):
+    network, random = image_like(6, (200, 100), 100)
+    center = random.uniform(-1, 1, 100)
+    row = np.array([1.0, -1.0, 0.0, 0.0])
+    bounds, node = bounds_of(network, center - 0.05, center + 0.05)
+    search = branching.search_of(bounds, node, row[None])
+    while search.looked < 8192:
+        search.step([0] * search.size)
+    # positive, by a little more than can be shown
+    last = bounds.program.nodes[node].operator
+    last.bias = last.bias - np.array([0.8 * search.lower(0), 0.0, 0.0, 0.0])
+    bounds.size[node] = bounds.size[node] + 5.0
+    positive, looked = is_positive(bounds.alone(0), node, row, 60_000, np.inf)
+    assert positive and looked < 60_000
+    monkeypatch.setattr(neurons, "INNER", 0.0)
+    assert not is_positive(bounds.alone(0), node, row, 60_000, np.inf)[0]
+
+
+def test_what_float32_cannot_hold_is_not_positive():
+    make = Maker(1)
+    network = scaled(mlp(make, ["relu"]), 1e37)
+    shape = network.input_shape
+    bounds, node = bounds_of(network, -np.ones(shape), np.ones(shape))
+    row = 1e30 * np.ones(network.shapes[-1])
+    assert is_positive(bounds, node, row, 3000, np.inf)[0] is False
