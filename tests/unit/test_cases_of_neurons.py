@@ -2,6 +2,8 @@
 make fewer of them.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from certificates_networks import Maker, mlp
@@ -108,7 +110,7 @@ def test_what_rounding_can_be_is_taken_off():
 def image_like(seed, widths=(60, 40), inputs_=30):
     make = Maker(seed)
     sizes = [inputs_, *widths]
-    layers = [make.dense(a, b, "relu") for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    layers = [make.dense(a, b, "relu") for a, b in pairwise(sizes)]
     return nr.Network([*layers, make.dense(sizes[-1], 4)], (inputs_,)), make.random
 
 
