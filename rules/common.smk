@@ -37,6 +37,7 @@ try:
     configuration.check_names(config["models"])
     configuration.check_datasets(config)
     configuration.check_weights(config)
+    configuration.check_sweep(config)
     configuration.check_radii(config.get("certificates", {}).get("radius", []))
 except NetreduceError as error:
     raise WorkflowError(str(error)) from None
@@ -215,7 +216,7 @@ def swept(wildcards):
     return [
         f"results/sweep/{wildcards.model}/{method}_{wildcards.bits}bit_{name}.h5"
         for method in methods(wildcards.model)
-        for name in (FITTED if method in FITTERS else SETTINGS)
+        for name in SETTINGS[method]
     ]
 
 
@@ -277,12 +278,14 @@ def reduction_passes(wildcards):
 
 MODELS = list(config["models"])
 BITS = [text(bits) for bits in config["sweep"]["bits"]]
-SETTINGS = configuration.sweep_settings(config["sweep"])
-# What methods that choose their scales themselves begin with.
-FITTED = {"fitted": {"radius": "mse", "per_channel": True, "conv": "joint"}}
-FITTERS = [
-    name for name, technique in TECHNIQUES.items() if technique.fixed.get("conv")
+QUANTIZERS = [
+    name for name, technique in TECHNIQUES.items() if technique.family == "quantization"
 ]
+SETTINGS = {
+    method: settings
+    for method in QUANTIZERS
+    if (settings := configuration.sweep_settings(config["sweep"], method))
+}
 TRAINED_IN_TORCH = matching(
     lambda entry: "weights" not in entry and entry["framework"] == "torch"
 )
@@ -290,9 +293,6 @@ TRAINED_IN_KERAS = matching(
     lambda entry: "weights" not in entry and entry["framework"] == "keras"
 )
 IMPORTED = matching(lambda entry: "weights" in entry)
-QUANTIZERS = [
-    name for name, technique in TECHNIQUES.items() if technique.family == "quantization"
-]
 
 
 def last_step(wildcards):
@@ -544,6 +544,11 @@ def drawn():
             )
             is_timed = "latency" not in tables or name in TIMED
             is_curved = "curves" not in tables or name in CURVED
+            has_scalars = figure != "alphabet_scalar" or any(
+                "alphabet_scalar" in setting
+                for method in methods(name)
+                for setting in SETTINGS[method].values()
+            )
             is_certified = "certificates" not in tables or any(
                 model == name and (figure == "certified_chains") == (network in CHAINS)
                 for model, _, network in CERTIFIED
@@ -554,6 +559,7 @@ def drawn():
                 and in_comparison
                 and is_timed
                 and is_curved
+                and has_scalars
                 and is_certified
                 and (figure != "sparsity" or sparse > 1)
                 and (

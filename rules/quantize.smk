@@ -1,64 +1,46 @@
-rule sweep:
-    input:
-        network="results/keras/{model}.h5",
-        data=dataset,
-        script=own("workflow/scripts/sweep.py"),
-        code=code("workflow/scripts/sweep.py"),
-    output:
-        networks=expand(
-            "results/sweep/{{model}}/{{method}}_{{bits}}bit_{setting}.h5",
-            setting=SETTINGS,
-        ),
-        best="results/best/{model}/{method}_{bits}bit.h5",
-        table="results/sweep/{model}/{method}_{bits}bit.csv",
-        timings="results/timings/sweep/{model}/{method}_{bits}bit.csv",
-    log:
-        "logs/sweep/{model}/{method}_{bits}bit.log",
-    benchmark:
-        "results/timings/jobs/sweep/{model}/{method}_{bits}bit.tsv"
-    wildcard_constraints:
-        method="|".join(name for name in QUANTIZERS if name not in FITTERS),
-    conda:
-        "../envs/quantize.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(4000),
-        runtime=minutes(4 * len(SETTINGS)),
-    params:
-        settings=json.dumps(SETTINGS),
-        samples=samples,
-        seed=seed,
-    message:
-        "quantize {wildcards.model} to {wildcards.bits} bits by {wildcards.method}: every alphabet"
-    shell:
-        "python {input.script:q} --network {input.network:q} --data {input.data:q}"
-        " --bits {wildcards.bits:q} --method {wildcards.method:q}"
-        " --settings {params.settings:q} --samples {params.samples:q}"
-        " --seed {params.seed:q} --networks {output.networks:q}"
-        " --best {output.best:q} --table {output.table:q} --timings {output.timings:q}"
-        " > {log:q} 2>&1"
+for method, settings in SETTINGS.items():
 
-
-use rule sweep as fit with:
-    output:
-        networks=expand(
-            "results/sweep/{{model}}/{{method}}_{{bits}}bit_{setting}.h5",
-            setting=FITTED,
-        ),
-        best="results/best/{model}/{method}_{bits}bit.h5",
-        table="results/sweep/{model}/{method}_{bits}bit.csv",
-        timings="results/timings/sweep/{model}/{method}_{bits}bit.csv",
-    wildcard_constraints:
-        method="|".join(FITTERS),
-    resources:
-        mem_mb=memory(4000),
-        runtime=minutes(8),
-    params:
-        settings=json.dumps(FITTED),
-        samples=samples,
-        seed=seed,
-    message:
-        "quantize {wildcards.model} to {wildcards.bits} bits by {wildcards.method}"
+    rule:
+        name:
+            f"sweep_{method.replace('-', '_')}"
+        input:
+            network="results/keras/{model}.h5",
+            data=dataset,
+            script=own("workflow/scripts/sweep.py"),
+            code=code("workflow/scripts/sweep.py"),
+        output:
+            networks=expand(
+                "results/sweep/{{model}}/{{method}}_{{bits}}bit_{setting}.h5",
+                setting=settings,
+            ),
+            best="results/best/{model}/{method}_{bits}bit.h5",
+            table="results/sweep/{model}/{method}_{bits}bit.csv",
+            timings="results/timings/sweep/{model}/{method}_{bits}bit.csv",
+        log:
+            "logs/sweep/{model}/{method}_{bits}bit.log",
+        benchmark:
+            "results/timings/jobs/sweep/{model}/{method}_{bits}bit.tsv"
+        wildcard_constraints:
+            method=method,
+        conda:
+            "../envs/quantize.yaml"
+        threads: 1
+        resources:
+            mem_mb=memory(4000),
+            runtime=minutes(4 * len(settings)),
+        params:
+            settings=json.dumps(settings),
+            samples=samples,
+            seed=seed,
+        message:
+            "quantize {wildcards.model} to {wildcards.bits} bits by {wildcards.method}: every alphabet"
+        shell:
+            "python {input.script:q} --network {input.network:q} --data {input.data:q}"
+            " --bits {wildcards.bits:q} --method {wildcards.method:q}"
+            " --settings {params.settings:q} --samples {params.samples:q}"
+            " --seed {params.seed:q} --networks {output.networks:q}"
+            " --best {output.best:q} --table {output.table:q} --timings {output.timings:q}"
+            " > {log:q} 2>&1"
 
 
 rule select:

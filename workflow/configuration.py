@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from netreduce.chains.steps import parse_path
+from netreduce.chains.techniques import TECHNIQUES
 from netreduce.errors import ParameterError
 
 SEED_SUFFIX = re.compile(r"(?P<base>.+)-seed(?P<seed>\d+)")
@@ -55,6 +56,8 @@ SPLITS = ("train", "validation", "test")
 SPEED = 5e9
 # Multiplications of a network whose relaxation on one ball takes one core a second, at least.
 RELAXED = 2.5e5
+# What methods that choose their scales themselves begin with.
+FITTED = {"radius": "mse", "per_channel": True, "conv": "joint"}
 START_UP = 10  # minutes that every job may take besides
 
 
@@ -277,20 +280,47 @@ def check_steps(chains: Iterable[str], models: Iterable[str], config: Mapping[st
                     )
 
 
-def sweep_settings(sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings of every method and bit width of a sweep, by their names in paths: the published
-    alphabet at every scalar, the smallest first, then the other alphabets. Of equally good ones the
-    first is chosen.
+def check_sweep(config: Mapping[str, Any]) -> None:
+    """Raise ParameterError where a method has alphabet scalars and is not swept, or is swept and
+    has no alphabets at all.
+    """
+    sweep = config["sweep"]
+    own = [entry["methods"] for entry in config["models"].values() if "methods" in entry]
+    swept = list(dict.fromkeys(name for names in [sweep["methods"], *own] for name in names))
+    scalars = sweep["alphabet_scalars"]
+    if isinstance(scalars, Mapping) and (others := [name for name in scalars if name not in swept]):
+        raise ParameterError(
+            f"config, sweep: alphabet_scalars: {others[0]} is not among the methods; there are"
+            f" {', '.join(swept)}"
+        )
+    if bare := [method for method in swept if not sweep_settings(sweep, method)]:
+        raise ParameterError(
+            f"config, sweep: {bare[0]} has no alphabets; expected some under alphabets, or"
+            f" alphabet_scalars, as {', '.join(scalars)} have them"
+        )
+
+
+def sweep_settings(sweep: Mapping[str, Any], method: str) -> dict[str, dict[str, Any]]:
+    """The settings of a method at every bit width of a sweep, by their names in paths: the
+    published alphabet at every scalar, the smallest first, then the other alphabets. Of equally
+    good ones the first is chosen. Methods that choose their scales themselves have one setting.
 
     >>> alphabets = [{"radius": "output", "per_channel": True, "conv": "joint"}]
-    >>> sweep = {"conv": "channel", "alphabet_scalars": [3, 2.0], "alphabets": alphabets}
-    >>> list(sweep_settings(sweep))
-    ['2', '3', 'output-neuron-joint']
+    >>> scalars = {"gpfq": [3, 2.0]}
+    >>> sweep = {"conv": "channel", "alphabet_scalars": scalars, "alphabets": alphabets}
+    >>> list(sweep_settings(sweep, "gpfq")), list(sweep_settings(sweep, "gptq"))
+    (['2', '3', 'output-neuron-joint'], ['output-neuron-joint'])
+    >>> list(sweep_settings(sweep, "beacon"))
+    ['fitted']
     """
+    if "conv" in TECHNIQUES[method].fixed:
+        return {"fitted": FITTED}
+    scalars = sweep["alphabet_scalars"]
+    if isinstance(scalars, Mapping):
+        scalars = scalars.get(method, [])
     published = {"radius": "median", "per_channel": False, "conv": sweep["conv"]}
     settings = {
-        f"{scalar:g}": {"alphabet_scalar": float(scalar), **published}
-        for scalar in sorted(sweep["alphabet_scalars"])
+        f"{scalar:g}": {"alphabet_scalar": float(scalar), **published} for scalar in sorted(scalars)
     }
     for alphabet in sweep["alphabets"]:
         sharing = "neuron" if alphabet["per_channel"] else "layer"

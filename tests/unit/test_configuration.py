@@ -17,6 +17,7 @@ from configuration import (
     check_repeated,
     check_repeated_keys,
     check_steps,
+    check_sweep,
     check_weights,
     expand_grids,
     files_of,
@@ -176,12 +177,39 @@ def test_settings_of_a_sweep():
     ]
     sweep = {"conv": "channel", "alphabet_scalars": [1, 2.5], "alphabets": alphabets}
     published = {"radius": "median", "per_channel": False, "conv": "channel"}
-    assert list(sweep_settings(sweep).items()) == [
+    settings = [
         ("1", {"alphabet_scalar": 1.0, **published}),
         ("2.5", {"alphabet_scalar": 2.5, **published}),
         ("output-neuron-joint", alphabets[0]),
         ("max-layer-channel", alphabets[1]),
     ]
+    assert list(sweep_settings(sweep, "gpfq").items()) == settings
+    by_method = {**sweep, "alphabet_scalars": {"gpfq": [2.5, 1], "spfq": [3]}}
+    assert list(sweep_settings(by_method, "gpfq").items()) == settings
+    assert list(sweep_settings(by_method, "spfq")) == ["3", *(name for name, _ in settings[2:])]
+    assert list(sweep_settings(by_method, "gptq").items()) == settings[2:]
+    assert [*sweep_settings(sweep, "comq")] == [*sweep_settings(by_method, "comq")] == ["fitted"]
+
+
+def test_methods_and_alphabets_of_a_sweep_must_fit():
+    alphabet = {"radius": "output", "per_channel": True, "conv": "joint"}
+    sweep = {"methods": ["gpfq", "beacon"], "conv": "channel", "alphabets": [alphabet]}
+    models = {"a": {}, "b": {"methods": ["msq", "gptq"]}}
+
+    def check(scalars: object, alphabets: list) -> None:
+        own = {**sweep, "alphabet_scalars": scalars, "alphabets": alphabets}
+        check_sweep({"sweep": own, "models": models})
+
+    check([2], [])
+    check({"gpfq": [2], "msq": [2]}, [alphabet])
+    check({"gpfq": [2], "msq": [2], "gptq": [2]}, [])
+    where = "^config, sweep: "
+    message = "alphabet_scalars: spfq is not among the methods; there are gpfq, beacon, msq, gptq$"
+    with pytest.raises(ParameterError, match=where + message):
+        check({"gpfq": [2], "spfq": [2]}, [alphabet])
+    message = "gptq has no alphabets; expected .*, or alphabet_scalars, as gpfq, msq have them$"
+    with pytest.raises(ParameterError, match=where + message):
+        check({"gpfq": [2], "msq": [2]}, [])
 
 
 def test_minutes_follow_from_the_work():

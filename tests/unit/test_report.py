@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import jinja2
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -957,6 +958,33 @@ def test_figures_and_thesis_follow_the_measure(kind, results, run, tmp_path):
         told.rindex("7.1 All networks") : told.index("Lybrand and Saab published")
     ]
     assert "accura" not in results_of_its_own.lower()
+
+
+def test_a_method_without_alphabet_scalars(results, run, tmp_path):
+    """MSQ has the other alphabet alone: figures leave it out, and the thesis says so."""
+    here = shutil.copytree(results, tmp_path / "results")
+    for path in here.glob("sweep/net*/*.csv"):
+        table = pd.read_csv(path)
+        table[(table.method == "gpfq") | table.alphabet_scalar.isna()].to_csv(path, index=False)
+    provenance = json.loads((here / "provenance.json").read_text())
+    provenance["config"]["sweep"]["alphabet_scalars"] = {"gpfq": [1, 2, 3]}
+    write_json(here / "provenance.json", provenance)
+    figures = [tmp_path / f"figures/net/{name}.svg" for name in ("alphabet_scalar", "bits")]
+    for path in figures:
+        run(path.stem, *figure_inputs(here, path.stem), "--output", path)
+    data = [here / "provenance.json"]
+    for name in ("lumping", "experiments", "quantized", "lumped", "reproduction"):
+        data.append(tmp_path / f"{name}.json")
+        chapter(run, here, name, data[-1])
+    run(
+        "typeset",
+        *("--source", ROOT / "report/thesis.typ", "--data", *data),
+        *("--figures", listed(figures, tmp_path), "--output", tmp_path / "thesis.pdf"),
+    )
+    told = text_of(tmp_path / "thesis.pdf")
+    assert "The experiments with GPFQ try 3 of them, from 1 to 3" in told
+    assert "run at every bit width and with every alphabet that there is for it" in told
+    assert "and 1 other alphabet. The published alphabet was left out for MSQ." in told
 
 
 def text_of(pdf):

@@ -24,6 +24,7 @@ from netreduce.measures.deployment import predict_file
 
 pytestmark = pytest.mark.workflow
 BEFORE_THE_SWEEP = {"data", "train", "text", "rebuild"}
+SWEEPS = {"sweep_gpfq", "sweep_msq"}
 
 
 def rows(path):
@@ -160,15 +161,8 @@ def test_an_alphabet_scalar_reruns_the_sweep_and_what_follows(changed):
         "alphabet_scalars: [2, 3, 5]",
     )
     stale = changed.stale()
-    assert stale.keys() >= {
-        "sweep",
-        "select",
-        "lump",
-        "tolerance",
-        "evaluate",
-        "thesis",
-    }
-    assert stale["sweep"] == 2 * 3
+    assert stale.keys() >= {*SWEEPS, "select", "lump", "tolerance", "evaluate", "thesis"}
+    assert stale["sweep_gpfq"] == stale["sweep_msq"] == 3
     assert not stale.keys() & BEFORE_THE_SWEEP
 
 
@@ -177,7 +171,7 @@ def test_the_code_of_lumping_reruns_lumping_and_what_follows(changed):
     module.write_text(module.read_text() + "\n_CHANGED = True\n")
     stale = changed.stale()
     assert stale.keys() >= {"lump", "classes", "tolerance", "evaluate", "thesis"}
-    assert not stale.keys() & (BEFORE_THE_SWEEP | {"sweep", "select", "layers"})
+    assert not stale.keys() & (BEFORE_THE_SWEEP | SWEEPS | {"select", "layers"})
 
 
 def test_every_row_of_the_comparison_is_made_again_by_its_path(changed):
@@ -233,6 +227,9 @@ def test_a_bad_target_is_refused(finished, target, message):
         (r"bits: \[1.58", "bits: [1", "bits"),
         (r"bits: \[1.58", "bits: [four", "bits"),
         (r"alphabet_scalars: \[2", "alphabet_scalars: [-2", "alphabet_scalars"),
+        (r"(alphabet_scalars): \[.*\]", r"\1: {beacon: [2]}", "'beacon'"),
+        (r"(alphabet_scalars): \[.*\]", r"\1: {gpfq: [0], msq: [2]}", "alphabet_scalars']['gpfq']"),
+        (r"(alphabet_scalars): \[.*\]", r"\1: {gpfq: [2]}", "config, sweep: msq has no alphabets"),
         (
             r"models: \[digits\]",
             "models: [nosuch]",

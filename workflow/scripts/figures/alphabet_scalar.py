@@ -10,10 +10,11 @@ from netreduce.chains import names
 def main() -> None:
     arguments = style.arguments(__doc__, ("sweep", "sweep tables of one model (.csv)"))
     table, scale = style.scored(style.read(arguments.sweep), "test_")
+    table = table[table.alphabet_scalar.notna()]
     pair = [method for method in ("gpfq", "msq") if method in set(table.method)] or list(
         table.method.unique()
     )
-    table = table[table.method.isin(pair) & table.alphabet_scalar.notna()]
+    table = table[table.method.isin(pair)]
     widths = sorted(table.bits.unique())
 
     figure, panels = style.panels(len(widths), 2, 2.0, sharex=True, sharey="row")

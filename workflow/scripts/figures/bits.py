@@ -1,5 +1,5 @@
-"""The measure over the bit width for every quantization method, each at the alphabet scalar that is
-best on validation.
+"""The measure over the bit width for every quantization method, each with the alphabet that is best
+on validation.
 """
 
 import style
