@@ -309,6 +309,20 @@ def test_retraining_in_a_chain():
     assert (first.layers[0].kernel != other.layers[0].kernel).any()
 
 
+def test_training_samples_are_read_where_something_is_trained():
+    data, original, read = Data(network()), network(), []
+
+    def images(split, count=None):
+        read.append((split, count))
+        return Data.images(data, split, count)
+
+    data.images = images
+    apply(parse_step("magnitude-fraction=0.5"), original, data, samples=50)
+    assert ("train", None) not in read
+    apply(parse_step("retrain-epochs=1"), original, data, samples=50)
+    assert ("train", None) in read
+
+
 def test_retraining_as_a_step_learns_from_the_training_samples():
     original = network()
     data = Data(original)

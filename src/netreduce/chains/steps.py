@@ -184,7 +184,9 @@ def apply(
         "original": lambda: network if original is None else original,
         "seed": lambda: seed,
     }
-    wanted = inspect.signature(function).parameters
+    wanted = dict(inspect.signature(function).parameters)
+    if not step.trains and "training" in wanted and wanted["training"].default is None:
+        del wanted["training"]  # all training samples: not read where nothing is trained
     offered = {
         name: offer()
         for name, offer in offers.items()

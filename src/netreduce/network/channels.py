@@ -19,8 +19,6 @@ from dataclasses import replace
 from itertools import count
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from .graph import INPUT, Network
 from .layers import (
@@ -104,6 +102,10 @@ class Channels:
         self.network = network
         labels = _Labels(network)
         edges = np.concatenate([np.zeros((0, 2), int), *labels.joined])
+        # here, because few techniques need them, and they take long to import
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         adjacency = coo_array((np.ones(len(edges)), edges.T), shape=(labels.total, labels.total))
         number, classes = connected_components(adjacency, directed=False)
         self.classes = {tensor: classes[of_tensor] for tensor, of_tensor in labels.tensors.items()}

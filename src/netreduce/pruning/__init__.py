@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from netreduce.errors import ParameterError
-from netreduce.lumping import lump
 from netreduce.network import Network
 from netreduce.network.layers import Weighted
 
@@ -90,7 +89,11 @@ def prune(
         **parameters,
     ):
         network = pruned
-    return lump(network).network if fold else network
+    if not fold:
+        return network
+    from netreduce.lumping import lump  # it takes long to import, and most calls do without it
+
+    return lump(network).network
 
 
 def prune_iteratively(

@@ -12,7 +12,6 @@ with G = Aᵀ and H = (A − M A)ᵀ + I.
 """
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from .alphabet import Alphabet
 from .gpfq import dead_inputs
@@ -55,6 +54,8 @@ def _triangles(
     G: np.ndarray, H: np.ndarray, dead: np.ndarray, damping: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The lower triangular matrices of the walk."""
+    from scipy.linalg import solve_triangular
+
     identity = np.eye(len(H))
     R = cholesky_upper(damped(H, damping), damping)
     U = solve_triangular(R, identity)  # H⁻¹ = R⁻ᵀ R⁻¹ = Uᵀ U

@@ -10,7 +10,6 @@ factorization and no inverse, and whose blocks are the paper's lazy batches.
 """
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky
 
 from netreduce.errors import ParameterError
 
@@ -71,6 +70,8 @@ def cholesky_upper(H: np.ndarray, damping: float) -> np.ndarray:
     ParameterError
         When H is singular to working precision; the message says which damping it had.
     """
+    from scipy.linalg import LinAlgError, cholesky  # long to import, and few methods need it
+
     try:
         R = cholesky(H[::-1, ::-1], lower=True)[::-1, ::-1]
         singular = bool((np.diagonal(R) ** 2 < SINGULAR * np.diagonal(H)).any())

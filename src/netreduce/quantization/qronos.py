@@ -19,7 +19,6 @@ are better on that network: 0.3 halves the divergence of the answers (docs/expla
 """
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from .accumulator import Budget
 from .alphabet import Alphabet
@@ -97,6 +96,8 @@ def _group(
         first, budget = budget.spend(first)
     if len(w) == 1:
         return first
+    from scipy.linalg import solve_triangular
+
     R = cholesky_upper(H_damped[1:, 1:], damping)
     missing = target[1:] - H_damped[1:, :1] * (alphabet.scale * first)
     rest = solve_triangular(R, solve_triangular(R, missing), trans="T")

@@ -5,6 +5,7 @@ quantizer; the measure in colour, size below it.
 from collections.abc import Iterable
 
 import numpy as np
+import seaborn
 import style
 
 from netreduce.chains import names
@@ -66,7 +67,7 @@ def main() -> None:
 
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 0.8 + 0.31 * len(rows)))
     span = np.nanmin(error), max(np.nanmax(error), np.nanmin(error) + 0.2)
-    colors = style.sns.color_palette("crest_r", as_cmap=True)
+    colors = seaborn.color_palette("crest_r", as_cmap=True)
     axes.set_facecolor("#f4f4f4")
     axes.imshow(error, cmap=colors, vmin=span[0], vmax=span[1], aspect="auto")
     for (row, column), (score, size) in cells.items():

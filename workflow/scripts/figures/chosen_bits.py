@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import seaborn
 import style
 
 from netreduce.chains import names
@@ -29,7 +30,7 @@ def main() -> None:
     bits = np.array([[row.get(layer, np.nan) for layer in layers] for row in rows])
 
     figure, axes = style.plt.subplots(figsize=(style.WIDTH, 0.8 + 0.31 * len(rows)))
-    colors = style.sns.color_palette("crest", as_cmap=True)
+    colors = seaborn.color_palette("crest", as_cmap=True)
     axes.set_facecolor("#f4f4f4")
     axes.imshow(bits, cmap=colors, vmin=1, vmax=MOST, aspect="auto")
     for (i, j), value in np.ndenumerate(bits):

@@ -17,7 +17,6 @@ matplotlib.use("svg")
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -74,10 +73,8 @@ PERFECT = (
 SHORT = {"agreement": "agreement", "relative_difference": "relative difference"}
 METHODS = [name for name, technique in TECHNIQUES.items() if technique.family == "quantization"]
 
-sns.set_theme(
-    context="paper",
-    style="ticks",
-    rc={
+plt.rcParams.update(
+    {
         "font.family": "STIXGeneral",
         "mathtext.fontset": "stix",
         "font.size": 9,
@@ -113,7 +110,15 @@ sns.set_theme(
         "figure.constrained_layout.w_pad": 0.06,
         "svg.fonttype": "path",
         "svg.hashsalt": "netreduce",
-    },
+        "lines.solid_capstyle": "round",
+        "patch.edgecolor": "white",
+        "patch.force_edgecolor": True,
+        "patch.linewidth": 0.8,
+        "xtick.minor.size": 3.2,
+        "ytick.minor.size": 3.2,
+        "xtick.minor.width": 0.8,
+        "ytick.minor.width": 0.8,
+    }
 )
 
 
@@ -271,7 +276,7 @@ def network_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     bits.
     """
     bits = [name for name in names if name != "analog"]
-    shades = sns.color_palette("viridis", len(bits) + 1)[:-1][::-1]
+    shades = plt.get_cmap("viridis")(np.linspace(0, 1, len(bits) + 3))[1:-2, :3][::-1]
     styles: dict[str, dict[str, Any]] = (
         {"analog": {"color": INK, "linestyle": "-", "marker": "o"}} if "analog" in names else {}
     )
