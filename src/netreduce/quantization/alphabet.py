@@ -133,8 +133,11 @@ def make_alphabet(
     largest = np.max(magnitudes, axis=axes, keepdims=keep)
     r = largest
     if radius == "median":
-        r = np.median(magnitudes, axis=axes, keepdims=keep)
-        if keep_zeros and magnitudes.any():
+        if not (keep_zeros and magnitudes.any()):
+            r = np.median(magnitudes, axis=axes, keepdims=keep)
+        elif axes is None:
+            r = np.median(magnitudes[magnitudes > 0])
+        else:
             counted = np.ma.masked_equal(magnitudes, 0)
             r = np.ma.filled(np.ma.median(counted, axis=axes, keepdims=keep), 0)
         if (missing := (r == 0) & (largest > 0)).any():
