@@ -27,7 +27,8 @@ def gptaq(
     damping: float = DAMPING,
     pruned: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Codes by GPTAQ, in the order of the inputs; weights of dead inputs get code 0.
+    """Codes by GPTAQ, in the order of the inputs; weights of dead inputs get code 0, and later ones
+    make up for what these added in the analog network.
 
     Parameters
     ----------
@@ -45,14 +46,12 @@ def gptaq(
     ndarray, shape (groups, inputs, neurons)
     """
     dead = dead_inputs(H)
-    pairs = [_triangles(*group, damping) for group in zip(G, H, dead, strict=True)]
+    pairs = [_triangles(*group, damping) for group in zip(G, H, strict=True)]
     ours, theirs = (np.stack(matrices) for matrices in zip(*pairs, strict=True))
     return walk(weights, ours, theirs, alphabet, dead, pruned=pruned)
 
 
-def _triangles(
-    G: np.ndarray, H: np.ndarray, dead: np.ndarray, damping: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _triangles(G: np.ndarray, H: np.ndarray, damping: float) -> tuple[np.ndarray, np.ndarray]:
     """The lower triangular matrices of the walk."""
     from scipy.linalg import solve_triangular
 
@@ -60,7 +59,6 @@ def _triangles(
     R = cholesky_upper(damped(H, damping), damping)
     U = solve_triangular(R, identity)  # H⁻¹ = R⁻ᵀ R⁻¹ = Uᵀ U
     M = U / np.diagonal(U)[:, None]
-    changes = np.where(dead | dead[:, None], 0.0, G.T - H)
-    P = np.triu(changes @ U.T, 1) @ U
+    P = np.triu((G.T - H) @ U.T, 1) @ U
     A = solve_triangular(M - P, identity, unit_diagonal=True)
     return np.ascontiguousarray(A.T), np.ascontiguousarray((A - M @ A).T + identity)
