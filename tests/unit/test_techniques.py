@@ -141,6 +141,8 @@ def test_every_step_is_read_back_from_its_path(data):
         key: data.draw(VALUES[key].filter(parameter.accepts))
         for key, parameter in TECHNIQUES[name].parameters.items()
     }
+    for key, parameter in TECHNIQUES[name].parameters.items():
+        values |= parameter.needs if values[key] != parameter.default else {}
     (step,) = parse_chain([{name: values}])
     assert step.parameters == values
     assert parse_step(str(step)) == step
@@ -457,6 +459,10 @@ def test_a_technique_of_ones_own_is_one_module_and_one_line(monkeypatch):
             r"alphabet_scalar must be a positive number, or best .*, found inf",
         ),
         (
+            [{"gpfq": {"bits": 4, "alphabet_scalar": 3, "radius": "output"}}],
+            r"step 1: gpfq: alphabet_scalar needs radius: median$",
+        ),
+        (
             [{"activations": 8}, {"gpfq": {"bits": 4, "zero": True, "accumulator_bits": 33}}],
             r"step 2: gpfq: accumulator_bits must be a whole number from 2 to 32, found 33",
         ),
@@ -562,11 +568,10 @@ def test_the_walk_through_of_adding_a_technique(monkeypatch):
 
 
 def test_chains_and_quantize_need_the_same():
-    found = [
-        (name, parameter.needs)
+    needed = {
+        name: parameter.needs
         for technique in TECHNIQUES.values()
         for name, parameter in technique.parameters.items()
-        if parameter.needs
-    ]
-    assert found
-    assert all(needs.items() <= NEEDED[name].items() for name, needs in found)
+    }
+    assert needed["accumulator_bits"]
+    assert all(needed[name].items() <= NEEDED[name].items() for name in needed.keys() & NEEDED)

@@ -79,6 +79,7 @@ SCALAR = Parameter(
     "a positive number, or best (chosen on the validation images)",
     lambda value: value == "best" or (is_number(value) and value > 0),
     "best",
+    {"radius": "median"},
 )
 DAMPING = Parameter(
     "a number not below 0, or null (the method's own)",
