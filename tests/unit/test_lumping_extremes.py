@@ -70,6 +70,19 @@ def assert_exact(network, lumping):
     assert (difference <= lumping.bound + lumping.rounding).all()
 
 
+def assert_certified_within_the_range_only(network, lumping, x):
+    """Samples outside the range are refused; of the others, those certified keep their class."""
+    before, after = (each.logits().predict(x) for each in (network, lumping.network))
+    for sample, one, other in zip(x, before, after, strict=True):
+        if lumping.certified(sample[None]) == 1:
+            same = one.argmax() == other.argmax() if len(one) > 1 else (one > 0) == (other > 0)
+            assert same
+        beyond = sample.copy()
+        beyond.flat[np.abs(sample).argmax()] = 1.001
+        with pytest.raises(SampleError, match="outside the input range"):
+            lumping.certified(beyond[None])
+
+
 def scaled_mlp(seed):
     """Dense layers with planted multiples, every neuron scaled by a power of two from 2^-50 to
     2^50, so that ratios go up to 10^±30, and the weights that read it by the inverse.
@@ -138,12 +151,17 @@ def check_one(make, seed):
     lumping = lump(network, input_range=(-1, 1), verify=True)
     assert len(lumping.merges) >= planted
     assert_exact(network, lumping)
+    # in real arithmetic less than what rounding can do, and `max_bound` merges as much by it
+    assert (lumping.bound <= lumping.rounding).all()
+    bounded = lump(network, input_range=(-1, 1), max_bound=max(lumping.bound.max(), 1e-30))
+    assert len(bounded.merges) >= len(lumping.merges)
     again = replay(network, lumping.record())
     x = points(network)
     assert np.array_equal(again.predict(x), lumping.network.predict(x))
     for options in ({"tolerance": 0.3}, {"keep": 3}, {"max_bound": 1e-3}):
         limited = lump(network, input_range=(-1, 1), verify=True, **options)
         assert (deviation(network, limited.network, x) <= limited.bound + limited.rounding).all()
+        assert_certified_within_the_range_only(network, limited, x)
     samples = points(network, 6, seed=1)
     driven = lump(network, 0.3, (-1, 1), samples=samples, match="activations", verify=True)
     assert np.isfinite(driven.network.predict(x)).all() and not np.isnan(driven.bound).any()
