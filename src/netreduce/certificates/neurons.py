@@ -17,7 +17,7 @@ from .program import Program
 
 FIRST_LOOK = 500  # cases after which, and after twice as many, and so on, it is seen how it goes
 HOPELESS = 4  # times as many cases as there may be
-GAIN = 64  # how many times fewer better bounds of inputs may make them
+GAIN = 8  # how many times fewer better bounds of inputs may make them
 WORTH = 4  # times as many cases as there were: starting again is worth it
 INNER = 1 / 8  # of the cases needed: so many at least should be of inputs
 
@@ -69,7 +69,7 @@ def is_positive(
                 return False, looked
             if look > FIRST_LOOK and needed * INNER > inner and needed > WORTH * search.looked:
                 inputs = inputs_of(bounds, search.reduced) if inputs is None else inputs
-                share = min(2 * needed * INNER, 16 * search.looked) / max(len(inputs), 1)
+                share = min(2 * needed * INNER, 4 * search.looked) / max(len(inputs), 1)
                 found = sum(function.tighten(share, deadline) for function in inputs)
                 again = search_of(bounds, node, row[None]) if found else None
                 if again is not None:
