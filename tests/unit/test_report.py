@@ -967,7 +967,7 @@ def test_a_method_without_alphabet_scalars(results, run, tmp_path):
         table = pd.read_csv(path)
         table[(table.method == "gpfq") | table.alphabet_scalar.isna()].to_csv(path, index=False)
     provenance = json.loads((here / "provenance.json").read_text())
-    provenance["config"]["sweep"]["alphabet_scalars"] = {"gpfq": [1, 2, 3]}
+    provenance["config"]["sweep"]["alphabet_scalars"] = {"gpfq": [1, 2, 3], "spfq": [2, 3]}
     write_json(here / "provenance.json", provenance)
     figures = [tmp_path / f"figures/net/{name}.svg" for name in ("alphabet_scalar", "bits")]
     for path in figures:
@@ -982,7 +982,7 @@ def test_a_method_without_alphabet_scalars(results, run, tmp_path):
         *("--figures", listed(figures, tmp_path), "--output", tmp_path / "thesis.pdf"),
     )
     told = text_of(tmp_path / "thesis.pdf")
-    assert "The experiments with GPFQ try 3 of them, from 1 to 3" in told
+    assert "The experiments with GPFQ and SPFQ try up to 3 of them, from 1 to 3" in told
     assert "run at every bit width and with every alphabet that there is for it" in told
     assert "and 1 other alphabet. The published alphabet was left out for MSQ." in told
 
