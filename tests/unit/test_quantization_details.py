@@ -1,5 +1,6 @@
 """What whole networks hide: slabs of neurons, ties, buffers, chunks, units, silent neurons."""
 
+from importlib import import_module
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ from netreduce.errors import SampleError
 from netreduce.network import Network
 from netreduce.network.layers import Add, Conv2D, Dense, DepthwiseConv2D, Flatten
 from netreduce.quantization import METHODS, quantize, quantize_many
+from netreduce.quantization import layer as quantize_layer
 from netreduce.quantization.alphabet import Alphabet, make_alphabet
 from netreduce.quantization.gptq import cholesky_upper, damped
 from netreduce.quantization.gram import PANEL, accumulate, to_groups
@@ -229,6 +231,30 @@ def test_corrected_biases_keep_the_means_of_every_layer(method, radius):
         elif index == 1:  # quantized in several groups
             np.testing.assert_array_equal(layer.bias, other.bias)
         analog, seen = layer(analog), other(seen)
+
+
+@pytest.mark.parametrize("method", ["gptq", "gptaq", "qronos"])
+@pytest.mark.parametrize("activation_order", [False, True])
+def test_radii_share_the_factorization_of_their_layer(method, activation_order, monkeypatch):
+    rng = np.random.default_rng(0)
+    network = Network([Dense(rng.normal(size=size)) for size in ((8, 6), (6, 4))], (8,))
+    samples = rng.normal(size=(50, 8))
+    options = {"bits": 2, "radius": "output", "activation_order": activation_order}
+    whole = quantize(network, samples, method, **options)
+    made = []
+
+    def counted(*arguments):
+        made.append(cholesky_upper(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(
+        import_module(f"netreduce.quantization.{method}"), "cholesky_upper", counted
+    )
+    monkeypatch.setattr(quantize_layer, "COPIES", 3 * 8 * 6)
+    parts = quantize(network, samples, method, **options)
+    assert len(made) == 2
+    for one, other in zip(whole.layers, parts.layers, strict=True):
+        np.testing.assert_array_equal(one.kernel, other.kernel)
 
 
 def test_one_sample_has_no_variance():

@@ -139,18 +139,30 @@ def allocate_bits(
     narrowest, *wider = [{**setting, "bits": bits} for bits in widths]
     settings = [narrowest, *alone, *wider]
     made = (found for _, found, _ in quantize_many(network, samples, settings))
-    # by the number of the width of every layer
-    known: dict[tuple[int, ...], Network] = {(0,) * len(places): next(made)}
+
+    def goodness(candidate: Network) -> float:
+        if validation is not None:
+            return merit(candidate, *validation)
+        outputs, target = (_outputs(one, samples[:CURVE_SAMPLES]) for one in (candidate, network))
+        return -float(((outputs - target) ** 2).mean())
+
+    first = next(made)
+    scores = {widths[0]: goodness(first)}  # and validation samples that do not fit are refused
     curves = {i: list(islice(made, len(widths))) for i in places}
     sizes = np.array([[layer_bytes(one, i) for one in curves[i]] for i in places])
     errors = _error_curves(network, samples[:CURVE_SAMPLES], curves)
+    around = len(pack(first)) - sizes[:, 0].sum()  # bytes of all that is not quantized
 
-    # bytes of all that is not quantized
-    around = len(pack(known[(0,) * len(places)])) - sizes[:, 0].sum()
+    known = {(0,) * len(places): first}  # by the number of the width of every layer
     for number in range(1, len(widths)):
         if around + sizes[:, number].sum() > SLACK * budget_bytes:
             break
         known[(number,) * len(places)] = next(made)
+    alike_fitting = {
+        widths[choice[0]]: found
+        for choice, found in known.items()
+        if len(pack(found)) <= budget_bytes
+    }
 
     def quantized(choice: np.ndarray) -> Network:
         if tuple(choice) not in known:
@@ -158,23 +170,11 @@ def allocate_bits(
             known[tuple(choice)] = quantize(network, samples, bits=bits, **setting)
         return known[tuple(choice)]
 
-    if validation is None:
-        target = _outputs(network, samples[:CURVE_SAMPLES])
-
-    def goodness(candidate: Network) -> float:
-        if validation is not None:
-            return merit(candidate, *validation)
-        return -float(((_outputs(candidate, samples[:CURVE_SAMPLES]) - target) ** 2).mean())
-
-    fitting = {
-        widths[choice[0]]: found
-        for choice, found in known.items()
-        if len(pack(found)) <= budget_bytes
-    }
     best = _within(budget_bytes, quantized, errors, sizes, around)
-    uniform = max(fitting, key=lambda bits: goodness(fitting[bits]), default=None)
-    if uniform is not None and goodness(fitting[uniform]) >= goodness(best):
-        best = fitting[uniform]
+    scores |= {bits: goodness(alike_fitting[bits]) for bits in alike_fitting.keys() - scores.keys()}
+    uniform = max(sorted(alike_fitting), key=lambda bits: scores[bits], default=None)
+    if uniform is not None and scores[uniform] >= goodness(best):
+        best = alike_fitting[uniform]
     return Allocation(best, _bits(best), len(pack(best)), uniform, errors, sizes)
 
 

@@ -26,6 +26,7 @@ def gptaq(
     alphabet: Alphabet,
     damping: float = DAMPING,
     pruned: np.ndarray | None = None,
+    factors: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Codes by GPTAQ, in the order of the inputs; weights of dead inputs get code 0, and later ones
     make up for what these added in the analog network.
@@ -40,19 +41,26 @@ def gptaq(
         What is added to the diagonal of H, as a fraction of its mean.
     pruned : ndarray of bool, as weights, optional
         Weights that get code 0.
+    factors : pair of ndarray, optional
+        What `factorize` makes of G, H and the damping, where it is known.
 
     Returns
     -------
     ndarray, shape (groups, inputs, neurons)
     """
-    dead = dead_inputs(H)
-    pairs = [_triangles(*group, damping) for group in zip(G, H, strict=True)]
-    ours, theirs = (np.stack(matrices) for matrices in zip(*pairs, strict=True))
-    return walk(weights, ours, theirs, alphabet, dead, pruned=pruned)
+    ours, theirs = factorize(G, H, damping) if factors is None else factors
+    return walk(weights, ours, theirs, alphabet, dead_inputs(H), pruned=pruned)
+
+
+def factorize(
+    G: np.ndarray, H: np.ndarray, damping: float = DAMPING
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lower triangular matrices of the walks of all groups."""
+    ours, theirs = zip(*(_triangles(g, h, damping) for g, h in zip(G, H, strict=True)), strict=True)
+    return np.stack(ours), np.stack(theirs)
 
 
 def _triangles(G: np.ndarray, H: np.ndarray, damping: float) -> tuple[np.ndarray, np.ndarray]:
-    """The lower triangular matrices of the walk."""
     from scipy.linalg import solve_triangular
 
     identity = np.eye(len(H))

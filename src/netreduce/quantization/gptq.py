@@ -29,6 +29,7 @@ def gptq(
     damping: float = DAMPING,
     pruned: np.ndarray | None = None,
     budget: Budget | None = None,
+    factors: np.ndarray | None = None,
 ) -> np.ndarray:
     """Codes by GPTQ, in the order of the inputs; weights of dead inputs get code 0.
 
@@ -44,13 +45,20 @@ def gptq(
         Weights that get code 0.
     budget : Budget, optional
         What the sums of every neuron may take.
+    factors : ndarray, optional
+        What `factorize` makes of H and the damping, where it is known.
 
     Returns
     -------
     ndarray, shape (groups, inputs, neurons)
     """
-    F = np.stack([feedback(cholesky_upper(damped(h, damping), damping)) for h in H])
+    F = factorize(H, damping) if factors is None else factors
     return walk(weights, F, F, alphabet, dead_inputs(H), pruned=pruned, budget=budget)
+
+
+def factorize(H: np.ndarray, damping: float = DAMPING) -> np.ndarray:
+    """The F of every group's damped H."""
+    return np.stack([feedback(cholesky_upper(damped(h, damping), damping)) for h in H])
 
 
 def damped(H: np.ndarray, damping: float) -> np.ndarray:

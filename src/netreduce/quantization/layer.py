@@ -195,6 +195,7 @@ def _best_on_outputs(
     shared = np.ndim(widest.scale) == 0
     scale = widest.scale if shared else _in_groups(widest, layer, setting.conv).scale
     T, H = given["T"], given["H"]
+    given = setting.factorized(given)
     best = np.full(scale.shape, np.inf)
     chosen, codes = scale, np.zeros(weights.shape)
     together = max(1, COPIES // weights.size)

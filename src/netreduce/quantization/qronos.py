@@ -27,6 +27,7 @@ from .gptq import cholesky_upper, damped, feedback
 from .walk import walk
 
 DAMPING = 1e-3
+Factors = tuple[np.ndarray, np.ndarray, np.ndarray | None]
 
 
 def qronos(
@@ -37,6 +38,7 @@ def qronos(
     damping: float = DAMPING,
     pruned: np.ndarray | None = None,
     budget: Budget | None = None,
+    factors: list[Factors] | None = None,
 ) -> np.ndarray:
     """Codes by Qronos, in the order of the inputs; weights of dead inputs get code 0.
 
@@ -55,50 +57,61 @@ def qronos(
         Weights that get code 0.
     budget : Budget, optional
         What the sums of every neuron may take.
+    factors : list, optional
+        What `factorize` makes of H and the damping, where it is known.
 
     Returns
     -------
     ndarray, shape (groups, inputs, neurons)
     """
+    factors = factorize(H, damping) if factors is None else factors
     codes = np.zeros(weights.shape)
-    for group, dead in enumerate(dead_inputs(H)):
-        live = np.flatnonzero(~dead)
+    for group, (live, H_damped, R) in enumerate(factors):
         if len(live):
-            here = np.ix_(live, live)
             zeros = None if pruned is None else pruned[group, live]
+            w = weights[group, live]
+            pull = H_damped - H[group][np.ix_(live, live)]  # of the penalty
             codes[group, live] = _group(
-                weights[group, live],
-                target[group, live],
-                H[group][here],
+                w,
+                target[group, live] + pull @ w,
+                H_damped,
+                R,
                 alphabet.group(group),
-                damping,
                 zeros,
                 None if budget is None else budget.group(group),
             )
     return codes
 
 
+def factorize(H: np.ndarray, damping: float = DAMPING) -> list[Factors]:
+    """Of every group its live inputs, their damped H, and the R of the inputs after the first."""
+    factors: list[Factors] = []
+    for h, dead in zip(H, dead_inputs(H), strict=True):
+        live = np.flatnonzero(~dead)
+        H_damped = damped(h[np.ix_(live, live)], damping)
+        R = cholesky_upper(H_damped[1:, 1:], damping) if len(live) > 1 else None
+        factors.append((live, H_damped, R))
+    return factors
+
+
 def _group(
     w: np.ndarray,
     target: np.ndarray,
-    H: np.ndarray,
+    H_damped: np.ndarray,
+    R: np.ndarray | None,
     alphabet: Alphabet,
-    damping: float,
     pruned: np.ndarray | None,
     budget: Budget | None,
 ) -> np.ndarray:
-    H_damped = damped(H, damping)
-    target = target + (H_damped - H) @ w  # with the pull of the penalty
     first = alphabet.nearest((target[:1] - H_damped[:1, 1:] @ w[1:]) / H_damped[0, 0])
     if pruned is not None:
         first = np.where(pruned[:1], 0, first)
     if budget is not None:
         first, budget = budget.spend(first)
-    if len(w) == 1:
+    if R is None:
         return first
     from scipy.linalg import solve_triangular
 
-    R = cholesky_upper(H_damped[1:, 1:], damping)
     missing = target[1:] - H_damped[1:, :1] * (alphabet.scale * first)
     rest = solve_triangular(R, solve_triangular(R, missing), trans="T")
     F = feedback(R)[None]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +15,12 @@ from .alphabet import RADII, Alphabet, is_number, level_count
 from .beacon import beacon
 from .comq import comq
 from .gpfq import gpfq, gpfq_hard, gpfq_soft
+from .gptaq import factorize as factorize_gptaq
 from .gptaq import gptaq
+from .gptq import factorize as factorize_gptq
 from .gptq import gptq
 from .msq import msq
+from .qronos import factorize as factorize_qronos
 from .qronos import qronos
 from .spfq import spfq
 
@@ -28,7 +32,8 @@ class Method:
     that it has chosen.
 
     `whole` says whether it reads all of G, or its lower triangle only; `by_neuron` whether every
-    neuron must have its own alphabet; `limited` whether it keeps to a Budget.
+    neuron must have its own alphabet; `limited` whether it keeps to a Budget. `factorize`, of those
+    of G and H that it needs and the damping, is what it does whatever the weights and alphabet.
     """
 
     function: Callable
@@ -38,6 +43,7 @@ class Method:
     scales: bool = False
     by_neuron: bool = False
     limited: bool = False
+    factorize: Callable | None = None
 
 
 METHODS = {
@@ -46,9 +52,11 @@ METHODS = {
     "gpfq-hard": Method(gpfq_hard, options=("threshold",)),
     "spfq": Method(spfq, options=("seed",)),
     "msq": Method(msq, needs=""),
-    "gptq": Method(gptq, needs="H", options=("damping",), limited=True),
-    "gptaq": Method(gptaq, options=("damping",), whole=True),
-    "qronos": Method(qronos, needs="TH", options=("damping",), limited=True),
+    "gptq": Method(gptq, needs="H", options=("damping",), limited=True, factorize=factorize_gptq),
+    "gptaq": Method(gptaq, options=("damping",), whole=True, factorize=factorize_gptaq),
+    "qronos": Method(
+        qronos, needs="TH", options=("damping",), limited=True, factorize=factorize_qronos
+    ),
     "adaround": Method(adaround, needs="TH"),
     "comq": Method(comq, needs="TH", scales=True),
     "beacon": Method(beacon, whole=True, scales=True, by_neuron=True),
@@ -229,7 +237,7 @@ class Setting:
     def run(
         self,
         weights: np.ndarray,
-        given: Mapping[str, np.ndarray],
+        given: Mapping[str, Any],
         alphabet: Alphabet,
         pruned: np.ndarray | None = None,
         limit: Limit | None = None,
@@ -238,33 +246,52 @@ class Setting:
         those of G, H and T that it needs.
         """
         method = METHODS[self.method]
-        options = {
-            name: getattr(self, name) for name in method.options if getattr(self, name) is not None
-        }
+        options = self._options
         if "seed" in options:
             options["rng"] = np.random.default_rng(options.pop("seed"))
         if limit is not None:
             options["budget"] = limit.budget(alphabet.scale, weights.shape[2])
-        matrices = [given[letter] for letter in method.needs]
+        if "factors" in given:
+            options["factors"] = given["factors"]
+        matrices, order = self._ordered(given, method.needs)
+        if order is not None:
+            weights = np.take_along_axis(weights, order, 1)
+            pruned = None if pruned is None else np.take_along_axis(pruned, order, 1)
+        found = method.function(weights, *matrices, alphabet, pruned=pruned, **options)
+        codes, chosen = found if method.scales else (found, alphabet)
+        if order is not None:
+            in_order, codes = codes, np.empty(weights.shape)
+            np.put_along_axis(codes, order, in_order, 1)
+        return codes, chosen
 
-        def run(
-            weights: np.ndarray, matrices: list, pruned: np.ndarray | None
-        ) -> tuple[np.ndarray, Alphabet]:
-            found = method.function(weights, *matrices, alphabet, pruned=pruned, **options)
-            return found if method.scales else (found, alphabet)
+    def factorized(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`given` with what the method makes of it whatever the alphabet, for several runs."""
+        factorize = METHODS[self.method].factorize
+        if factorize is None:
+            return given
+        matrices, _ = self._ordered(given, METHODS[self.method].needs.replace("T", ""))
+        return {**given, "factors": factorize(*matrices, **self._options)}
 
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Options of the method that are set."""
+        names = METHODS[self.method].options
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def _ordered(
+        self, given: Mapping[str, Any], letters: str
+    ) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """Those of G, H and T in the order of the walk, and that order where it is not the
+        inputs' own.
+        """
+        matrices = [given[letter] for letter in letters]
         if not (self.activation_order and matrices):
-            return run(weights, matrices, pruned)
+            return matrices, None
         norms = np.diagonal(given["H"], axis1=1, axis2=2)
         order = np.argsort(-norms, axis=1, kind="stable")[:, :, None]
         rows = [np.take_along_axis(matrix, order, 1) for matrix in matrices]
-        ordered = [
-            matrix if letter == "T" else np.take_along_axis(matrix, order.transpose(0, 2, 1), 2)
-            for letter, matrix in zip(method.needs, rows, strict=True)
-        ]
-        if pruned is not None:
-            pruned = np.take_along_axis(pruned, order, 1)
-        found, chosen = run(np.take_along_axis(weights, order, 1), ordered, pruned)
-        codes = np.empty(weights.shape)
-        np.put_along_axis(codes, order, found, 1)
-        return codes, chosen
+        across = order.transpose(0, 2, 1)
+        return [
+            matrix if letter == "T" else np.take_along_axis(matrix, across, 2)
+            for letter, matrix in zip(letters, rows, strict=True)
+        ], order
