@@ -138,7 +138,8 @@ def quantize(
         For an argument out of range, non-finite weights, a layer without an alphabet (median |W| =
         0), a singular X̃ᵀX̃, or an accumulator too narrow for any weights.
     SampleError
-        For samples of the wrong shape, not finite, none at all, or that can be iterated only once.
+        For samples of the wrong shape, not finite, none at all, or that can be iterated only once;
+        for a single one with `correct_bias`.
     UnsupportedLayerError
         When a layer that was asked for has no weights, or none has.
     """
