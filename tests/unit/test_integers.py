@@ -423,6 +423,14 @@ def test_bad_arguments(arguments, error, message):
         quantize_activations(Network(layers, (4,)), **arguments)
 
 
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("unit", [2.0**-140, 2.0**-1060, 2.0**129])
+def test_ranges_that_float32_cannot_span(method, unit):
+    network = Network([Dense(np.eye(3)), Dense(np.eye(3))], (3,))
+    with pytest.raises(ParameterError, match=r"the input has a range of .*: a grid is of float32"):
+        quantize_activations(network, unit * np.eye(3), method=method)
+
+
 def test_activations_are_quantized_once():
     network = Network([GRID, Dense(np.ones((4, 2)))], (4,))
     with pytest.raises(ParameterError, match=r"activation_grid_1: .* lie on grids already"):

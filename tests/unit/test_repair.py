@@ -165,3 +165,15 @@ def test_as_a_step_of_a_chain():
         network = apply(step, network, Data(), original=original)
     expected = repair(prune(original, None, "magnitude", fraction=0.3), original, SAMPLES)
     np.testing.assert_array_equal(network.predict(UNSEEN), expected.predict(UNSEEN))
+
+
+def test_batch_norm_of_one_sample():
+    network = Network([BatchNormalization(*np.ones((4, 3)))], (3,))
+    with pytest.raises(SampleError, match="batch normalization needs more than one sample"):
+        repair(network, network, np.ones((1, 3)), "batch_norm")
+
+
+def test_samples_that_are_none():
+    network = random_network()
+    with pytest.raises(SampleError, match="samples must have shape"):
+        repair(network, network, None)

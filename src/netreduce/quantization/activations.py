@@ -23,6 +23,8 @@ METHODS = ("minmax", "percentile", "mse")
 BINS = 4096  # of the histogram of a tensor
 BEYOND = 5e-5  # share of the values that "percentile" leaves out at either end
 ADDING = Weighted | Add | BatchNormalization  # whose sums a relu reads as they are
+# Ranges of grids, which are of float32 numbers.
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 FRACTIONS = np.arange(1, 101) / 100  # of the range, that "mse" tries
 
 
@@ -68,7 +70,8 @@ def quantize_activations(
     ------
     ParameterError
         Arguments out of range, activations that lie on grids already, parameters that are NaN or
-        infinite, a tensor that is zero on all samples: names its layer.
+        infinite, a tensor that is zero on all samples, or of a range that float32 cannot span:
+        names its layer.
     SampleError
         For samples of the wrong shape, not finite, none at all, or that overflow.
 
@@ -94,9 +97,14 @@ def quantize_activations(
     tensors = _tensors(network)
     grids = {}
     for tensor, values in _seen(network, samples, tensors, method != "minmax").items():
+        where = "the input" if tensor == INPUT else f"the output of {network.names[tensor]}"
         if values.low == values.high:
-            where = "the input" if tensor == INPUT else f"the output of {network.names[tensor]}"
             raise ParameterError(f"{where} is zero on all samples: there is no range for a grid")
+        if not SMALLEST <= values.high - values.low <= LARGEST:
+            raise ParameterError(
+                f"{where} has a range of {values.high - values.low:.3g} on these samples: a grid is"
+                " of float32 numbers, which cannot span it"
+            )
         grids[tensor] = values.grid(int(bits), method, symmetric)
     return _with_grids(network, grids)
 
@@ -162,7 +170,7 @@ class _Values:
         self.high = max(self.high, float(values.max()))
 
     def count(self, values: np.ndarray) -> None:
-        if self.low < self.high:
+        if self.high - self.low >= SMALLEST:
             self.counts += np.histogram(values, BINS, (self.low, self.high))[0]
 
     def grid(self, bits: int, method: str, symmetric: bool) -> ActivationGrid:

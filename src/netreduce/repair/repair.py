@@ -53,7 +53,7 @@ def repair(network: Network, original: Network, samples: np.ndarray, what: str =
     ParameterError
         Another `what`, or layers that do not correspond.
     SampleError
-        No samples, or of another shape.
+        No samples, or of another shape; a single one for "batch_norm".
 
     Examples
     --------
