@@ -13,7 +13,9 @@ from netreduce.certificates import branching, inputs, neurons
 from netreduce.certificates.bounds import Relaxation
 from netreduce.certificates.cases import Cases, Reduced
 from netreduce.certificates.neurons import is_positive
+from netreduce.certificates.operators import Rows
 from netreduce.certificates.problem import problem_of
+from netreduce.network.layers import PReLU
 
 
 def bounds_of(network, low, high):
@@ -167,3 +169,62 @@ def test_what_float32_cannot_hold_is_not_positive():
     bounds, node = bounds_of(network, -np.ones(shape), np.ones(shape))
     row = 1e30 * np.ones(network.shapes[-1])
     assert is_positive(bounds, node, row, 3000, np.inf)[0] is False
+
+
+def test_a_constant_too_large_for_float32_is_not_positive():
+    """8e38 − 2e38 relu(x + 1.5) − 1.5e38 |y|, −1.1e38 in a corner: no term but the constant is too
+    large.
+    """
+    kernel = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, -1.0]])
+    network = nr.Network(
+        [
+            nr.Dense(kernel, np.array([1.5, 0.0, 0.0]), activation="relu"),
+            nr.Dense(np.array([[-2e38], [-1.5e38], [-1.5e38]]), np.array([8e38])),
+        ],
+        (2,),
+    )
+    corner = np.array([1.4, 2.2])
+    assert network.predict(corner[None]).item() < 0
+    bounds, node = bounds_of(network, -corner, corner)
+    assert is_positive(bounds, node, np.ones(1), 1000, np.inf)[0] is False
+
+
+@pytest.mark.parametrize("first", [nr.Activation("relu"), PReLU(np.array([0.2, -1.0, 0.9]))])
+def test_functions_of_the_input_itself(first):
+    make = Maker(4)
+    network = nr.Network([first, make.dense(3, 5, "relu"), make.dense(5, 2)], (3,))
+    bounds, node = bounds_of(network, np.full(3, -0.5), np.full(3, 0.7))
+    reduced = Reduced(bounds, 0, node, np.eye(2))
+    assert len(reduced.places[0]) == 3
+    _, lower, _ = reduced.improved(reduced.whole())
+    values = network.predict(make.random.uniform(-0.5, 0.7, (2000, 3)))
+    assert (lower <= values.min(axis=0) + 1e-5).all() and (lower > -10).all()
+    row = np.array([1.0, 0.0])
+    exact = -bounds.lower({node: Rows(-row[None])}, np.zeros(1, int)).lower[0]
+    assert not is_positive(bounds.alone(0), node, row, 1000, np.inf)[0] or values[:, 0].min() > 0
+    assert exact >= values[:, 0].max() - 1e-5
+
+
+def test_too_many_unstable_neurons_have_no_cases(monkeypatch):
+    network, random = image_like(3)
+    center = random.uniform(-1, 1, 30)
+    bounds, node = bounds_of(network, center - 0.08, center + 0.08)
+    row = np.array([1.0, -1.0, 0.0, 0.0])
+    assert branching.search_of(bounds, node, row[None]) is not None
+    monkeypatch.setattr("netreduce.certificates.cases.MOST_NUMBERS", 100)
+    assert branching.search_of(bounds, node, row[None]) is None
+    assert is_positive(bounds, node, row, 1000, np.inf) == (False, 0)
+
+
+def test_cases_end_with_their_number_and_with_memory(monkeypatch):
+    network, random = image_like(6, (200, 100), 100)
+    center = random.uniform(-1, 1, 100)
+    row = np.array([1.0, -1.0, 0.0, 0.0])
+    bounds, node = bounds_of(network, center - 0.05, center + 0.05)
+    bounds.program.nodes[node].operator.bias[0] -= 10.0  # never positive
+    monkeypatch.setattr(neurons, "HOPELESS", np.inf)
+    positive, looked = is_positive(bounds.alone(0), node, row, 4000, np.inf)
+    assert not positive and 4000 <= looked < 4000 + 3 * branching.BATCH
+    monkeypatch.setattr(neurons, "MOST_BYTES", 3_000_000)
+    positive, looked = is_positive(bounds.alone(0), node, row, None, 1e300)
+    assert not positive and looked < 3_000_000 / 400

@@ -239,6 +239,29 @@ def test_without_time_a_claim_is_undecided():
     assert certificate.holds(1.0001 * float(certificate.found.max())) == "undecided"
 
 
+def test_without_time_there_are_no_attacks(monkeypatch):
+    original, reduced, _ = pair("mlp", 6)
+    monkeypatch.setattr("netreduce.certificates.core._towards_others", None)
+    certificate = nr.certify(original, reduced, (-1, 1), seconds=1e-9, classes=True)
+    assert certificate.notes and not certificate.same_class
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "tanh", "relu6"])
+@pytest.mark.parametrize("shape", [(4,), (4, 4, 2)])
+def test_networks_that_begin_with_a_function(name, shape):
+    make = Maker(7)
+    layers = [nr.Activation(name), make.dense(4, 5, "relu"), make.dense(5, 3)]
+    if len(shape) == 3:
+        layers[1:] = [make.conv(2, 3, "relu"), nr.Flatten(), make.dense(12, 3)]
+    original = nr.Network(layers, shape)
+    reduced = disturbed(original, make.random, 0.05)
+    certificate = nr.certify(original, reduced, (-1, 1), classes=True)
+    x = make.random.uniform(-1, 1, (2000, *shape)).astype(np.float32)
+    deviation = np.abs(reduced.predict(x) - original.predict(x)).max(axis=0)
+    assert (deviation <= certificate.bound + certificate.rounding).all()
+    assert (certificate.bound < 10 * certificate.found).all()
+
+
 @pytest.mark.skipif(not ACASXU.exists(), reason="needs ../shared/acasxu")
 @pytest.mark.parametrize("instance", [0, 3])
 def test_counterexamples_are_confirmed_by_onnx_runtime(instance):

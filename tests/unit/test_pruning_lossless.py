@@ -148,6 +148,22 @@ def test_batch_normalization_activations_and_pooling_behind_convolutions():
     assert_same(replay(network, result.record()), result.network)
 
 
+@pytest.mark.parametrize("first", [[], [Activation("relu")]])
+def test_convolutions_without_pooling(first):
+    bias = np.array([-99, 0.1, 0.1], np.float32)
+    layers = [
+        *first,
+        Conv2D(normal(3, 3, 2, 3) / 5, bias, "relu"),
+        Flatten(),
+        Dense(normal(48, 4) / 5, np.array([0.1, -0.5, 9, -99], np.float32), "relu"),
+        Dense(normal(4, 2)),
+    ]
+    network = Network(layers, (6, 6, 2))
+    result = lossless(network, (-0.2, 0.2))
+    assert result.removed["conv2d_1"] == 1 and result.removed["dense_1"] >= 1
+    assert_equal(network, result.network, -0.2, 0.2)
+
+
 def test_networks_that_branch():
     branches = [Dense(normal(4, 5), np.array([-9, 9, -9, 9, 0.0], np.float32), "relu")] * 2
     layers = [*branches, Add(), Dense(normal(5, 5), np.full(5, 9.0), "relu"), Dense(normal(5, 2))]

@@ -157,9 +157,10 @@ class Relaxation:
                 and isinstance(operator, Function)
                 and np.isfinite(operator.slopes).all()
             ):
-                if refine_difference is not None:
-                    refine_difference(self, source)
-                self._improve_by_difference(source, index)
+                if source != INPUT:  # of which both read the same
+                    if refine_difference is not None:
+                        refine_difference(self, source)
+                    self._improve_by_difference(source, index)
                 self.difference_lines[index] = operator.difference_lines(*self.difference[source])
             self._difference(index)
         return self
@@ -481,7 +482,7 @@ class Relaxation:
         """Forms in a function of the second network, second, and in its pair, first, in place."""
         other = self.program.pairs[index]
         source = self.program.nodes[index].sources[0]
-        y = self.program.pairs[source]
+        y = self.program.pairs.get(source, INPUT)
         operator = self.program.nodes[index].operator
         assert isinstance(operator, Function)
         low, high = self.difference[source]

@@ -61,6 +61,8 @@ class Search:
 
 
 def search_of(bounds: Relaxation, node: int, rows: np.ndarray) -> Search | None:
-    """The cases of forms in the values of a node, of one box; None where no neuron is unstable."""
+    """The cases of forms in the values of a node, of one box; None where no neuron is unstable, or
+    too many are.
+    """
     reduced = Reduced(bounds, 0, node, rows)
-    return Search(reduced, bounds.threads) if reduced.neurons else None
+    return Search(reduced, bounds.threads) if reduced.neurons and reduced.fits else None

@@ -28,6 +28,7 @@ STEPS = 2  # of ascent for each case; they go on from where the case they come f
 RATE, DECAY = 0.3, 0.8
 UNIT32 = 2.0**-24  # rounding error of one operation in float32
 TINY32 = 2.0**-120  # more than the underflow of one
+MOST_NUMBERS = 1 << 23  # of a matrix between unstable neurons and values of a node
 
 
 @dataclass
@@ -92,6 +93,8 @@ class Reduced:
         In order; their unstable neurons stand side by side in this order.
     places : list of ndarray of int
         By function: which of its neurons are unstable (flat).
+    fits : bool
+        Whether matrices of so many neurons are small enough; there are none where they are not.
     """
 
     def __init__(self, bounds: Relaxation, box: int, node: int, rows: np.ndarray):
@@ -113,7 +116,9 @@ class Reduced:
             reach.append(bounds.magnitude(source)[box].reshape(-1)[place])
         self.ends = np.cumsum([0, *map(len, self.places)])
         self.neurons = int(self.ends[-1])
-        if self.neurons:
+        widest = max(int(np.prod(bounds.program.shape(i))) for i in (INPUT, *range(node + 1)))
+        self.fits = self.neurons * max(self.neurons, widest) <= MOST_NUMBERS
+        if self.neurons and self.fits:
             self.above, self.shift, self.least, self.start = np.concatenate(lines, axis=1)
             with np.errstate(over="ignore", invalid="ignore"):
                 self._reduce(node, rows, np.concatenate(reach))
@@ -125,10 +130,11 @@ class Reduced:
         parts = []
         for index, place in zip(self.functions, self.places, strict=True):
             source = nodes[index].sources[0]
-            one = np.zeros((len(place), int(np.prod(nodes[source].shape))))
+            shape = bounds.program.shape(source)
+            one = np.zeros((len(place), int(np.prod(shape))))
             one[np.arange(len(place)), place] = 1.0
             if len(place):
-                parts.append(self._substituted(source, one.reshape(-1, *nodes[source].shape)))
+                parts.append(self._substituted(source, one.reshape(-1, *shape)))
         parts.append(self._substituted(node, rows * 1.0))
         between, inputs, constants, slack = (
             np.concatenate(part) for part in zip(*parts, strict=True)
@@ -255,6 +261,7 @@ class Reduced:
                 coefficients[:, :start] += pushed[:, start:stop] @ self.between[start:stop, :start]
         inputs = pushed @ self.inputs
         concretise(inputs, self.form_inputs, form, lower)
+        lower[~np.isfinite(lower)] = -np.inf  # numbers too large for float32
         return lower, coefficients, inputs
 
     def _forward(

@@ -18,6 +18,7 @@ from .search import STEPS_OF_MAPS, first_points
 
 MOST_CASES = 60_000  # of neurons, for the class of one box, without a time limit
 GROUP = 32  # boxes that are bounded together
+GROUP_IN_TIME = 4  # the same, where there is a limit of time
 GROUP_NUMBERS = 1 << 18  # values of nodes, of all of them
 
 
@@ -96,7 +97,7 @@ def certify(
     boxes = len(problem.low)
 
     deadline = np.inf if seconds is None else start + seconds
-    size = _group(problem)
+    size = _group(problem) if seconds is None else min(_group(problem), GROUP_IN_TIME)
     groups = [np.arange(i, min(i + size, boxes)) for i in range(0, boxes, size)]
 
     alone = len(groups) == 1 or problem.program.has_maps  # these need the memory for themselves
@@ -206,7 +207,7 @@ def _certify_boxes(
     }
     if classes:
         result["same_class"], result["class_differs"], result["cases"] = _classes(
-            problem, bounds, points, share
+            problem, bounds, points, share, deadline
         )
     return result
 
@@ -262,10 +263,11 @@ def _rounding(problem: Problem, bounds: Relaxation) -> np.ndarray:
 
 
 def _classes(
-    problem: Problem, bounds: Relaxation, points: np.ndarray, deadline: float
+    problem: Problem, bounds: Relaxation, points: np.ndarray, share: float, deadline: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """By box: whether both networks certainly give one class, and whether a point was found where
-    they differ, and how many cases of neurons were looked at.
+    they differ, and how many cases of neurons were looked at. Cases end at `share`, attacks at
+    `deadline`, of time.monotonic().
     """
     program, boxes, classes = problem.program, bounds.boxes, problem.outputs
     scores = [program.forward(bounds.center)[node] for node in program.outputs]
@@ -282,15 +284,18 @@ def _classes(
     differs, cases = np.zeros(boxes, bool), np.zeros(boxes, int)
     open_ = np.nonzero(~same)[0]
     for number, box in enumerate(map(int, open_)):
-        tried = np.concatenate([points[box], _towards_others(problem, bounds, box, rows[box])])
+        tried = points[box]
+        if time.monotonic() < deadline:
+            others = _towards_others(problem, bounds, box, rows[box])
+            tried = np.concatenate([tried, others])
         with np.errstate(invalid="ignore", over="ignore"):
             found = np.stack(
                 [n.predict(tried).argmax(axis=-1) for n in (problem.original, problem.reduced)]
             )
         differs[box] = (found[0] != found[1]).any()
         now = time.monotonic()
-        if (found == labels[box]).all() and can_split(program) and now < deadline:
-            until = now + (deadline - now) / (len(open_) - number)
+        if (found == labels[box]).all() and can_split(program) and now < share:
+            until = now + (share - now) / (len(open_) - number)
             same[box], cases[box] = _by_cases(bounds, box, margins[:, box], rows[box], until)
     return same, differs, cases
 

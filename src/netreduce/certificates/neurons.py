@@ -20,10 +20,11 @@ HOPELESS = 4  # times as many cases as there may be
 GAIN = 8  # how many times fewer better bounds of inputs may make them
 WORTH = 4  # times as many cases as there were: starting again is worth it
 INNER = 1 / 8  # of the cases needed: so many at least should be of inputs
+MOST_BYTES = 1 << 31  # of open cases
 
 
 def can_split(program: Program) -> bool:
-    """Whether all that is not linear are ReLUs of vectors."""
+    """Whether all that is not linear are ReLUs, of any slope up to 1 below zero."""
     return all(
         isinstance(node.operator, Linear)
         or (isinstance(node.operator, Rectifier) and bool(node.operator.convex.all()))
@@ -43,7 +44,7 @@ def is_positive(
     row : ndarray
         The form.
     most : int or None
-        Cases to look at; as many as there is time for.
+        Cases to look at; as many as there is time for, within MOST_BYTES.
     deadline : float
         Of time.monotonic().
 
@@ -58,9 +59,12 @@ def is_positive(
     start, before, inner = time.monotonic(), 0, 0  # cases before this search, those of inputs
     inputs: list[Inputs] | None = None
     look, former = FIRST_LOOK, -np.inf
+    fit = MOST_BYTES // (9 * search.reduced.neurons + 400)
     while not search.is_done(0):
         now, looked = time.monotonic(), before + search.looked
-        if now > deadline or (most is not None and looked >= most):
+        left = fit - search.looked - inner
+        left = left if most is None else min(left, most - looked)
+        if now > deadline or left <= 0:
             return False, looked
         if search.looked >= look:
             needed = search.looked * 2.0 ** _doublings(former, search.lower(0))
@@ -69,7 +73,7 @@ def is_positive(
                 return False, looked
             if look > FIRST_LOOK and needed * INNER > inner and needed > WORTH * search.looked:
                 inputs = inputs_of(bounds, search.reduced) if inputs is None else inputs
-                share = min(2 * needed * INNER, 4 * search.looked) / max(len(inputs), 1)
+                share = min(2 * needed * INNER, 4 * search.looked, left) / max(len(inputs), 1)
                 found = sum(function.tighten(share, deadline) for function in inputs)
                 again = search_of(bounds, node, row[None]) if found else None
                 if again is not None:

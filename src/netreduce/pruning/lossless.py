@@ -179,7 +179,7 @@ def _stable(
 
     def refine(bounds: Relaxation, node: int) -> None:
         bounds.refine(node)
-        if split:
+        if split and values[node].ndim == 2:
             _decide(bounds, node, values[node])
 
     bounds.propagate(refine)
@@ -210,7 +210,8 @@ def _decide(bounds: Relaxation, node: int, values: np.ndarray) -> None:
     open_ = np.flatnonzero((low < 0) & (high > 0) & ~(seen_on & seen_off))
     if not len(open_):
         return
-    rows = np.eye(low.size)[open_] * np.where(seen_on[open_], -1.0, 1.0)[:, None]
+    rows = np.zeros((len(open_), low.size))
+    rows[np.arange(len(open_)), open_] = np.where(seen_on[open_], -1.0, 1.0)
     start, lowest, highest = (
         np.repeat(end, len(open_), axis=0)
         for end in (bounds.center, bounds.low[INPUT], bounds.high[INPUT])
