@@ -16,7 +16,7 @@ from .problem import Problem, is_number, problem_of
 from .rounding import rounding_errors
 from .search import STEPS_OF_MAPS, first_points
 
-MOST_CASES = 60_000  # of neurons, for the class of one box, without a time limit
+MOST_CASES = 400_000  # of neurons, for the class of one box, without a time limit
 GROUP = 32  # boxes that are bounded together
 GROUP_IN_TIME = 4  # the same, where there is a limit of time
 GROUP_NUMBERS = 1 << 18  # values of nodes, of all of them

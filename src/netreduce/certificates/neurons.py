@@ -16,7 +16,7 @@ from .operators import Linear
 from .program import Program
 
 FIRST_LOOK = 500  # cases after which, and after twice as many, and so on, it is seen how it goes
-HOPELESS = 4  # times as many cases as there may be
+HOPELESS = 1  # times as many cases as there may be, that seem to be needed
 GAIN = 8  # how many times fewer better bounds of inputs may make them
 WORTH = 4  # times as many cases as there were: starting again is worth it
 INNER = 1 / 8  # of the cases needed: so many at least should be of inputs
