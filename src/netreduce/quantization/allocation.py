@@ -123,8 +123,6 @@ def allocate_bits(
     if not widths:
         raise ParameterError("widths: none given")
     network.check_parameters()
-    if validation is not None:
-        merit(network, *validation)  # refuses what does not fit before anything is quantized
     setting = {
         "method": method,
         "radius": radius,
@@ -147,7 +145,7 @@ def allocate_bits(
         return -float(((outputs - target) ** 2).mean())
 
     first = next(made)
-    scores = {widths[0]: goodness(first)}  # and validation samples that do not fit are refused
+    scores = {widths[0]: goodness(first)}  # refuses validation samples that do not fit
     curves = {i: list(islice(made, len(widths))) for i in places}
     sizes = np.array([[layer_bytes(one, i) for one in curves[i]] for i in places])
     errors = _error_curves(network, samples[:CURVE_SAMPLES], curves)
