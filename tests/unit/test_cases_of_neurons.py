@@ -156,7 +156,7 @@ def test_better_bounds_of_inputs_save_cases(monkeypatch):
     last = bounds.program.nodes[node].operator
     last.bias = last.bias - np.array([0.8 * search.lower(0), 0.0, 0.0, 0.0])
     bounds.size[node] = bounds.size[node] + 5.0
-    positive, looked = is_positive(bounds.alone(0), node, row, 60_000, np.inf)
+    positive, looked = is_positive(bounds.alone(0), node, row, 400_000, np.inf)
     assert positive and looked < 60_000
     monkeypatch.setattr(neurons, "INNER", 0.0)
     assert not is_positive(bounds.alone(0), node, row, 60_000, np.inf)[0]

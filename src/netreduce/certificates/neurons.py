@@ -16,7 +16,6 @@ from .operators import Linear
 from .program import Program
 
 FIRST_LOOK = 500  # cases after which, and after twice as many, and so on, it is seen how it goes
-HOPELESS = 1  # times as many cases as there may be, that seem to be needed
 GAIN = 8  # how many times fewer better bounds of inputs may make them
 WORTH = 4  # times as many cases as there were: starting again is worth it
 INNER = 1 / 8  # of the cases needed: so many at least should be of inputs
@@ -69,7 +68,7 @@ def is_positive(
         if search.looked >= look:
             needed = search.looked * 2.0 ** _doublings(former, search.lower(0))
             limit = most if most is not None else looked * (deadline - start) / (now - start)
-            if needed > HOPELESS * limit * (1 if inner else GAIN):
+            if needed > limit * (1 if inner else GAIN):
                 return False, looked
             if look > FIRST_LOOK and needed * INNER > inner and needed > WORTH * search.looked:
                 inputs = inputs_of(bounds, search.reduced) if inputs is None else inputs
