@@ -222,7 +222,7 @@ def test_cases_end_with_their_number_and_with_memory(monkeypatch):
     row = np.array([1.0, -1.0, 0.0, 0.0])
     bounds, node = bounds_of(network, center - 0.05, center + 0.05)
     bounds.program.nodes[node].operator.bias[0] -= 10.0  # never positive
-    monkeypatch.setattr(neurons, "HOPELESS", np.inf)
+    monkeypatch.setattr(neurons, "GAIN", np.inf)
     positive, looked = is_positive(bounds.alone(0), node, row, 4000, np.inf)
     assert not positive and 4000 <= looked < 4000 + 3 * branching.BATCH
     monkeypatch.setattr(neurons, "MOST_BYTES", 3_000_000)
