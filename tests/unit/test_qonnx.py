@@ -21,6 +21,7 @@ class Quant(OpRun):
 
     def _run(self, x, scale, zero_point, bits, signed=None, narrow=None, rounding_mode=None):
         assert (signed, narrow, rounding_mode) == (1, 0, "ROUND")
+        assert bits >= 2  # one bit stands for -1 and 1, without zero
         low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         codes = np.clip(np.round(x / scale + zero_point), low, high)
         return (((codes - zero_point) * scale).astype(np.float32),)
@@ -43,6 +44,20 @@ def test_codes_and_scores(kind, bits, weight_bits):
     integers = IntegerNetwork(network)
     found = network.layers[index].codes(run(up_to(network, index), x))
     assert np.mean(found == integers.codes(x)[index]) >= 0.999
+    np.testing.assert_allclose(run(network, x), integers.predict(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0])
+def test_weights_of_zeros_or_of_one_sign(factor):
+    network = KINDS["dense relu"]
+    last = network.layers[-1]
+    changed = network.replace(
+        {len(network.layers) - 1: last.replace(kernel=factor * (last.kernel < -0.2))}
+    )
+    network = on_grids(changed, weight_bits=2)
+    x = samples(network, 5)
+    integers = IntegerNetwork(network)
+    assert integers.weights[max(integers.weights)].kernel.max() == 0
     np.testing.assert_allclose(run(network, x), integers.predict(x), rtol=0, atol=1e-5)
 
 

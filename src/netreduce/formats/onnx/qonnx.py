@@ -41,7 +41,8 @@ class QonnxGraph(Graph):
         weights = self.evaluated.weights[self.index]
         codes = arranged(layer, weights.kernel).astype(np.float32)
         scale = weights.scale if isinstance(layer, Dense) else weights.scale[:, None, None, None]
-        bits = int(max(codes.max(), -codes.min() - 1)).bit_length() + 1
+        # two at least: one bit, signed, means -1 and 1
+        bits = max(int(max(codes.max(), -codes.min() - 1)).bit_length() + 1, 2)
         kernel = self.quant(self.constant(codes * scale, "kernel"), scale, 0, bits)
         bias = (weights.bias * weights.bias_scale).astype(np.float32)
         return [kernel, self.constant(bias, "bias")]
