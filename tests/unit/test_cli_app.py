@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import netreduce as nr
-from netreduce.cli.app import main
+from netreduce.cli.app import app, main
 from netreduce.measures import latency
 from netreduce.measures.deployment import predict_file
 
@@ -125,6 +125,23 @@ def test_convert_with_the_preprocessing_of_data(folder, capsys, tmp_path):
     message = refused(capsys, 1, "convert", folder / "net.h5", tmp_path / "a.onnx", *arguments)
     assert "7" in message
     assert not (tmp_path / "a.keras").exists() and not (tmp_path / "a.onnx").exists()
+
+
+def test_convert_with_data_that_have_numbers_as_targets(folder, capsys, tmp_path):
+    """--target is that of the data, not the file to write."""
+    x = 9 * normal(60, 6)
+    np.savez(tmp_path / "numbers.npz", x=x, y=x[:, :3])
+    arguments = ["--data", tmp_path / "numbers.npz", "--target", "numbers", "--scale", "1/9"]
+    run(capsys, "convert", folder / "net.h5", tmp_path / "net.onnx", *arguments)
+    expected = nr.load(folder / "net.h5").predict(x / 9)
+    np.testing.assert_allclose(predict_file(tmp_path / "net.onnx", x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(command for command in app if command[0] != "-"))
+def test_no_two_options_of_a_command_have_one_name(name):
+    arguments = app[name].assemble_argument_collection()
+    names = [name for part in arguments for name in part.names if name.startswith("-")]
+    assert len(names) == len(set(names))
 
 
 def test_convert(folder, capsys, tmp_path):

@@ -399,8 +399,12 @@ CASES = {
         "test is given, so split cannot draw it",
     ),
     "scale": (
+        lambda p: wrong_arrays(p, x=X, y=Y) | {"scale": 1e-40},
+        "in the range of float32, found 1e-40",
+    ),
+    "scale of zero": (
         lambda p: wrong_arrays(p, x=X, y=Y) | {"scale": "1/0"},
-        "scale must be a positive number or a fraction such as 1/255, found '1/0'",
+        "scale must be a positive number or a fraction such as 1/255, .* found '1/0'",
     ),
     "mean of other channels": (
         lambda p: wrong_arrays(p, x=X, y=Y) | {"mean": [1, 2]},

@@ -138,6 +138,7 @@ def evaluate(
 def convert(
     network: Path,
     target: Path,
+    /,
     *,
     data: Path | None = None,
     read: ReadOptions = NO_READ,

@@ -127,9 +127,11 @@ def _divisor(scale: Any, dtype: np.dtype, where: str) -> float:
         divisor = float(match[2]) / float(match[1]) if match else 1 / float(scale)
     except (TypeError, ValueError, ZeroDivisionError):
         divisor = -1.0
-    if not 0 < divisor < np.inf:
+    numbers = np.finfo(np.float32)
+    if not float(numbers.smallest_normal) <= divisor <= float(numbers.max):
         raise DataError(
-            f"{where}: scale must be a positive number or a fraction such as 1/255, found {scale!r}"
+            f"{where}: scale must be a positive number or a fraction such as 1/255, in the range of"
+            f" float32, found {scale!r}"
         )
     return divisor
 
