@@ -204,6 +204,13 @@ def methods(name):
     return model(name).get("methods", config["sweep"]["methods"])
 
 
+def settings(name, method):
+    """The settings of a method in a model's sweep, by their names."""
+    return configuration.sweep_settings(
+        configuration.sweep_of(config, model(name)), method
+    )
+
+
 def of_methods(path):
     """Input function: a path for every method of the model's sweep."""
     return lambda wildcards: expand(
@@ -216,7 +223,7 @@ def swept(wildcards):
     return [
         f"results/sweep/{wildcards.model}/{method}_{wildcards.bits}bit_{name}.h5"
         for method in methods(wildcards.model)
-        for name in SETTINGS[method]
+        for name in settings(wildcards.model, method)
     ]
 
 
@@ -281,11 +288,6 @@ BITS = [text(bits) for bits in config["sweep"]["bits"]]
 QUANTIZERS = [
     name for name, technique in TECHNIQUES.items() if technique.family == "quantization"
 ]
-SETTINGS = {
-    method: settings
-    for method in QUANTIZERS
-    if (settings := configuration.sweep_settings(config["sweep"], method))
-}
 TRAINED_IN_TORCH = matching(
     lambda entry: "weights" not in entry and entry["framework"] == "torch"
 )
@@ -293,6 +295,11 @@ TRAINED_IN_KERAS = matching(
     lambda entry: "weights" not in entry and entry["framework"] == "keras"
 )
 IMPORTED = matching(lambda entry: "weights" in entry)
+# Models by method and what their sweeps with it try.
+SWEEPS = {}
+for name, method in product(MODELS, QUANTIZERS):
+    if tried := settings(name, method):
+        SWEEPS.setdefault((method, json.dumps(tried)), []).append(name)
 
 
 def last_step(wildcards):
@@ -547,7 +554,7 @@ def drawn():
             has_scalars = figure != "alphabet_scalar" or any(
                 "alphabet_scalar" in setting
                 for method in methods(name)
-                for setting in SETTINGS[method].values()
+                for setting in settings(name, method).values()
             )
             is_certified = "certificates" not in tables or any(
                 model == name and (figure == "certified_chains") == (network in CHAINS)

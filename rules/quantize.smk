@@ -1,8 +1,8 @@
-for method, settings in SETTINGS.items():
+for number, ((method, tried), names) in enumerate(SWEEPS.items()):
 
     rule:
         name:
-            f"sweep_{method.replace('-', '_')}"
+            f"sweep_{method.replace('-', '_')}_{number}"
         input:
             network="results/keras/{model}.h5",
             data=dataset,
@@ -11,7 +11,7 @@ for method, settings in SETTINGS.items():
         output:
             networks=expand(
                 "results/sweep/{{model}}/{{method}}_{{bits}}bit_{setting}.h5",
-                setting=settings,
+                setting=json.loads(tried),
             ),
             best="results/best/{model}/{method}_{bits}bit.h5",
             table="results/sweep/{model}/{method}_{bits}bit.csv",
@@ -21,15 +21,16 @@ for method, settings in SETTINGS.items():
         benchmark:
             "results/timings/jobs/sweep/{model}/{method}_{bits}bit.tsv"
         wildcard_constraints:
+            model="(?:" + "|".join(map(re.escape, names)) + r")(?:-seed\d+)?",
             method=method,
         conda:
             "../envs/quantize.yaml"
         threads: 1
         resources:
             mem_mb=memory(4000),
-            runtime=minutes(4 * len(settings)),
+            runtime=minutes(4 * len(json.loads(tried))),
         params:
-            settings=json.dumps(settings),
+            settings=tried,
             samples=samples,
             seed=seed,
         message:

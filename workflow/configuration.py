@@ -280,24 +280,39 @@ def check_steps(chains: Iterable[str], models: Iterable[str], config: Mapping[st
                     )
 
 
+def sweep_of(config: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sweep of a model is; the model's own words go first."""
+    own = ("methods", "samples", "alphabet_scalars")
+    return {**config["sweep"], **{key: entry[key] for key in own if key in entry}}
+
+
 def check_sweep(config: Mapping[str, Any]) -> None:
     """Raise ParameterError where a method has alphabet scalars and is not swept, or is swept and
     has no alphabets at all.
     """
-    sweep = config["sweep"]
-    own = [entry["methods"] for entry in config["models"].values() if "methods" in entry]
-    swept = list(dict.fromkeys(name for names in [sweep["methods"], *own] for name in names))
-    scalars = sweep["alphabet_scalars"]
-    if isinstance(scalars, Mapping) and (others := [name for name in scalars if name not in swept]):
-        raise ParameterError(
-            f"config, sweep: alphabet_scalars: {others[0]} is not among the methods; there are"
-            f" {', '.join(swept)}"
-        )
-    if bare := [method for method in swept if not sweep_settings(sweep, method)]:
-        raise ParameterError(
-            f"config, sweep: {bare[0]} has no alphabets; expected some under alphabets, or"
-            f" alphabet_scalars, as {', '.join(scalars)} have them"
-        )
+    models = config["models"]
+    own = {
+        f"models, {name}": [entry] for name, entry in models.items() if "alphabet_scalars" in entry
+    }
+    shared = [entry for entry in models.values() if "alphabet_scalars" not in entry]
+    for place, entries in {"sweep": shared, **own}.items():
+        sweeps = [sweep_of(config, entry) for entry in entries]
+        swept = list(dict.fromkeys(name for sweep in sweeps for name in sweep["methods"]))
+        if place == "sweep":
+            swept = list(dict.fromkeys([*config["sweep"]["methods"], *swept]))
+        sweep = sweeps[0] if sweeps else config["sweep"]
+        scalars = sweep["alphabet_scalars"]
+        known = isinstance(scalars, Mapping)
+        if known and (others := [name for name in scalars if name not in swept]):
+            raise ParameterError(
+                f"config, {place}: alphabet_scalars: {others[0]} is not among the methods; there"
+                f" are {', '.join(swept)}"
+            )
+        if bare := [method for method in swept if not sweep_settings(sweep, method)]:
+            raise ParameterError(
+                f"config, {place}: {bare[0]} has no alphabets; expected some under alphabets, or"
+                f" alphabet_scalars, as {', '.join(scalars)} have them"
+            )
 
 
 def sweep_settings(sweep: Mapping[str, Any], method: str) -> dict[str, dict[str, Any]]:

@@ -24,6 +24,7 @@ from configuration import (
     imagenet_minutes,
     minutes,
     one_of,
+    sweep_of,
     sweep_settings,
 )
 from hypothesis import given
@@ -210,6 +211,19 @@ def test_methods_and_alphabets_of_a_sweep_must_fit():
     message = "gptq has no alphabets; expected .*, or alphabet_scalars, as gpfq, msq have them$"
     with pytest.raises(ParameterError, match=where + message):
         check({"gpfq": [2], "msq": [2]}, [])
+
+    models["b"] = {"methods": ["msq", "gptq"], "alphabet_scalars": {"msq": [3], "gptq": [3]}}
+    check({"gpfq": [2]}, [])
+    assert sweep_of({"sweep": sweep}, models["b"])["alphabet_scalars"] == {"msq": [3], "gptq": [3]}
+    with pytest.raises(ParameterError, match=r"^config, sweep: alphabet_scalars: msq is not among"):
+        check({"gpfq": [2], "msq": [2]}, [])
+    models["b"]["alphabet_scalars"] = {"msq": [3]}
+    check({"gpfq": [2]}, [alphabet])
+    with pytest.raises(ParameterError, match=r"^config, models, b: gptq has no alphabets"):
+        check({"gpfq": [2]}, [])
+    models["b"]["alphabet_scalars"] = {"gpfq": [3]}
+    with pytest.raises(ParameterError, match=r"^config, models, b: alphabet_scalars: gpfq is not"):
+        check({"gpfq": [2]}, [alphabet])
 
 
 def test_minutes_follow_from_the_work():
