@@ -228,3 +228,25 @@ def test_cases_end_with_their_number_and_with_memory(monkeypatch):
     monkeypatch.setattr(neurons, "MOST_BYTES", 3_000_000)
     positive, looked = is_positive(bounds.alone(0), node, row, None, 1e300)
     assert not positive and looked < 3_000_000 / 400
+
+
+def test_without_unstable_neurons_one_bound_decides():
+    network, random = image_like(3)
+    center = random.uniform(-1, 1, 30)
+    bounds, node = bounds_of(network, center - 1e-6, center + 1e-6)
+    score = bounds.program.forward(bounds.center)[node][0]
+    row = np.eye(4)[score.argmax()] - np.eye(4)[score.argmin()]
+    assert is_positive(bounds, node, row, 1000, np.inf) == (True, 0)
+    assert is_positive(bounds, node, -row, 1000, np.inf) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    ("slope", "split"), [(0.0, True), (-0.5, True), (1.0, True), (1e-40, False), (1.5, False)]
+)
+def test_slopes_that_cases_can_have(slope, split):
+    """Those that float32 holds with full precision, and no more than 1."""
+    make = Maker(0)
+    slopes = nr.PReLU(np.array([0.25, 0.25, slope]))
+    network = nr.Network([make.dense(4, 3), slopes, make.dense(3, 2)], (4,))
+    program = problem_of(network, network).program
+    assert neurons.can_split(program) is split

@@ -10,9 +10,10 @@ import numpy as np
 
 from .bounds import Relaxation
 from .branching import search_of
+from .cases import TINY32
 from .functions import Rectifier
 from .inputs import Inputs, inputs_of
-from .operators import Linear
+from .operators import Linear, Rows
 from .program import Program
 
 FIRST_LOOK = 500  # cases after which, and after twice as many, and so on, it is seen how it goes
@@ -26,9 +27,14 @@ def can_split(program: Program) -> bool:
     """Whether all that is not linear are ReLUs, of any slope up to 1 below zero."""
     return all(
         isinstance(node.operator, Linear)
-        or (isinstance(node.operator, Rectifier) and bool(node.operator.convex.all()))
+        or (isinstance(node.operator, Rectifier) and _can_split(node.operator))
         for node in program.nodes
     )
+
+
+def _can_split(operator: Rectifier) -> bool:
+    steep = np.abs(operator.slope)
+    return bool((operator.convex & ((steep == 0) | (steep > TINY32))).all())
 
 
 def is_positive(
@@ -54,7 +60,7 @@ def is_positive(
     """
     search = search_of(bounds, node, row[None])
     if search is None:
-        return False, 0
+        return _is_positive_throughout(bounds, node, row), 0
     start, before, inner = time.monotonic(), 0, 0  # cases before this search, those of inputs
     inputs: list[Inputs] | None = None
     look, former = FIRST_LOOK, -np.inf
@@ -74,14 +80,21 @@ def is_positive(
                 inputs = inputs_of(bounds, search.reduced) if inputs is None else inputs
                 share = min(2 * needed * INNER, 4 * search.looked, left) / max(len(inputs), 1)
                 found = sum(function.tighten(share, deadline) for function in inputs)
-                again = search_of(bounds, node, row[None]) if found else None
-                if again is not None:
+                if found:
+                    again = search_of(bounds, node, row[None])
+                    if again is None:
+                        return _is_positive_throughout(bounds, node, row), looked + found
                     inner, before, search = inner + found, looked + found, again
                     look, former = FIRST_LOOK, -np.inf
                     continue
             look, former = 2 * search.looked, search.lower(0)
         search.step([0] * search.size)
     return bool(search.lower(0) > 0), before + search.looked
+
+
+def _is_positive_throughout(bounds: Relaxation, node: int, row: np.ndarray) -> bool:
+    """Without cases."""
+    return bool(bounds.lower({node: Rows(row[None] * 1.0)}, np.zeros(1, int)).lower[0] > 0)
 
 
 def _doublings(former: float, worst: float) -> float:
