@@ -9,7 +9,7 @@ all: $(VENV)/requirements.done
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
 
 test: $(VENV)/requirements-test.done
-	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 # Searches that take an hour rather than minutes.
 slow: $(VENV)/requirements-test.done
