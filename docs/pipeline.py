@@ -43,7 +43,9 @@ def graph(folder: Path = ROOT) -> Graph:
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    names = dict(re.findall(r'^\s*(\d+)\[\s*label = "(\w+)"', done.stdout, re.MULTILINE))
+    labels = re.findall(r'^\s*(\d+)\[\s*label = "(\w+)"', done.stdout, re.MULTILINE)
+    # one for each method, and for models with alphabets of their own
+    names = {number: re.sub("^sweep_.*", "sweep", name) for number, name in labels}
     found: Graph = {name: set() for name in names.values()}
     for below, above in re.findall(r"^\s*(\d+) -> (\d+)", done.stdout, re.MULTILINE):
         found[names[above]].add(names[below])
@@ -116,7 +118,7 @@ def heights(rules: Graph) -> dict[str, int]:
 def stage(rule: str) -> str:
     """The file that a rule stands in."""
     for path in sorted((ROOT / "rules").glob("*.smk")):
-        if re.search(rf"^rule {rule}:", path.read_text(encoding="utf-8"), re.MULTILINE):
+        if re.search(rf"^rule {rule}:|^ +{rule}_rule\(", path.read_text(encoding="utf-8"), re.MULTILINE):
             return path.stem
     return "report"
 

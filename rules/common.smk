@@ -302,6 +302,13 @@ for name, method in product(MODELS, QUANTIZERS):
         SWEEPS.setdefault((method, json.dumps(tried)), []).append(name)
 
 
+def sweep_rule(method, names):
+    """sweep_<method>, of models with alphabets of their own with the first of their names."""
+    first = next(models for (other, _), models in SWEEPS.items() if other == method)
+    own = [] if names is first else [names[0]]
+    return "_".join(["sweep", method, *own]).replace("-", "_")
+
+
 def last_step(wildcards):
     """The step that makes a network of a chain; raises for a path that is no chain."""
     try:

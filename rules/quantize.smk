@@ -1,8 +1,8 @@
-for number, ((method, tried), names) in enumerate(SWEEPS.items()):
+for (method, tried), names in SWEEPS.items():
 
     rule:
         name:
-            f"sweep_{method.replace('-', '_')}_{number}"
+            sweep_rule(method, names)
         input:
             network="results/keras/{model}.h5",
             data=dataset,
