@@ -118,7 +118,8 @@ def heights(rules: Graph) -> dict[str, int]:
 def stage(rule: str) -> str:
     """The file that a rule stands in."""
     for path in sorted((ROOT / "rules").glob("*.smk")):
-        if re.search(rf"^rule {rule}:|^ +{rule}_rule\(", path.read_text(encoding="utf-8"), re.MULTILINE):
+        text = path.read_text(encoding="utf-8")
+        if re.search(rf"^rule {rule}:|^ +{rule}_rule\(", text, re.MULTILINE):
             return path.stem
     return "report"
 
