@@ -190,9 +190,14 @@ def own_files(wildcards):
     return [given(file) for file in configuration.files_of(entry, given)]
 
 
+def sweep(name):
+    """What the sweep of a model is."""
+    return configuration.sweep_of(config, model(name))
+
+
 def samples_of(name):
     """Training images that the methods of a model's sweep see."""
-    return model(name).get("samples", config["sweep"]["samples"])
+    return sweep(name)["samples"]
 
 
 def samples(wildcards):
@@ -201,14 +206,12 @@ def samples(wildcards):
 
 def methods(name):
     """The methods of a model's sweep."""
-    return model(name).get("methods", config["sweep"]["methods"])
+    return sweep(name)["methods"]
 
 
 def settings(name, method):
     """The settings of a method in a model's sweep, by their names."""
-    return configuration.sweep_settings(
-        configuration.sweep_of(config, model(name)), method
-    )
+    return configuration.sweep_settings(sweep(name), method)
 
 
 def of_methods(path):

@@ -290,17 +290,13 @@ def check_sweep(config: Mapping[str, Any]) -> None:
     """Raise ParameterError where a method has alphabet scalars and is not swept, or is swept and
     has no alphabets at all.
     """
-    models = config["models"]
-    own = {
-        f"models, {name}": [entry] for name, entry in models.items() if "alphabet_scalars" in entry
-    }
-    shared = [entry for entry in models.values() if "alphabet_scalars" not in entry]
-    for place, entries in {"sweep": shared, **own}.items():
+    models = config["models"].items()
+    shared = [entry for _, entry in models if "alphabet_scalars" not in entry]
+    own = {f"models, {name}": [entry] for name, entry in models if "alphabet_scalars" in entry}
+    for place, entries in {"sweep": [{}, *shared], **own}.items():
         sweeps = [sweep_of(config, entry) for entry in entries]
         swept = list(dict.fromkeys(name for sweep in sweeps for name in sweep["methods"]))
-        if place == "sweep":
-            swept = list(dict.fromkeys([*config["sweep"]["methods"], *swept]))
-        sweep = sweeps[0] if sweeps else config["sweep"]
+        sweep = sweeps[0]
         scalars = sweep["alphabet_scalars"]
         known = isinstance(scalars, Mapping)
         if known and (others := [name for name in scalars if name not in swept]):
