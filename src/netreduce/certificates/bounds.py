@@ -422,7 +422,7 @@ class Relaxation:
             ):
                 given = (rows,)
                 self._relax_pair(index, pending[partner], rows, origin, place, constant, slack)
-                self._push(
+                self.push(
                     pending,
                     self.program.nodes[partner],
                     (pending.pop(partner),),
@@ -430,7 +430,7 @@ class Relaxation:
                     place,
                 )
             elif isinstance(operator, Linear):
-                self._account(index, rows, origin, place, constant, slack)
+                self.account(index, rows, origin, place, constant, slack)
                 given = operator.transposed(rows)
             elif isinstance(operator, Function):
                 self._relax(index, rows, origin, place, constant, slack)
@@ -449,11 +449,11 @@ class Relaxation:
                         slack,
                     ),
                 )
-            self._push(pending, node, given, slack, place)
+            self.push(pending, node, given, slack, place)
         values = _whole(pending.get(INPUT), self.program.input_shape, count)
         return Forms(self._concretise(values, place, constant, slack), values)
 
-    def _push(
+    def push(
         self,
         pending: dict[int, Rows],
         node: Node,
@@ -504,7 +504,7 @@ class Relaxation:
         )
         slack += 4 * UNIT * np.abs(constant)
 
-    def _account(
+    def account(
         self,
         index: int,
         rows: Rows,

@@ -116,8 +116,8 @@ class Reduced:
             reach.append(bounds.magnitude(source)[box].reshape(-1)[place])
         self.ends = np.cumsum([0, *map(len, self.places)])
         self.neurons = int(self.ends[-1])
-        widest = max(int(np.prod(bounds.program.shape(i))) for i in (INPUT, *range(node + 1)))
-        self.fits = self.neurons * max(self.neurons, widest) <= MOST_NUMBERS
+        values = max(int(np.prod(bounds.program.shape(i))) for i in (INPUT, *range(node + 1)))
+        self.fits = self.neurons * max(self.neurons, values) <= MOST_NUMBERS
         if self.neurons and self.fits:
             self.above, self.shift, self.least, self.start = np.concatenate(lines, axis=1)
             with np.errstate(over="ignore", invalid="ignore"):
@@ -170,7 +170,7 @@ class Reduced:
         """
         bounds, box, count = self.bounds, self.box, len(values)
         program = bounds.program
-        between = np.zeros((count, self.neurons))
+        between, place = np.zeros((count, self.neurons)), np.full(count, box)
         constants, slack = np.zeros((2, count))
         pending = {start: Rows(values)}
         for index in range(start, -1, -1):
@@ -180,11 +180,7 @@ class Reduced:
             step = program.nodes[index]
             flat = rows.values.reshape(count, -1)
             if isinstance(step.operator, Linear):
-                if step.operator.bias is not None:
-                    constants += flat @ np.broadcast_to(step.operator.bias, step.shape).reshape(-1)
-                terms = max(step.operator.terms, flat.shape[1]) + 8
-                slack += gamma(terms) * (np.abs(flat) @ bounds.size[index][box].reshape(-1))
-                slack += 4 * UNIT * np.abs(constants)
+                bounds.account(index, rows, rows.origins, place, constants, slack)
                 given = step.operator.transposed(rows)
             else:
                 at = self.functions.index(index)
@@ -194,14 +190,7 @@ class Reduced:
                 reach = bounds.magnitude(step.sources[0])[box].reshape(-1)
                 slack += 2 * UNIT * (np.abs(flat) @ reach)
                 given = (Rows(flat.reshape(count, *step.shape)),)
-            for target, part in zip(step.sources, given, strict=True):
-                if target not in pending:
-                    pending[target] = Rows(part.values.copy(), part.origin)
-                    continue
-                total = pending[target].plus(part, program.shape(target))
-                reach = bounds.magnitude(target)[box].reshape(-1)
-                slack += 2 * UNIT * (np.abs(total.values.reshape(count, -1)) @ reach)
-                pending[target] = total
+            bounds.push(pending, step, given, slack, place)
         last = pending.get(INPUT)
         size = int(np.prod(program.input_shape))
         inputs = np.zeros((count, size)) if last is None else last.values.reshape(count, size)

@@ -64,10 +64,10 @@ class Inputs:
                 break
             self.search.step(forms)
         lower = np.array([self.search.lower(form) for form in range(len(self.gains))])
+        low, high = (np.full_like(self.bounds.low[self.source], end) for end in (-np.inf, np.inf))
         below, above = np.split(np.minimum(lower, 0.0), 2)
-        low, high = (end[self.source].reshape(-1) for end in (self.bounds.low, self.bounds.high))
-        low[self.place] = np.fmax(low[self.place], below)
-        high[self.place] = np.fmin(high[self.place], -above)
+        low.reshape(-1)[self.place], high.reshape(-1)[self.place] = below, -above
+        self.bounds.tighten(self.source, low, high)
         operator = self.bounds.program.nodes[self.index].operator
         assert isinstance(operator, Rectifier)
         self.bounds.lines[self.index] = operator.lines(
