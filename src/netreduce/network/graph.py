@@ -123,12 +123,20 @@ class Network:
 
     def activations(self, x: np.ndarray) -> Iterator[np.ndarray]:
         """Outputs of every layer in turn for one batch; each is let go after its last reader."""
+        return self.activations_from({INPUT: x})
+
+    def activations_from(
+        self, values: dict[int, np.ndarray], start: int = 0
+    ) -> Iterator[np.ndarray]:
+        """Outputs of the layers from `start` on in turn, from what they read. These go into
+        `values`, and out of it after their last reader.
+        """
         last_reader = {
             source: index for index, sources in enumerate(self.sources) for source in sources
         }
-        values = {INPUT: x}
-        for index, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True)):
-            values[index] = layer(*(values[source] for source in sources))
+        for index in range(start, len(self.layers)):
+            sources = self.sources[index]
+            values[index] = self.layers[index](*(values[source] for source in sources))
             yield values[index]
             for source in sources:
                 if last_reader[source] == index:

@@ -8,6 +8,7 @@ the better of the two. The idea is that of the HAWQ papers (Z. Yao et al., HAWQ-
 network quantization, ICML 2021), with measured errors in place of their Hessians.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -200,30 +201,16 @@ def _error_curves(
     for start in range(0, len(samples), BATCH):
         batch = samples[start : start + BATCH].astype(network.dtype, copy=False)
         values = {INPUT: batch}
+        analog_outputs = analog.activations_from(values)
         for index in range(len(analog.layers)):
             if index in layers:
                 row = list(layers).index(index)
                 for column, layer in enumerate(layers[index]):
-                    found = _finish(analog.replace({index: layer}), dict(values), index)
+                    rest = analog.replace({index: layer}).activations_from(dict(values), index)
+                    found = deque(rest, maxlen=1).pop().astype(np.float64)
                     sums[row, column] += ((found - target[start : start + BATCH]) ** 2).sum()
-            _step(analog, values, index)
+            next(analog_outputs)
     return sums / target.size / (float(target.var()) or 1.0)
-
-
-def _finish(network: Network, values: dict[int, np.ndarray], start: int) -> np.ndarray:
-    """Outputs from what layers `start` and later read."""
-    for index in range(start, len(network.layers)):
-        _step(network, values, index)
-    return values[len(network.layers) - 1].astype(np.float64)
-
-
-def _step(network: Network, values: dict[int, np.ndarray], index: int) -> None:
-    """Adds the output of a layer to what is known, and lets go of what no later layer reads."""
-    sources = network.sources[index]
-    values[index] = network.layers[index](*(values[source] for source in sources))
-    for source in set(sources):
-        if max(network.readers(source)) == index:
-            del values[source]
 
 
 def _within(
