@@ -124,7 +124,8 @@ def _maximize(
                     square = left + code * (2 * across + code * h[t, t])
             if not changed:
                 break
-        codes[group, :, n] = c
+        for t in range(inputs):
+            codes[group, t, n] = c[t]
 
 
 @numba.njit(cache=True)

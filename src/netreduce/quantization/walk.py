@@ -68,10 +68,13 @@ def walk(
     codes, levels = np.zeros((2, *weights.shape))
     dead = np.zeros((groups, inputs), bool) if dead is None else dead
     tolerance = np.zeros((groups, inputs)) if tolerance is None else tolerance
-    scale = np.broadcast_to(alphabet.scale, (groups, 1, neurons))[:, 0]
+    scale = np.array(np.broadcast_to(alphabet.scale, (groups, 1, neurons)))[:, 0]
     uniform = np.zeros((groups, 1, neurons)) if uniform is None else uniform
     keep_zeros = pruned is not None
     pruned = pruned if keep_zeros else np.zeros((groups, 1, neurons), bool)
+    # in one layout for all, as Numba compiles anew for each
+    contiguous = [np.ascontiguousarray(a) for a in (weights, G, H, dead, scale)]
+    tolerance, uniform, pruned = map(np.ascontiguousarray, (tolerance, uniform, pruned))
     rounding = alphabet.top, tolerance, mode, threshold, uniform, keep_zeros, pruned
     if budget is None:
         nothing = np.zeros((groups, 1))
@@ -89,8 +92,7 @@ def walk(
                 before = H[:, block, :start] @ (w[:, :start] - q[:, :start])
             else:
                 before = G[:, block, :start] @ w[:, :start] - H[:, block, :start] @ q[:, :start]
-            parts = dead, scale, rounding, limits
-            _walk(weights, G, H, *parts, before, codes, levels, start, first)
+            _walk(*contiguous, rounding, limits, before, codes, levels, start, first)
 
     in_threads(part, -(-neurons // SLAB))
     return codes
@@ -120,13 +122,14 @@ def _walk(
     w, q, total = np.zeros((steps, SLAB)), np.zeros((steps, SLAB)), np.zeros(SLAB)
     for group, slab in np.ndindex(groups, -(-neurons // SLAB)):
         first, width = left + slab * SLAB, min(SLAB, neurons - slab * SLAB)
-        w[:, :width] = weights[group, start : start + steps, first : first + width]
         for step in range(steps):
             t = start + step
-            q[step] = 0.0
+            for n in range(width):
+                w[step, n] = weights[group, t, first + n]
+                total[n] = before[group, step, first - left + n]
+                q[step, n] = 0.0
             if dead[group, t]:
                 continue
-            total[:width] = before[group, step, first - left : first - left + width]
             for j in range(step):
                 g, h = G[group, t, start + j], H[group, t, start + j]
                 for n in range(SLAB):
@@ -154,8 +157,7 @@ def _walk(
                         least[group, first + n] += high * code / 2
                         most[group, first + n] += low * code / 2
                 codes[group, t, first + n] = code
-                q[step, n] = scale[group, first + n] * code
-            levels[group, t, first : first + width] = q[step, :width]
+                levels[group, t, first + n] = q[step, n] = scale[group, first + n] * code
 
 
 @numba.njit(cache=True)
