@@ -44,8 +44,34 @@ for (method, tried), names in SWEEPS.items():
             " > {log:q} 2>&1"
 
 
+rule analog:
+    input:
+        network="results/keras/{model}.h5",
+        data=dataset,
+        script=own("workflow/scripts/analog.py"),
+        code=code("workflow/scripts/analog.py"),
+    output:
+        "results/metrics/analog/{model}.json",
+    log:
+        "logs/analog/{model}.log",
+    benchmark:
+        "results/timings/jobs/analog/{model}.tsv"
+    conda:
+        "../envs/quantize.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(2),
+    message:
+        "measure the analog {wildcards.model}"
+    shell:
+        "python {input.script:q} --network {input.network:q} --data {input.data:q}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
 rule select:
     input:
+        analog="results/metrics/analog/{model}.json",
         networks=of_methods("results/best/{model}/{method}_{bits}bit.h5"),
         # Not read: a new alphabet is a new file.
         sweep=swept,
@@ -74,7 +100,7 @@ rule select:
         "best {wildcards.bits}-bit {wildcards.model} on validation"
     shell:
         "python {input.script:q} --networks {input.networks:q} --tables {input.tables:q}"
-        " --timings {input.timings:q} --network {output.network:q}"
+        " --timings {input.timings:q} --analog {input.analog:q} --network {output.network:q}"
         " --setting {output.setting:q} --table {output.table:q}"
         " --all-timings {output.timings:q} > {log:q} 2>&1"
 

@@ -23,7 +23,7 @@ from netreduce.data import read
 from netreduce.measures.deployment import predict_file
 
 pytestmark = pytest.mark.workflow
-BEFORE_THE_SWEEP = {"data", "train", "text", "rebuild"}
+BEFORE_THE_SWEEP = {"data", "train", "text", "rebuild", "analog"}
 SWEEPS = {"sweep_gpfq", "sweep_msq"}
 
 

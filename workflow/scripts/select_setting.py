@@ -4,6 +4,7 @@ methods together.
 
 import argparse
 import csv
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,9 @@ def main() -> None:
         "--timings", type=Path, nargs="+", required=True, help="its seconds, likewise (.csv)"
     )
     parser.add_argument(
+        "--analog", type=Path, required=True, help="measures of the analog network (.json)"
+    )
+    parser.add_argument(
         "--network", type=Path, required=True, help="where the best network goes (.h5)"
     )
     parser.add_argument(
@@ -46,13 +50,14 @@ def main() -> None:
     arguments = parser.parse_args()
 
     tables = [read_rows(path) for path in arguments.tables]
-    best = [best_setting(rows) for rows in tables]
+    analog = json.loads(arguments.analog.read_text())
+    best = [{**best_setting(rows), **analog} for rows in tables]
     # Ties go to the earlier method: max keeps the first of equals.
     chosen = max(range(len(best)), key=lambda place: merit(best[place]))
     with replacing(arguments.network) as temporary:
         shutil.copyfile(arguments.networks[chosen], temporary)
     write_json(arguments.setting, {**best[chosen], "methods": {row["method"]: row for row in best}})
-    write_table(arguments.table, [row for rows in tables for row in rows])
+    write_table(arguments.table, [{**row, **analog} for rows in tables for row in rows])
     write_table(
         arguments.all_timings, [row for path in arguments.timings for row in read_rows(path)]
     )

@@ -49,7 +49,6 @@ def main() -> None:
     data = read(arguments.data)
     trials = {split: trial(data, split, analog) for split in ("validation", "test")}
     measure = trials["test"].measure.name
-    of_analog = {split: trial.score(analog) for split, trial in trials.items()}
     fixed = {"method": arguments.method, "bits": arguments.bits, "seed": arguments.seed}
     settings = [{**fixed, **setting} for setting in arguments.settings.values()]
     samples = data.images("train", arguments.samples)
@@ -65,7 +64,6 @@ def main() -> None:
             {
                 **key,
                 **{f"{split}_{measure}": value for split, value in scores.items()},
-                **{f"analog_{split}_{measure}": value for split, value in of_analog.items()},
                 "dead_weights": sum(
                     dead_weights(layer)
                     for layer in network.layers

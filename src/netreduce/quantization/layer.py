@@ -18,6 +18,7 @@ from .settings import METHODS, Setting
 OUTPUT_FRACTIONS = 0.9 ** np.arange(32)
 # With a narrow accumulator also wider ones, on which the weights are smaller integers.
 LIMITED_FRACTIONS = 0.9 ** np.arange(-20, 32)
+ENOUGH = 0.5  # of the best radius of every neuron: narrower ones are not tried
 COPIES = 1 << 20  # weights that the method sees at a time then
 
 
@@ -188,6 +189,7 @@ def _best_on_outputs(
 ) -> tuple[Alphabet, np.ndarray]:
     """The alphabet, of those with a fraction of the largest radius, whose codes by the method give
     the least ‖Xw − X̃q‖² on the samples, and the codes; for every neuron where each has its own.
+    From the widest on, until none has found a better one on the way to half of its best.
 
     The method runs once for as many radii as fit into memory, on that many copies of the neurons.
     """
@@ -196,14 +198,16 @@ def _best_on_outputs(
     scale = widest.scale if shared else _in_groups(widest, layer, setting.conv).scale
     T, H = given["T"], given["H"]
     given = setting.factorized(given)
-    best = np.full(scale.shape, np.inf)
+    best, at = np.full(scale.shape, np.inf), np.zeros(scale.shape)
     chosen, codes = scale, np.zeros(weights.shape)
     together = max(1, COPIES // weights.size)
     fractions = OUTPUT_FRACTIONS if limit is None else LIMITED_FRACTIONS
+    if setting.power_of_two:
+        scale = 2.0 ** np.rint(np.log2(scale))
+        fractions = 2.0 ** np.unique(np.floor(np.log2(fractions)))[::-1]
     for start in range(0, len(fractions), together):
-        candidates = [scale * f for f in fractions[start : start + together]]
-        if setting.power_of_two:
-            candidates = [2.0 ** np.rint(np.log2(candidate)) for candidate in candidates]
+        tried = fractions[start : start + together]
+        candidates = [scale * fraction for fraction in tried]
         groups = 1 if shared else len(scale)
         spread = [np.broadcast_to(candidate, (groups, 1, neurons)) for candidate in candidates]
         copies = (1, 1, len(candidates))
@@ -215,7 +219,7 @@ def _best_on_outputs(
             limit,
         )
         parts = np.split(found, len(candidates), axis=2)
-        for candidate, part in zip(candidates, parts, strict=True):
+        for fraction, candidate, part in zip(tried, candidates, parts, strict=True):
             errors = output_error(candidate * part, T, H)
             if limit is not None:
                 room = limit.budget(candidate, neurons).has_room(weights)
@@ -223,7 +227,9 @@ def _best_on_outputs(
             total = errors.sum() if shared else _by_alphabet(errors, layer, len(scale))
             better = total < best
             best, chosen = np.where(better, total, best), np.where(better, candidate, chosen)
-            codes = np.where(better, part, codes)
+            at, codes = np.where(better, fraction, at), np.where(better, part, codes)
+        if (tried[-1] < ENOUGH * at).all():
+            break
     if not shared and isinstance(layer, Conv2D):
         chosen = chosen[:: len(scale) // layer.groups]
     return Alphabet(chosen.reshape(widest.scale.shape), widest.top), codes
