@@ -14,3 +14,22 @@ rule unknown_network:
         "../envs/data.yaml"
     shell:
         "false"
+
+
+# Every sweep names the models that it is for.
+rule unknown_model:
+    input:
+        lambda wildcards: model(wildcards.unknown),
+    output:
+        "results/{stage}/{unknown}/{method}_{setting}.{suffix}",
+    log:
+        "logs/unknown/{stage}_{unknown}_{method}_{setting}_{suffix}.log",
+    wildcard_constraints:
+        stage="best|sweep",
+        unknown=rf"(?!(?:{matching(lambda entry: True)})/)[^/]+",
+        setting="[^/]+",
+        suffix="h5|csv",
+    conda:
+        "../envs/data.yaml"
+    shell:
+        "false"

@@ -212,6 +212,7 @@ def test_keras_loads_what_lumping_wrote(finished):
         ("results/quantized/digits_-2bit.h5", "'-2' bits make no alphabet"),
         ("results/quantized/digits_fourbit.h5", "'four' bits make no alphabet"),
         ("results/keras/nosuch.h5", "unknown model 'nosuch'"),
+        ("results/best/nosuch/gpfq_4bit.h5", "unknown model 'nosuch'; the config has: digits"),
         ("results/figures/nosuch/bits.svg", "unknown model 'nosuch'"),
     ],
 )
