@@ -78,8 +78,9 @@ def quantize(
         Whether every input channel of a convolution is quantized by itself, as the published
         program does, or all together.
     radius : {"median", "max", "mse", "output"}
-        See `make_alphabet`. With "output" the method itself runs with up to 32 radii, each 0.9 times
-        the last, and the one with the least error of the layer's outputs on the samples is kept.
+        See `make_alphabet`. With "output" the method itself runs with up to 32 radii, each 0.9
+        times the last, and the one with the least error of the layer's outputs on the samples is
+        kept.
     per_channel : bool
         One alphabet per neuron or output channel instead of one per layer; "beacon" always does so.
     quantize_bias : bool
