@@ -13,7 +13,9 @@ from netreduce.network import Network
 from netreduce.network.layers import Add, Conv2D, Dense, DepthwiseConv2D, Flatten
 from netreduce.quantization import METHODS, quantize, quantize_many
 from netreduce.quantization import layer as quantize_layer
+from netreduce.quantization import walk as walk_module
 from netreduce.quantization.alphabet import Alphabet, make_alphabet
+from netreduce.quantization.comq import output_error
 from netreduce.quantization.gptq import cholesky_upper, damped
 from netreduce.quantization.gram import PANEL, accumulate, to_groups
 from netreduce.quantization.propagation import Propagation
@@ -255,6 +257,42 @@ def test_radii_share_the_factorization_of_their_layer(method, activation_order, 
     assert len(made) == 2
     for one, other in zip(whole.layers, parts.layers, strict=True):
         np.testing.assert_array_equal(one.kernel, other.kernel)
+
+
+@pytest.mark.parametrize("words", [{}, {"power_of_two": True}, {"per_channel": True}])
+@pytest.mark.parametrize("method", GIVEN)
+def test_radii_that_are_not_tried_would_not_be_taken(monkeypatch, method, words):
+    network = Network(
+        [Conv2D(normal(3, 3, 2, 5)), Flatten(), Dense(normal(80, 30) ** 3)], (6, 6, 2)
+    )
+    monkeypatch.setattr(quantize_layer, "COPIES", 1)  # a radius at a time
+    tried, found = [], []
+    for enough in (quantize_layer.ENOUGH, 0):
+        monkeypatch.setattr(quantize_layer, "ENOUGH", enough)
+        errors = []
+
+        def counted(*arguments, errors=errors):
+            errors.append(output_error(*arguments))
+            return errors[-1]
+
+        monkeypatch.setattr(quantize_layer, "output_error", counted)
+        options = {"bits": 4, "radius": "output", "conv": "joint", **words}
+        found.append(quantize(network, normal(100, 6, 6, 2), method, **options))
+        tried.append(len(errors))
+    assert tried[0] < tried[1] == 2 * (6 if "power_of_two" in words else 32)
+    for one, other in zip(found[0].layers, found[1].layers, strict=True):
+        for name, array in one.arrays().items():
+            np.testing.assert_array_equal(array, other.arrays()[name])
+
+
+def test_the_walk_is_compiled_once_for_all_methods():
+    network = Network([Conv2D(normal(3, 3, 2, 5)), Flatten(), Dense(normal(80, 30))], (6, 6, 2))
+    x = normal(50, 6, 6, 2).astype(np.float32)
+    for method, conv in product(DATA_DRIVEN, ("channel", "joint")):
+        if not METHODS[method].scales:
+            quantize(network, x, method, 3, conv=conv)
+            quantize(network, x, method, 3, conv=conv, radius="output", per_channel=True)
+    assert len(walk_module._walk.signatures) == 1
 
 
 def test_one_sample_has_no_variance():

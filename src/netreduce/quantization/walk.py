@@ -68,13 +68,14 @@ def walk(
     codes, levels = np.zeros((2, *weights.shape))
     dead = np.zeros((groups, inputs), bool) if dead is None else dead
     tolerance = np.zeros((groups, inputs)) if tolerance is None else tolerance
-    scale = np.array(np.broadcast_to(alphabet.scale, (groups, 1, neurons)))[:, 0]
+    scale = np.array(np.broadcast_to(alphabet.scale, (groups, 1, neurons)), order="C")[:, 0]
     uniform = np.zeros((groups, 1, neurons)) if uniform is None else uniform
     keep_zeros = pruned is not None
     pruned = pruned if keep_zeros else np.zeros((groups, 1, neurons), bool)
     # in one layout for all, as Numba compiles anew for each
-    contiguous = [np.ascontiguousarray(a) for a in (weights, G, H, dead, scale)]
-    tolerance, uniform, pruned = map(np.ascontiguousarray, (tolerance, uniform, pruned))
+    plain = np.ascontiguousarray
+    arrays = plain(weights), plain(G), plain(H), plain(dead), scale
+    tolerance, uniform, pruned = plain(tolerance), plain(uniform), plain(pruned)
     rounding = alphabet.top, tolerance, mode, threshold, uniform, keep_zeros, pruned
     if budget is None:
         nothing = np.zeros((groups, 1))
@@ -92,7 +93,7 @@ def walk(
                 before = H[:, block, :start] @ (w[:, :start] - q[:, :start])
             else:
                 before = G[:, block, :start] @ w[:, :start] - H[:, block, :start] @ q[:, :start]
-            _walk(*contiguous, rounding, limits, before, codes, levels, start, first)
+            _walk(*arrays, rounding, limits, before, codes, levels, start, first)
 
     in_threads(part, -(-neurons // SLAB))
     return codes
