@@ -16,7 +16,7 @@ import netreduce as nr
 def main(folder: Path) -> None:
     digits = load_digits()
     images = (digits.data / 16).astype(np.float32)
-    train, validation, test = slice(0, 1000), slice(1000, 1400), slice(1400, None)
+    train, test = slice(0, 1400), slice(1400, None)
 
     trained = MLPClassifier((100, 50), max_iter=300, random_state=0)
     trained.fit(images[train], digits.target[train])
@@ -27,17 +27,8 @@ def main(folder: Path) -> None:
     selected = nr.select(network, images[train], fraction=0.6)
     print("60 % of the neurons:", judged(selected, network, images[test], digits.target[test]))
 
-    # The radius of the alphabet that is best on images that are used for nothing else.
-    def quantized(scalar: float) -> nr.Network:
-        return nr.quantize(selected, images[train], bits=4, alphabet_scalar=scalar)
-
-    def accuracy(scalar: float) -> float:
-        return nr.evaluate(
-            quantized(scalar), images[validation], digits.target[validation]
-        ).accuracy
-
-    best = max(range(1, 7), key=accuracy)
-    small = nr.lump(quantized(best), input_range=(0, 1)).network
+    quantized = nr.quantize(selected, images[train], bits=4)
+    small = nr.lump(quantized, input_range=(0, 1)).network
     print("and four bits:", judged(small, network, images[test], digits.target[test]))
 
     nr.save(small, folder / "small.h5")

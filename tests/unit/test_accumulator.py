@@ -136,7 +136,13 @@ def test_sums_of_floats_have_no_width():
 def test_channels_by_themselves_do_not_know_the_others():
     layers = [GRID, Conv2D(np.ones((2, 2, 3, 4))), Flatten()]
     with pytest.raises(ParameterError, match=r'conv2d_1: .* use conv="joint"'):
-        quantize(Network(layers, (4, 4, 3)), np.ones((2, 4, 4, 3)), zero=True, accumulator_bits=16)
+        quantize(
+            Network(layers, (4, 4, 3)),
+            np.ones((2, 4, 4, 3)),
+            conv="channel",
+            zero=True,
+            accumulator_bits=16,
+        )
 
 
 def test_a_bias_alone_can_be_too_much():

@@ -83,7 +83,7 @@ def test_one_alphabet_for_a_layer_then_fits_all_its_channels():
     expected = network.predict(samples)
 
     def error(network):
-        rounded = quantize(network, None, "msq", 4, radius="max")
+        rounded = quantize(network, None, "msq", 4, radius="max", per_channel=False)
         return np.linalg.norm(rounded.predict(samples) - expected)
 
     assert error(equalize(network)) < 0.6 * error(network)

@@ -48,10 +48,10 @@ def data(network, count=600):
 
 
 SETTINGS = [
-    {"bits": 1.58, "radius": "mse", "per_channel": True},
-    {"bits": 2, "radius": "mse"},
-    {"bits": 3, "radius": "max", "zero": True, "per_channel": True},
-    {"bits": 3, "radius": "mse", "quantize_bias": True},
+    {"bits": 1.58, "radius": "mse"},
+    {"bits": 2, "radius": "mse", "per_channel": False},
+    {"bits": 3, "radius": "max", "zero": True},
+    {"bits": 3, "radius": "mse", "per_channel": False, "quantize_bias": True},
 ]
 
 
@@ -123,7 +123,7 @@ def test_activations_on_grids_stay_there():
     network = teacher()
     x, y = data(network)
     rounded = quantize_activations(network, x, bits=4)
-    before = quantize(rounded, x, "msq", bits=2, radius="mse")
+    before = quantize(rounded, x, "msq", bits=2, radius="mse", per_channel=False)
     after = finetune(before, x, y, epochs=40)
     grids = [i for i, layer in enumerate(before.layers) if isinstance(layer, ActivationGrid)]
     assert len(grids) == 3

@@ -176,7 +176,7 @@ def test_the_target_is_the_network_without_grids():
     x = samples(Network([Dense(normal(12, 3))], (12,)), 60)
     network = Network([Dense(normal(12, 3))], (12,))
     rounded = quantize_activations(network, x, bits=3)
-    (grid, dense) = nr.quantize(rounded, x, bits=3, radius="max").layers
+    (grid, dense) = nr.quantize(rounded, x, bits=3, radius="max", per_channel=False).layers
     X, Xq, scale = x.astype(float), grid(x).astype(float), float(dense.quantization.scale)
     for neuron in range(3):
         u = np.zeros(len(x))

@@ -259,10 +259,55 @@ def test_chosen_layers_only():
     assert_same(quantize(network, x, layers=[2, 0, "dense_2"]), whole)
 
 
+PUBLISHED = {"conv": "channel", "radius": "median", "per_channel": False}
+BEST = {"conv": "joint", "per_channel": True}
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ({}, {**BEST, "radius": "output"}),
+        ({"method": "qronos"}, {"method": "qronos", **BEST, "radius": "output"}),
+        ({"method": "msq"}, {"method": "msq", **BEST, "radius": "mse"}),
+        ({"method": "beacon"}, {"method": "beacon", **BEST, "radius": "mse"}),
+        ({"radius": "max"}, {**BEST, "radius": "max"}),
+        ({"alphabet_scalar": 2.0}, {"alphabet_scalar": 2.0, **PUBLISHED}),
+        ({"radius": "median"}, {"alphabet_scalar": 2.0, **PUBLISHED}),
+        (
+            {"alphabet_scalar": 3, "conv": "joint"},
+            {"alphabet_scalar": 3, **PUBLISHED, "conv": "joint"},
+        ),
+    ],
+)
+def test_a_scalar_asks_for_the_published_setting_and_nothing_for_the_best(asked, meant):
+    network = cnn()
+    x = inputs(network)
+    found, explicit = quantize(network, x, bits=3, **asked), quantize(network, x, bits=3, **meant)
+    ((_, many, _),) = quantize_many(network, x, [{"bits": 3, **asked}])
+    for layers in zip(found.layers, explicit.layers, many.layers, strict=True):
+        for name in layers[0].arrays():
+            one, other, third = (getattr(layer, name) for layer in layers)
+            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(one, third)
+
+
+def test_a_few_large_weights_do_not_spoil_the_default():
+    kernel = normal(3, 3, 2, 6) ** 5  # the largest is hundreds of medians
+    network = Network([Conv2D(kernel, padding="same", activation="relu")], (8, 8, 2))
+    x = normal(100, 8, 8, 2)
+    wanted = network.predict(x)
+
+    def error(**setting):
+        change = quantize(network, x, bits=4, **setting).predict(x) - wanted
+        return np.linalg.norm(change) / np.linalg.norm(wanted)
+
+    assert 4 * error() < error(alphabet_scalar=2.0)
+
+
 def test_bias_as_a_weight_on_a_constant_input():
     network = Network([Dense(normal(6, 4), normal(4))], (6,))
     x = inputs(network)
-    layer = quantize(network, x, bits=4, quantize_bias=True).layers[0]
+    layer = quantize(network, x, alphabet_scalar=2, quantize_bias=True).layers[0]
     with_constant = Network(
         [Dense(np.vstack([network.layers[0].kernel, network.layers[0].bias]))], (7,)
     )
@@ -409,7 +454,11 @@ def test_samples_that_become_fewer():
         ({"bits": 1}, "bits must be"),
         *(
             ({"alphabet_scalar": a}, "alphabet_scalar must be a positive number, found")
-            for a in (0, -1.0, float("nan"), float("inf"), "2", None, True)
+            for a in (0, -1.0, float("nan"), float("inf"), "2", True)
+        ),
+        (
+            {"alphabet_scalar": 2.0, "radius": "mse"},
+            "alphabet_scalar needs radius=\"median\", found 'mse'",
         ),
         (
             {"radius": "mean"},
@@ -464,7 +513,7 @@ def test_bad_weights():
         ParameterError,
         match=r"dense_2: no alphabet: the median \|W\| is zero in the layer; at least",
     ):
-        quantize(network.replace({1: network.layers[1].replace(kernel=few)}), X)
+        quantize(network.replace({1: network.layers[1].replace(kernel=few)}), X, radius="median")
 
 
 def test_layers_without_weights():

@@ -37,16 +37,17 @@ def mlp():
     "options",
     [
         {},
-        {"quantize_bias": True},
-        {"per_channel": True, "radius": "mse"},
-        {"activation_order": True},
+        {"alphabet_scalar": 2},
+        {"alphabet_scalar": 2, "quantize_bias": True},
+        {"radius": "mse"},
+        {"alphabet_scalar": 2, "activation_order": True},
     ],
 )
 def test_zeros_stay_and_the_others_lie_on_the_alphabet(method, options):
     network = mlp()
     for before, after in zip(
         network.layers,
-        quantize(network, normal(60, 12), method, 2, 2, keep_zeros=True, **options).layers,
+        quantize(network, normal(60, 12), method, 2, keep_zeros=True, **options).layers,
         strict=True,
     ):
         zero = before.kernel == 0

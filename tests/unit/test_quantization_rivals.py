@@ -348,7 +348,7 @@ def test_alphabets_that_exclude_each_other(method):
     with pytest.raises(
         ParameterError, match=f"conv2d_1: method '{method}' chooses one scale .*joint"
     ):
-        quantize(network, samples, method)
+        quantize(network, samples, method, conv="channel")
     with pytest.raises(ParameterError, match=f'radius="output" is not for method {method!r}'):
         quantize(network, samples, method, conv="joint", radius="output")
     with pytest.raises(ParameterError, match=f"power_of_two is not for method {method!r}"):

@@ -100,8 +100,8 @@ VALUES = {
     "fraction": st.floats(0, 1, exclude_min=True),
     "tolerance": st.floats(0, 1, exclude_max=True),
     "bits": st.sampled_from([1.58, *range(2, 9)]),
-    "alphabet_scalar": st.one_of(st.just("best"), st.floats(1e-3, 1e3)),
-    "conv": st.sampled_from(["channel", "joint"]),
+    "alphabet_scalar": st.one_of(st.none(), st.just("best"), st.floats(1e-3, 1e3)),
+    "conv": st.sampled_from([None, "channel", "joint"]),
     "scope": st.sampled_from(["global", "layer"]),
     "iterations": st.integers(1, 99),
     "epochs": st.integers(1, 99),
@@ -121,8 +121,8 @@ VALUES = {
     "multiple": st.integers(1, 64),
     "kilobytes": st.floats(1e-3, 1e6),
     "what": st.sampled_from(["bias", "batch_norm", "least_squares"]),
-    "radius": st.sampled_from(["median", "max", "mse", "output"]),
-    "per_channel": st.booleans(),
+    "radius": st.sampled_from([None, "median", "max", "mse", "output"]),
+    "per_channel": st.sampled_from([None, True, False]),
     "zero": st.booleans(),
     "accumulator_bits": st.none(),  # a number is for chains that round activations
     "symmetric": st.booleans(),
@@ -254,8 +254,30 @@ def test_the_best_alphabet_scalar_is_that_of_the_validation_images():
         )
         for scalar in ALPHABET_SCALARS
     ]
-    assert accuracy(apply(parse_step("msq-bits=2"), original, data), *validation) == max(tried)
+    assert accuracy(
+        apply(parse_step("msq-bits=2-alphabet_scalar=best"), original, data), *validation
+    ) == max(tried)
     assert len(set(tried)) > 1
+
+
+def test_a_quantizer_has_the_best_alphabet_unless_the_published_setting_is_asked_for():
+    from netreduce.quantization import quantize
+
+    original = network()
+    data = Data(original)
+
+    def weights(step):
+        made = apply(parse_step(step), original, data, samples=100)
+        return np.concatenate([layer.kernel.ravel() for layer in made.layers if layer.arrays()])
+
+    best = quantize(original, data.images("train", 100), "gpfq", 3, keep_zeros=True)
+    np.testing.assert_array_equal(
+        weights("gpfq-bits=3"),
+        np.concatenate([layer.kernel.ravel() for layer in best.layers if layer.arrays()]),
+    )
+    published = weights("gpfq-bits=3-alphabet_scalar=best")
+    np.testing.assert_array_equal(weights("gpfq-bits=3-radius=median"), published)
+    assert (weights("gpfq-bits=3") != published).any()
 
 
 def test_the_best_alphabet_scalar_of_numbers_has_the_least_squared_error():
@@ -273,7 +295,7 @@ def test_the_best_alphabet_scalar_of_numbers_has_the_least_squared_error():
         for x, y in [(data.images("validation"), data.validation_labels)]
         for steps in (
             [f"msq-bits=2-alphabet_scalar={scalar}" for scalar in ALPHABET_SCALARS],
-            ["msq-bits=2"],
+            ["msq-bits=2-alphabet_scalar=best"],
         )
     )
     assert best == [min(tried)] and len(set(tried)) > 1
@@ -456,7 +478,7 @@ def test_a_technique_of_ones_own_is_one_module_and_one_line(monkeypatch):
         ),
         (
             [{"gpfq": {"bits": 4, "alphabet_scalar": float("inf")}}],
-            r"alphabet_scalar must be a positive number, or best .*, found inf",
+            r"alphabet_scalar must be a positive number, best .*, found inf",
         ),
         (
             [{"gpfq": {"bits": 4, "alphabet_scalar": 3, "radius": "output"}}],
@@ -488,7 +510,10 @@ def test_a_technique_of_ones_own_is_one_module_and_one_line(monkeypatch):
             )
             for key, value, needed in [("sweeps", 2, 0), ("correct_bias", True, "false")]
         ),
-        ([{"gpfq": {"bits": 4, "conv": "both"}}], r"conv must be channel or joint, found 'both'"),
+        (
+            [{"gpfq": {"bits": 4, "conv": "both"}}],
+            r"conv must be joint, channel, or null .*, found 'both'",
+        ),
         (
             [{"nnrelief": {"fraction": 0.9, "iterations": 0}}],
             r"iterations must be a whole number from 1, found 0",
@@ -533,7 +558,7 @@ def test_bad_chains_are_refused_by_name(entry, message):
     [
         ("gpfq-bits=4.0", "chain gpfq-bits=4.0, step 1: 'gpfq-bits=4.0' is spelled gpfq-bits=4"),
         ("lump", "step 1: 'lump' is spelled lump-tolerance=0"),
-        ("gpfq-bits=4-alphabet_scalar=best", "is spelled gpfq-bits=4"),
+        ("gpfq-bits=4-zero=false", "is spelled gpfq-bits=4"),
         ("gpfq-conv=joint-bits=4", "is spelled gpfq-bits=4-conv=joint"),
         ("lump-tolerance=0/", "step 2: unknown technique ''"),
         ("lump-tolerance=", "tolerance must be a number in"),

@@ -268,7 +268,7 @@ def _make_step(name: str, values: Mapping[str, object]) -> Step:
     chosen = dict(complete)
     for key, parameter in parameters.items():
         for other, wanted in parameter.needs.items():
-            if chosen[key] != parameter.default and chosen[other] != wanted:
+            if chosen[key] != parameter.default and chosen[other] not in (wanted, None):
                 raise ParameterError(f"{name}: {key} needs {other}: {_text(wanted)}")
     return Step(name, tuple(complete))
 

@@ -28,7 +28,7 @@ class Parameter:
     default : object
         REQUIRED for a parameter without default.
     needs : mapping of str to object
-        The values that other parameters must have where this one has any but its default.
+        The values that other parameters must have, if any, where this one has any but its default.
     """
 
     allowed: str
@@ -76,10 +76,25 @@ ACCUMULATOR = Parameter(
     {"zero": True, "sweeps": 0, "correct_bias": False},
 )
 SCALAR = Parameter(
-    "a positive number, or best (chosen on the validation images)",
-    lambda value: value == "best" or (is_number(value) and value > 0),
-    "best",
+    "a positive number, best (chosen on the validation images), or null (not as published)",
+    lambda value: value in (None, "best") or (is_number(value) and value > 0),
+    None,
     {"radius": "median"},
+)
+RADIUS = Parameter(
+    "median, max, mse, output, or null (median with an alphabet scalar, else the method's best)",
+    lambda value: value in (None, "median", "max", "mse", "output"),
+    None,
+)
+CONVOLUTIONS = Parameter(
+    "joint, channel, or null (channel with radius median, else joint)",
+    lambda value: value in (None, "joint", "channel"),
+    None,
+)
+BY_NEURON = Parameter(
+    "true, false, or null (true, unless the radius is median)",
+    lambda value: value is None or isinstance(value, bool),
+    None,
 )
 DAMPING = Parameter(
     "a number not below 0, or null (the method's own)",
@@ -154,9 +169,9 @@ def _quantizer(title: str, method: str, **more: Parameter) -> Technique:
     parameters = {
         "bits": BITS,
         "alphabet_scalar": SCALAR,
-        "conv": _choice("channel", "joint"),
-        "radius": _choice("median", "max", "mse", "output"),
-        "per_channel": _flag(False),
+        "conv": CONVOLUTIONS,
+        "radius": RADIUS,
+        "per_channel": BY_NEURON,
         "zero": _flag(False),
         "correct_bias": _flag(False),
         **sweeps,
@@ -202,8 +217,8 @@ TECHNIQUES = {
     "qronos": _quantizer("Qronos", "qronos", damping=DAMPING, accumulator_bits=ACCUMULATOR),
     "spfq": _quantizer("SPFQ", "spfq"),
     "gptaq": _quantizer("GPTAQ", "gptaq", damping=DAMPING),
-    "adaround": _fitter("AdaRound", "adaround", per_channel=_flag(False)),
-    "comq": _fitter("COMQ", "comq", per_channel=_flag(False)),
+    "adaround": _fitter("AdaRound", "adaround", per_channel=FLAG),
+    "comq": _fitter("COMQ", "comq", per_channel=FLAG),
     "beacon": _fitter("Beacon", "beacon"),
     "activations": Technique(
         "Activations",

@@ -176,10 +176,10 @@ def quantize(
     to: Out,
     bits: float = 4,
     method: str = "gpfq",
-    alphabet_scalar: str = "best",
-    radius: str = "median",
-    per_channel: Annotated[bool, Parameter(negative="")] = False,
-    conv: str = "channel",
+    alphabet_scalar: str | None = None,
+    radius: str | None = None,
+    per_channel: bool | None = None,
+    conv: str | None = None,
     samples: PositiveInt = 10_000,
     read: ReadOptions = NO_READ,
     options: DataOptions = NO_DATA,
@@ -206,14 +206,17 @@ def quantize(
         gpfq, msq, gptq, qronos, spfq, gptaq, adaround, comq or beacon; the last two choose their
         scales themselves.
     alphabet_scalar
-        Radius of the alphabet in units of the layer's median absolute weight; best: of 1 to 6 the
-        one that is best on the validation samples.
+        Asks for the published setting: one alphabet for each layer, its radius in units of the
+        median absolute weight; best: of 1 to 6 the one that is best on the validation samples.
     radius
-        median, max, mse, or output (least error of the layer's outputs).
+        median, max, mse, or output (least error of the layer's outputs); by default median with an
+        alphabet scalar, else the best of the method, output or mse.
     per_channel
-        An alphabet for each neuron or channel, not for each layer.
+        An alphabet for each neuron or channel, or for each layer; by default for each neuron,
+        unless the radius is median.
     conv
-        channel: every input channel of a convolution by itself, as published; or joint.
+        joint, or channel: every input channel of a convolution by itself, as published; by default
+        joint, unless the radius is median.
     samples
         Training samples that the method sees.
     """

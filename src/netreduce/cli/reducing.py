@@ -76,14 +76,22 @@ def parse(chain: str) -> tuple[Step, ...]:
 
 
 def quantizing(
-    method: str, bits: float, alphabet_scalar: str, radius: str, per_channel: bool, conv: str
+    method: str,
+    bits: float,
+    alphabet_scalar: str | None,
+    radius: str | None,
+    per_channel: bool | None,
+    conv: str | None,
 ) -> str:
     """The chain of one quantizer; what stays at the command's defaults is left to the method's."""
-    asked = {"alphabet_scalar": alphabet_scalar, "conv": conv, "radius": radius}
-    defaults = {"alphabet_scalar": "best", "conv": "channel", "radius": "median"}
-    words = {"bits": f"{bits:g}"}
-    words |= {name: value for name, value in asked.items() if value != defaults[name]}
-    words |= {"per_channel": "true"} if per_channel else {}
+    words = {
+        "bits": f"{bits:g}",
+        "alphabet_scalar": alphabet_scalar,
+        "conv": conv,
+        "radius": radius,
+        "per_channel": None if per_channel is None else str(per_channel).lower(),
+    }
+    words = {name: value for name, value in words.items() if value is not None}
     return "-".join([method, *(f"{name}={value}" for name, value in words.items())])
 
 

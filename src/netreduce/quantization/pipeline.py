@@ -30,11 +30,11 @@ def quantize(
     samples: np.ndarray | Iterable[np.ndarray] | None,
     method: str = "gpfq",
     bits: float | Mapping[int | str, float] = 4,
-    alphabet_scalar: float = 2.0,
-    conv: str = "channel",
+    alphabet_scalar: float | None = None,
+    conv: str | None = None,
     *,
-    radius: str = "median",
-    per_channel: bool = False,
+    radius: str | None = None,
+    per_channel: bool | None = None,
     quantize_bias: bool = False,
     keep_zeros: bool = False,
     layers: Iterable | None = None,
@@ -72,17 +72,20 @@ def quantize(
     bits : number, or mapping of numbers
         2^bits equispaced levels on [−r, r], bits = 2, …, 8; 1.58 stands for log2 3: −r, 0 and r. A
         mapping has the bits of every layer to quantize, by its index or name.
-    alphabet_scalar : float
-        With radius "median", r = alphabet_scalar · median |W| of the layer.
-    conv : {"channel", "joint"}
-        Whether every input channel of a convolution is quantized by itself, as the published
-        program does, or all together.
-    radius : {"median", "max", "mse", "output"}
+    alphabet_scalar : float, optional
+        Asks for the published setting: one alphabet for each layer, r = alphabet_scalar · median
+        |W|, and conv="channel". Without it, alphabets and convolutions are those that are best.
+    conv : {"joint", "channel"}, optional
+        Whether the input channels of a convolution are quantized all together, or every one by
+        itself, as the published program does; by default together, unless the radius is "median".
+    radius : {"median", "max", "mse", "output"}, optional
         See `make_alphabet`. With "output" the method itself runs with up to 32 radii, each 0.9
         times the last, and the one with the least error of the layer's outputs on the samples is
-        kept.
-    per_channel : bool
-        One alphabet per neuron or output channel instead of one per layer; "beacon" always does so.
+        kept. By default "median" with an alphabet scalar; else "output", or "mse" for methods that
+        need no samples ("msq") or are not for it ("adaround", "comq", "beacon").
+    per_channel : bool, optional
+        One alphabet for each neuron or output channel, or one for the layer; by default one for
+        each, unless the radius is "median". "beacon" always has one for each.
     quantize_bias : bool
         Treat the bias as one more weight, the last one, on a constant input. Where input channels,
         or groups of them, are quantized on their own, the constant is one too, so that the bias
@@ -144,27 +147,27 @@ def quantize(
     UnsupportedLayerError
         When a layer that was asked for has no weights, or none has.
     """
-    setting = Setting(
-        method,
-        bits,
-        alphabet_scalar,
-        conv,
-        radius,
-        per_channel,
-        quantize_bias,
-        keep_zeros,
-        layers,
-        activation_order,
-        seed,
-        threshold,
-        damping,
-        zero,
-        power_of_two,
-        accumulator_bits,
-        sweeps,
-        correct_bias,
-    )
-    return _Quantizer(network, samples, memory, progress, keep=False)(setting)
+    arguments = {
+        "method": method,
+        "bits": bits,
+        "alphabet_scalar": alphabet_scalar,
+        "conv": conv,
+        "radius": radius,
+        "per_channel": per_channel,
+        "quantize_bias": quantize_bias,
+        "keep_zeros": keep_zeros,
+        "layers": layers,
+        "activation_order": activation_order,
+        "seed": seed,
+        "threshold": threshold,
+        "damping": damping,
+        "zero": zero,
+        "power_of_two": power_of_two,
+        "accumulator_bits": accumulator_bits,
+        "sweeps": sweeps,
+        "correct_bias": correct_bias,
+    }
+    return _Quantizer(network, samples, memory, progress, keep=False)(Setting.of(arguments))
 
 
 def quantize_many(
@@ -198,7 +201,7 @@ def quantize_many(
             raise ParameterError(
                 f"unknown setting {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
             )
-    checked = [Setting(**setting) for setting in settings]
+    checked = [Setting.of(setting) for setting in settings]
     quantizer = _Quantizer(network, samples, memory, progress, keep=True)
 
     def results() -> Iterator[tuple[Mapping, Network, float]]:

@@ -43,7 +43,8 @@ def sensitivity(
     --------
     >>> from netreduce import Dense, quantize
     >>> network = Network([Dense([[1.0, 3.0]]), Dense([[1.0], [0.5]])], (1,))
-    >>> ternary = quantize(network, None, "msq", bits=1.58, radius="max", layers=[0])
+    >>> ternary = quantize(network, None, "msq", bits=1.58, radius="mse", per_channel=False,
+    ...                    layers=[0])
     >>> for row in sensitivity(network, ternary, np.ones((1, 1))):
     ...     print(row["layer"], row["layer_bits"], row["skipped"], round(row["error"], 3))
     dense_1 1.58 None 0.316

@@ -31,13 +31,15 @@ class Method:
     alphabet, its own options), for codes; or, where `scales` says so, for codes and the alphabet
     that it has chosen.
 
-    `whole` says whether it reads all of G, or its lower triangle only; `by_neuron` whether every
-    neuron must have its own alphabet; `limited` whether it keeps to a Budget. `factorize`, of those
-    of G and H that it needs and the damping, is what it does whatever the weights and alphabet.
+    `radius` is that of its alphabets by default. `whole` says whether it reads all of G, or its
+    lower triangle only; `by_neuron` whether every neuron must have its own alphabet; `limited`
+    whether it keeps to a Budget. `factorize`, of those of G and H that it needs and the damping, is
+    what it does whatever the weights and alphabet.
     """
 
     function: Callable
     needs: str = "GH"
+    radius: str = "output"
     options: tuple[str, ...] = ()
     whole: bool = False
     scales: bool = False
@@ -51,15 +53,15 @@ METHODS = {
     "gpfq-soft": Method(gpfq_soft, options=("threshold",)),
     "gpfq-hard": Method(gpfq_hard, options=("threshold",)),
     "spfq": Method(spfq, options=("seed",)),
-    "msq": Method(msq, needs=""),
+    "msq": Method(msq, needs="", radius="mse"),
     "gptq": Method(gptq, needs="H", options=("damping",), limited=True, factorize=factorize_gptq),
     "gptaq": Method(gptaq, options=("damping",), whole=True, factorize=factorize_gptaq),
     "qronos": Method(
         qronos, needs="TH", options=("damping",), limited=True, factorize=factorize_qronos
     ),
-    "adaround": Method(adaround, needs="TH"),
-    "comq": Method(comq, needs="TH", scales=True),
-    "beacon": Method(beacon, whole=True, scales=True, by_neuron=True),
+    "adaround": Method(adaround, needs="TH", radius="mse"),
+    "comq": Method(comq, needs="TH", radius="mse", scales=True),
+    "beacon": Method(beacon, radius="mse", whole=True, scales=True, by_neuron=True),
 }
 
 
@@ -90,13 +92,13 @@ FLAGS = (
 )
 
 
-# What tables of sweeps say of a setting.
-SWEPT = ("method", "bits", "alphabet_scalar", "radius", "per_channel", "conv")
+ALPHABET = ("alphabet_scalar", "radius", "per_channel", "conv")
+SWEPT = ("method", "bits", *ALPHABET)  # what tables of sweeps say of a setting
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The arguments of `quantize` that say what to do; it documents them."""
+    """The arguments of `quantize` that say what to do, complete; it documents them."""
 
     method: str = "gpfq"
     bits: float | Mapping[int | str, float] = 4
@@ -116,6 +118,23 @@ class Setting:
     accumulator_bits: int | None = None
     sweeps: int = 0
     correct_bias: bool = False
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> "Setting":
+        """The setting that arguments of `quantize` ask for: where an alphabet scalar or the median
+        is among them, what they leave open is as published; else it is what is best.
+        """
+        left_open = [name for name in ALPHABET if arguments.get(name) is None]
+        given = {name: value for name, value in arguments.items() if name not in left_open}
+        radius = given.get("radius", "median")
+        if "alphabet_scalar" in given and radius != "median":
+            raise ParameterError(f'alphabet_scalar needs radius="median", found {radius!r}')
+        if "alphabet_scalar" in given or given.get("radius") == "median":
+            return cls(**given)
+        wanted = given.get("method", cls.method)
+        radii = [method.radius for name, method in METHODS.items() if name == wanted]
+        best = {"conv": "joint", "radius": (radii or ["output"])[0], "per_channel": True}
+        return cls(**{**best, **given})
 
     def __post_init__(self) -> None:
         if self.method not in tuple(METHODS):

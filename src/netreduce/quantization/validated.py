@@ -1,4 +1,6 @@
-"""Quantization with the alphabet scalar that is best on validation images."""
+"""Quantization that leaves pruned weights at zero, with the alphabet scalar that is best on
+validation images where the published setting is asked for.
+"""
 
 from collections.abc import Sequence
 
@@ -17,11 +19,11 @@ def quantize_validated(
     validation: tuple[np.ndarray, np.ndarray],
     method: str = "gpfq",
     bits: float = 4,
-    alphabet_scalar: float | str = "best",
-    conv: str = "channel",
+    alphabet_scalar: float | str | None = None,
+    conv: str | None = None,
     seed: int = 0,
-    radius: str = "median",
-    per_channel: bool = False,
+    radius: str | None = None,
+    per_channel: bool | None = None,
     zero: bool = False,
     damping: float | None = None,
     sweeps: int = 0,
@@ -29,8 +31,7 @@ def quantize_validated(
     accumulator_bits: int | None = None,
     alphabet_scalars: Sequence[float] = ALPHABET_SCALARS,
 ) -> Network:
-    """Quantize a network with a given alphabet scalar, or with the one that is best on validation
-    images; pruned weights stay zero.
+    """Quantize a network; pruned weights stay zero.
 
     Parameters
     ----------
@@ -40,10 +41,10 @@ def quantize_validated(
     validation : pair of ndarray
         Samples and their classes (int) or numbers (float); not those that the result is judged by
         in the end. The best setting has the highest accuracy, or the least mean squared error.
-    alphabet_scalar : float or "best"
+    alphabet_scalar : float or "best", optional
+        Asks for the published setting; so does radius="median" by itself, with the best scalar.
     alphabet_scalars : sequence of float
-        What "best" chooses from; of equally good ones the first. Radii other than "median" leave
-        nothing to choose.
+        What "best" chooses from; of equally good ones the first.
 
     Returns
     -------
@@ -63,10 +64,10 @@ def quantize_validated(
         "correct_bias": correct_bias,
         "accumulator_bits": accumulator_bits,
     }
+    if alphabet_scalar is None and radius == "median":
+        alphabet_scalar = "best"
     scalars = alphabet_scalars if alphabet_scalar == "best" else [alphabet_scalar]
     settings = [{**fixed, "alphabet_scalar": scalar} for scalar in scalars]
-    if radius != "median":
-        settings = [fixed]
     networks = (quantized for _, quantized, _ in quantize_many(network, samples, settings))
     return (
         max(networks, key=lambda quantized: merit(quantized, *validation))
