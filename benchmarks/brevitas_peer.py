@@ -100,7 +100,7 @@ def main() -> None:
 def by_netreduce(
     network: Network, x: np.ndarray, method: str, bits: int, sweeps: int = 0
 ) -> Network:
-    return quantize(network, x, method, bits, conv="joint", radius="mse", sweeps=sweeps)
+    return quantize(network, x, method, bits, radius="mse", per_channel=False, sweeps=sweeps)
 
 
 def by_brevitas(network: Network, x: np.ndarray, method: str, bits: int) -> Network:

@@ -268,7 +268,7 @@ BEST = {"conv": "joint", "per_channel": True}
     [
         ({}, {**BEST, "radius": "output"}),
         ({"method": "qronos"}, {"method": "qronos", **BEST, "radius": "output"}),
-        ({"method": "msq"}, {"method": "msq", **BEST, "radius": "mse"}),
+        ({"method": "msq"}, {"method": "msq", **BEST, "radius": "output"}),
         ({"method": "beacon"}, {"method": "beacon", **BEST, "radius": "mse"}),
         ({"radius": "max"}, {**BEST, "radius": "max"}),
         ({"alphabet_scalar": 2.0}, {"alphabet_scalar": 2.0, **PUBLISHED}),
@@ -289,6 +289,14 @@ def test_a_scalar_asks_for_the_published_setting_and_nothing_for_the_best(asked,
             one, other, third = (getattr(layer, name) for layer in layers)
             np.testing.assert_array_equal(one, other)
             np.testing.assert_array_equal(one, third)
+
+
+def test_without_samples_the_weights_decide():
+    network = cnn()
+    found, explicit = quantize(network, None, "msq"), quantize(network, None, "msq", radius="mse")
+    for one, other in zip(found.layers, explicit.layers, strict=True):
+        for name, array in one.arrays().items():
+            np.testing.assert_array_equal(array, getattr(other, name))
 
 
 def test_a_few_large_weights_do_not_spoil_the_default():

@@ -81,8 +81,8 @@ def quantize(
     radius : {"median", "max", "mse", "output"}, optional
         See `make_alphabet`. With "output" the method itself runs with up to 32 radii, each 0.9
         times the last, and the one with the least error of the layer's outputs on the samples is
-        kept. By default "median" with an alphabet scalar; else "output", or "mse" for methods that
-        need no samples ("msq") or are not for it ("adaround", "comq", "beacon").
+        kept. By default "median" with an alphabet scalar; else "output", or "mse" without samples
+        and for methods that are not for it ("adaround", "comq", "beacon").
     per_channel : bool, optional
         One alphabet for each neuron or output channel, or one for the layer; by default one for
         each, unless the radius is "median". "beacon" always has one for each.
@@ -167,7 +167,9 @@ def quantize(
         "sweeps": sweeps,
         "correct_bias": correct_bias,
     }
-    return _Quantizer(network, samples, memory, progress, keep=False)(Setting.of(arguments))
+    return _Quantizer(network, samples, memory, progress, keep=False)(
+        Setting.of(arguments, samples is not None)
+    )
 
 
 def quantize_many(
@@ -201,7 +203,7 @@ def quantize_many(
             raise ParameterError(
                 f"unknown setting {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
             )
-    checked = [Setting.of(setting) for setting in settings]
+    checked = [Setting.of(setting, samples is not None) for setting in settings]
     quantizer = _Quantizer(network, samples, memory, progress, keep=True)
 
     def results() -> Iterator[tuple[Mapping, Network, float]]:

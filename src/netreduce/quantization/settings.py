@@ -31,10 +31,10 @@ class Method:
     alphabet, its own options), for codes; or, where `scales` says so, for codes and the alphabet
     that it has chosen.
 
-    `radius` is that of its alphabets by default. `whole` says whether it reads all of G, or its
-    lower triangle only; `by_neuron` whether every neuron must have its own alphabet; `limited`
-    whether it keeps to a Budget. `factorize`, of those of G and H that it needs and the damping, is
-    what it does whatever the weights and alphabet.
+    `radius` is by default that of its alphabets, where there are samples. `whole` says whether it
+    reads all of G, or its lower triangle only; `by_neuron` whether every neuron must have its own
+    alphabet; `limited` whether it keeps to a Budget. `factorize`, of those of G and H that it needs
+    and the damping, is what it does whatever the weights and alphabet.
     """
 
     function: Callable
@@ -53,7 +53,7 @@ METHODS = {
     "gpfq-soft": Method(gpfq_soft, options=("threshold",)),
     "gpfq-hard": Method(gpfq_hard, options=("threshold",)),
     "spfq": Method(spfq, options=("seed",)),
-    "msq": Method(msq, needs="", radius="mse"),
+    "msq": Method(msq, needs=""),
     "gptq": Method(gptq, needs="H", options=("damping",), limited=True, factorize=factorize_gptq),
     "gptaq": Method(gptaq, options=("damping",), whole=True, factorize=factorize_gptaq),
     "qronos": Method(
@@ -120,9 +120,10 @@ class Setting:
     correct_bias: bool = False
 
     @classmethod
-    def of(cls, arguments: Mapping[str, Any]) -> "Setting":
+    def of(cls, arguments: Mapping[str, Any], samples: bool) -> "Setting":
         """The setting that arguments of `quantize` ask for: where an alphabet scalar or the median
-        is among them, what they leave open is as published; else it is what is best.
+        is among them, what they leave open is as published; else it is what is best, with samples
+        or without.
         """
         left_open = [name for name in ALPHABET if arguments.get(name) is None]
         given = {name: value for name, value in arguments.items() if name not in left_open}
@@ -133,8 +134,8 @@ class Setting:
             return cls(**given)
         wanted = given.get("method", cls.method)
         radii = [method.radius for name, method in METHODS.items() if name == wanted]
-        best = {"conv": "joint", "radius": (radii or ["output"])[0], "per_channel": True}
-        return cls(**{**best, **given})
+        radius = radii[0] if samples and radii else "mse"
+        return cls(**{"conv": "joint", "radius": radius, "per_channel": True, **given})
 
     def __post_init__(self) -> None:
         if self.method not in tuple(METHODS):
