@@ -18,8 +18,8 @@ from .settings import METHODS, Setting
 OUTPUT_FRACTIONS = 0.9 ** np.arange(32)
 # With a narrow accumulator also wider ones, on which the weights are smaller integers.
 LIMITED_FRACTIONS = 0.9 ** np.arange(-20, 32)
-ENOUGH = 0.5  # of the best radius of every neuron: narrower ones are not tried
-COPIES = 1 << 20  # weights that the method sees at a time then
+ENOUGH = 0.6  # of the best radius of every neuron: narrower ones are not tried
+COPIES = 1 << 19  # weights that the method sees at a time then
 
 
 def quantize_layer(
@@ -189,7 +189,7 @@ def _best_on_outputs(
 ) -> tuple[Alphabet, np.ndarray]:
     """The alphabet, of those with a fraction of the largest radius, whose codes by the method give
     the least ‖Xw − X̃q‖² on the samples, and the codes; for every neuron where each has its own.
-    From the widest on, until none has found a better one on the way to half of its best.
+    From the widest on, until none has found a better one for a good way below its best.
 
     The method runs once for as many radii as fit into memory, on that many copies of the neurons.
     """
