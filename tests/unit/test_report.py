@@ -585,6 +585,9 @@ def test_names():
         == "NNrelief 0.95 → GPFQ ternary → exact lumping"
     )
     assert names.chain_name("lump-tolerance=0.3") == "Lumping 0.3"
+    published = "gpfq-bits=1.58-alphabet_scalar=best"
+    assert names.chain_name(published) == "GPFQ ternary as published"
+    assert names.chain_name(f"{published}-conv=joint").endswith("scalar best, conv joint")
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=12).map(sorted), st.floats(0.5, 8))

@@ -21,10 +21,14 @@ def layer_name(layer: str) -> str:
 
 
 def step_name(step: Step) -> str:
-    """A step of a chain: GPFQ 4 bits, activations 8 bits, exact lumping, NNrelief 0.95."""
+    """A step of a chain: GPFQ 4 bits, GPFQ 4 bits as published, activations 8 bits, exact lumping,
+    NNrelief 0.95.
+    """
     if "bits" in step.parameters:
         bits = str(step.parameters["bits"])
-        return step.label.replace(f" {bits}", f" {bits_name(bits)}", 1)
+        name = step.label.replace(f" {bits}", f" {bits_name(bits)}", 1)
+        searched = ", alphabet scalar best"  # and nothing else said
+        return f"{name.removesuffix(searched)} as published" if name.endswith(searched) else name
     if step.parameters == {"tolerance": 0}:
         return f"exact {step.technique.title.lower()}"
     return step.label
