@@ -457,6 +457,14 @@ def test_integers_around_zero_and_powers_of_two():
         assert layer.quantization.bits == np.log2(7)
 
 
+@pytest.mark.parametrize("radius", ["max", "mse", "output"])
+def test_the_alphabet_of_a_bias_alone_is_a_power_of_two_too(radius):
+    network = Network([Dense(normal(40, 6) * [1, 1, 0, 1, 1, 1], np.full(6, 0.3))], (40,))
+    words = {"radius": radius, "quantize_bias": True, "power_of_two": True}
+    exponents = np.log2(quantize(network, normal(100, 40), **words).layers[0].quantization.scale)
+    np.testing.assert_array_equal(exponents, np.rint(exponents))
+
+
 @pytest.mark.parametrize("method", GIVEN)
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_the_radius_of_least_output_error(method, per_channel):

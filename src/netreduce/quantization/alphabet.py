@@ -151,7 +151,12 @@ def make_alphabet(
         r = _least_squares_radius(kernel, largest, top, axes, kernel != 0 if keep_zeros else True)
     r = np.where(largest > 0, r, 1.0)
     scale = r / top
-    return Alphabet(2.0 ** np.rint(np.log2(scale)) if power_of_two else scale, top)
+    return Alphabet(nearest_power_of_two(scale) if power_of_two else scale, top)
+
+
+def nearest_power_of_two(scale: np.ndarray) -> np.ndarray:
+    """Of positive numbers, by their logarithms."""
+    return np.asarray(2.0 ** np.rint(np.log2(scale)))
 
 
 def _least_squares_radius(

@@ -8,7 +8,7 @@ from netreduce.errors import ParameterError
 from netreduce.network.layers import Conv2D, DepthwiseConv2D, Quantization, Weighted
 
 from .accumulator import Limit
-from .alphabet import Alphabet, make_alphabet
+from .alphabet import Alphabet, make_alphabet, nearest_power_of_two
 from .comq import output_error, refine
 from .gram import from_groups, has_one_group, to_groups
 from .msq import msq
@@ -149,9 +149,8 @@ def layer_alphabet(layer: Weighted, setting: Setting) -> Alphabet:
         return alphabet
     sizes = np.abs(layer.bias.astype(np.float64))
     sizes = sizes.reshape(silent.shape) if axes is not None else sizes.max()
-    return Alphabet(
-        np.where(silent & (sizes > 0), sizes / alphabet.top, alphabet.scale), alphabet.top
-    )
+    scale = np.where(silent & (sizes > 0), sizes / alphabet.top, alphabet.scale)
+    return Alphabet(nearest_power_of_two(scale) if setting.power_of_two else scale, alphabet.top)
 
 
 def _axes(layer: Weighted, setting: Setting) -> tuple[int, ...] | None:
@@ -203,7 +202,6 @@ def _best_on_outputs(
     together = max(1, COPIES // weights.size)
     fractions = OUTPUT_FRACTIONS if limit is None else LIMITED_FRACTIONS
     if setting.power_of_two:
-        scale = 2.0 ** np.rint(np.log2(scale))
         fractions = 2.0 ** np.unique(np.floor(np.log2(fractions)))[::-1]
     for start in range(0, len(fractions), together):
         tried = fractions[start : start + together]
